@@ -1,0 +1,195 @@
+//! Typed identifiers: never bare strings.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why a text is no name: names are letters, digits, `_`, `-` and `.`, begin with a letter or `_`, and have
+/// at most 128 characters. They become table columns, metric labels and addresses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a name: use letters, digits, `_`, `-` and `.`, beginning with a letter or `_`")]
+pub struct BadName(pub String);
+
+fn check_name(text: &str) -> Result<(), BadName> {
+    let mut chars = text.chars();
+    let begins = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    let goes_on = chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if begins && goes_on && text.len() <= 128 { Ok(()) } else { Err(BadName(text.to_owned())) }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(with = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a text as a name.
+            ///
+            /// # Errors
+            /// [`BadName`] when the text has characters that a name may not have.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, BadName> {
+                check_name(text.as_ref())?;
+                Ok(Self(Arc::from(text.as_ref())))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(text: String) -> Result<Self, BadName> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a store, as its manifest gives it.
+    StoreName
+}
+name! {
+    /// The name of an entity, as its manifest gives it.
+    EntityName
+}
+name! {
+    /// The name of a field of an entity, key fields included.
+    FieldName
+}
+
+/// A field's place in its [`super::Entity::fields`]. It holds for one compiled spec only: what is kept (state,
+/// plan files) is written with names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldId(pub u16);
+
+impl FieldId {
+    /// The place as an index.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A record's key in canonical form: each part as text, in the order the entity declares. Keys are ordered by
+/// the bytes of their parts, which is the order every snapshot comes in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RecordKey(Vec<String>);
+
+impl RecordKey {
+    /// A key of these parts.
+    pub fn new(parts: Vec<String>) -> Self {
+        Self(parts)
+    }
+
+    /// The parts, in the order of the entity's key.
+    pub fn parts(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RecordKey {
+    /// `"C000127"`, or `"C000127", "SSAF"` for a composite key; quotes and control characters are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", ")?;
+            }
+            write!(f, "{}", serde_json::Value::from(part.as_str()))?;
+        }
+        Ok(())
+    }
+}
+
+/// One record of one entity; displayed as its address, `contacts["C000127"]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordId {
+    /// The record's entity.
+    pub entity: EntityName,
+    /// The record's key.
+    pub key: RecordKey,
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.entity, self.key)
+    }
+}
+
+/// A store's own id of a record (a `SQLite` rowid, Twenty's uuid), opaque to everything but that store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreRecordId(pub String);
+
+/// A record's version: 0 stands for a record that was never versioned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub i64);
+
+impl Version {
+    /// The version of a record that was never versioned.
+    pub const NONE: Self = Self(0);
+
+    /// The version after this one; it stays at the top of the range instead of wrapping.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The id of a conflict, made from its content, so that writing it twice writes it once.
+    ConflictId
+}
+text_id! {
+    /// The id of a batch of writes: `<pass>-<number>`, unique within a state.
+    BatchId
+}
+text_id! {
+    /// The id of one intended write: `<batch>-<number>`.
+    IntentId
+}
+text_id! {
+    /// The id that a state file was born with; a copy of the file has the same one.
+    StateId
+}

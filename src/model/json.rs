@@ -1,0 +1,206 @@
+//! JSON values in one canonical form, and what changed inside them.
+
+use std::fmt;
+
+use bigdecimal::BigDecimal;
+use bigdecimal::num_bigint::BigInt;
+use serde_json::{Map, Number, Value};
+use std::str::FromStr;
+
+/// A JSON value whose numbers are in canonical form (`1.0` is `1`, nothing is lost to floating point) and whose
+/// keys are sorted when written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Json(Value);
+
+impl Json {
+    /// Takes a value into canonical form.
+    pub fn new(value: Value) -> Self {
+        Self(canonical(value))
+    }
+
+    /// Reads JSON text.
+    ///
+    /// # Errors
+    /// The parser's message, which tells line and column but shows no content.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Self::new)
+    }
+
+    /// The value.
+    pub fn as_value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The change that leads from `base` to `self`.
+    pub fn changes_since(&self, base: &Self) -> JsonPatch {
+        let mut changes = Vec::new();
+        collect(&base.0, &self.0, &mut Vec::new(), &mut changes);
+        JsonPatch(changes)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What changed inside a JSON value: for each path of object keys, the value that stands there now (none: removed).
+/// An array is one value: its elements have no identity to merge by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonPatch(Vec<(Vec<String>, Option<Value>)>);
+
+impl JsonPatch {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether both changes can stand together: no path of one lies at or under a path of the other, unless both
+    /// say the same.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.0.iter().all(|(path, value)| {
+            other.0.iter().all(|(theirs, their_value)| {
+                let meet = path.starts_with(theirs) || theirs.starts_with(path);
+                !meet || (path == theirs && value == their_value)
+            })
+        })
+    }
+
+    /// `base` with this change made.
+    pub fn apply_to(&self, base: &Json) -> Json {
+        let mut result = base.0.clone();
+        for (path, value) in &self.0 {
+            put(&mut result, path, value.as_ref());
+        }
+        Json(result)
+    }
+}
+
+fn put(target: &mut Value, path: &[String], value: Option<&Value>) {
+    let Some((first, rest)) = path.split_first() else {
+        *target = value.cloned().unwrap_or(Value::Null);
+        return;
+    };
+    if !target.is_object() {
+        if value.is_none() {
+            return;
+        }
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(object) = target else { return };
+    if rest.is_empty() {
+        match value {
+            Some(value) => object.insert(first.clone(), value.clone()),
+            None => object.remove(first),
+        };
+    } else if value.is_some() || object.contains_key(first) {
+        put(object.entry(first.clone()).or_insert(Value::Null), rest, value);
+    }
+}
+
+fn collect(from: &Value, to: &Value, path: &mut Vec<String>, out: &mut Vec<(Vec<String>, Option<Value>)>) {
+    if from == to {
+        return;
+    }
+    let (Value::Object(from), Value::Object(to)) = (from, to) else {
+        out.push((path.clone(), Some(to.clone())));
+        return;
+    };
+    for (key, old) in from {
+        path.push(key.clone());
+        match to.get(key) {
+            Some(new) => collect(old, new, path, out),
+            None => out.push((path.clone(), None)),
+        }
+        path.pop();
+    }
+    for (key, new) in to {
+        if !from.contains_key(key) {
+            path.push(key.clone());
+            out.push((path.clone(), Some(new.clone())));
+            path.pop();
+        }
+    }
+}
+
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(canonical_number(number)),
+        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
+        Value::Object(object) => {
+            let mut entries: Vec<_> = object.into_iter().collect();
+            // Sorted here, so that the text is the same whatever map serde_json was built with.
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().map(|(key, value)| (key, canonical(value))).collect())
+        }
+        other => other,
+    }
+}
+
+/// Integers stay as they are; decimals lose trailing zeros; an exponent is written out where that stays short.
+fn canonical_number(number: Number) -> Number {
+    let text = number.as_str();
+    if !text.contains(['.', 'e', 'E']) {
+        return if text == "-0" { Number::from(0) } else { number };
+    }
+    let Some(decimal) = plain_decimal(text) else { return number };
+    Number::from_str(&decimal).unwrap_or(number)
+}
+
+/// The shortest plain text of a decimal number, without exponent and trailing zeros; none when it is no number or
+/// when writing it out would take more than some hundred digits.
+pub(super) fn plain_decimal(text: &str) -> Option<String> {
+    let decimal = BigDecimal::from_str(text.trim()).ok()?;
+    let (digits, scale) = decimal.as_bigint_and_exponent();
+    if digits == BigInt::from(0) {
+        return Some("0".to_owned());
+    }
+    let length = digits.to_string().len();
+    if !(-400..=400).contains(&scale) || length > 400 {
+        return None;
+    }
+    Some(BigDecimal::new(digits, scale).normalized().to_plain_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text).expect(text)
+    }
+
+    #[test]
+    fn equal_numbers_are_equal_however_written() {
+        for (a, b) in [("1.0", "1"), ("1e2", "100"), ("-0", "0"), ("0.10", "0.1"), ("-0.0", "0")] {
+            assert_eq!(json(a), json(b), "{a} and {b}");
+        }
+        assert_eq!(json("123456789012345678901234567890").to_string(), "123456789012345678901234567890");
+        assert_eq!(json("1e999999999").to_string().to_lowercase().replace('+', ""), "1e999999999");
+    }
+
+    #[test]
+    fn keys_are_sorted() {
+        assert_eq!(json(r#"{"b":1,"a":{"d":1,"c":2}}"#).to_string(), r#"{"a":{"c":2,"d":1},"b":1}"#);
+    }
+
+    #[test]
+    fn changes_of_different_paths_merge() {
+        let base = json(r#"{"a":1,"b":{"c":1,"d":[1]}}"#);
+        let left = json(r#"{"a":2,"b":{"c":1,"d":[1]}}"#).changes_since(&base);
+        let right = json(r#"{"a":1,"b":{"d":[1,2]},"e":null}"#).changes_since(&base);
+        assert!(left.agrees_with(&right));
+        assert_eq!(right.apply_to(&left.apply_to(&base)), json(r#"{"a":2,"b":{"d":[1,2]},"e":null}"#));
+    }
+
+    #[test]
+    fn changes_at_or_under_one_path_disagree() {
+        let base = json(r#"{"a":{"b":1}}"#);
+        let inner = json(r#"{"a":{"b":2}}"#).changes_since(&base);
+        let whole = json(r#"{"a":7}"#).changes_since(&base);
+        assert!(!inner.agrees_with(&whole));
+        assert!(!inner.agrees_with(&json(r#"{"a":{"b":3}}"#).changes_since(&base)));
+        assert!(inner.agrees_with(&inner));
+    }
+}

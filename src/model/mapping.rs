@@ -1,0 +1,255 @@
+//! Where an entity lives in a store, field by field, and in which form.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{EntityName, FieldId, StoreName};
+use super::schema::FieldRef;
+use super::value::Value;
+
+/// A table's name, with its schema where it is given one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The schema, `public` in `public.contacts_master`.
+    pub schema: Option<String>,
+    /// The table.
+    pub name: String,
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// A column, or a path of names into a structured one (`name.firstName`, `sync_metadata.version`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Column(pub Vec<String>);
+
+impl Column {
+    /// A plain column.
+    pub fn plain(name: impl Into<String>) -> Self {
+        Self(vec![name.into()])
+    }
+
+    /// The name of the column itself, without the path inside it.
+    pub fn head(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+}
+
+impl std::fmt::Display for Column {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// How a value stands in its column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// As the store itself keeps values of the field's type.
+    #[default]
+    Native,
+    /// As text.
+    Text,
+    /// As a 64-bit integer; texts that are no such number cannot be held.
+    Int64,
+    /// As text holding JSON.
+    JsonText,
+    /// As whole seconds since 1970.
+    UnixSeconds,
+    /// As whole milliseconds since 1970.
+    UnixMillis,
+    /// As microseconds since 1970.
+    UnixMicros,
+}
+
+impl Form {
+    /// The word used in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Text => "text",
+            Self::Int64 => "int64",
+            Self::JsonText => "json-text",
+            Self::UnixSeconds => "unix-seconds",
+            Self::UnixMillis => "unix-millis",
+            Self::UnixMicros => "unix-micros",
+        }
+    }
+}
+
+/// Which way a field's values go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The store is read and written.
+    #[default]
+    Both,
+    /// The store is written; what it holds is never an edit.
+    ToStore,
+    /// The store is read, never written.
+    FromStore,
+}
+
+impl Direction {
+    /// Whether edits in the store count.
+    pub fn reads(self) -> bool {
+        self != Self::ToStore
+    }
+
+    /// Whether trueup writes the field there.
+    pub fn writes(self) -> bool {
+        self != Self::FromStore
+    }
+}
+
+/// A hash of everything that decides what a field's column means. A shadow with another tag says nothing of the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MappingTag(pub u32);
+
+/// A field's place in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldMapping {
+    /// The field.
+    pub field: FieldId,
+    /// Its column.
+    pub column: Column,
+    /// Its form there.
+    pub form: Form,
+    /// Its direction.
+    pub direction: Direction,
+    /// What the mapping means, hashed.
+    pub tag: MappingTag,
+}
+
+/// A key part's place in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyMapping {
+    /// Its column.
+    pub column: Column,
+    /// Its form there.
+    pub form: Form,
+}
+
+/// Where a row's sync metadata lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyncPlace {
+    /// Nowhere: the store carries none.
+    None,
+    /// In one column, as a STRUCT.
+    Struct(Column),
+    /// In one column, as JSON.
+    Json(Column),
+    /// In one text column, as text holding JSON.
+    JsonText(Column),
+    /// In a column each. A part that is not named has no column there.
+    Columns {
+        /// `version`.
+        version: Option<Column>,
+        /// `last_updated`.
+        last_updated: Option<Column>,
+        /// `last_updated_by`.
+        last_updated_by: Option<Column>,
+        /// `sync_status`.
+        sync_status: Option<Column>,
+        /// `source_systems`.
+        source_systems: Option<Column>,
+        /// `sync_errors`.
+        sync_errors: Option<Column>,
+    },
+}
+
+/// A condition on one field of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The field.
+    pub field: FieldRef,
+    /// The values meant, as canonical text; null is the text of nothing.
+    pub values: Vec<Option<String>>,
+    /// Whether the field must have none of them instead of one.
+    pub negated: bool,
+}
+
+/// What becomes, in a store that holds only some records, of a record that is no longer one of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScopeExit {
+    /// It stays there as it is.
+    #[default]
+    Keep,
+    /// It is removed there; elsewhere it stays.
+    Remove,
+}
+
+/// Which records a store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    /// What happens on leaving.
+    pub exit: ScopeExit,
+}
+
+impl Scope {
+    /// Whether a record with these values belongs to the store.
+    pub fn admits(&self, value_of: impl Fn(FieldRef) -> Value) -> bool {
+        self.conditions.iter().all(|condition| {
+            let text = match value_of(condition.field) {
+                Value::Null => None,
+                Value::Text(text) => Some(text),
+                other => Some(other.to_string()),
+            };
+            condition.values.contains(&text) != condition.negated
+        })
+    }
+}
+
+/// What an entity is in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// Rows of a table.
+    Table(TableName),
+    /// Records of an object of a CRM.
+    Object(String),
+}
+
+/// Where an entity lives in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapping {
+    /// The entity.
+    pub entity: EntityName,
+    /// The store.
+    pub store: StoreName,
+    /// Table or object.
+    pub shape: Shape,
+    /// The key's columns, in the order of the entity's key.
+    pub key: Vec<KeyMapping>,
+    /// The mapped fields. Those of the entity that are not here have no place in the store.
+    pub fields: BTreeMap<FieldId, FieldMapping>,
+    /// Where sync metadata lives.
+    pub sync: SyncPlace,
+    /// The column of the creation time.
+    pub created: Option<Column>,
+    /// The column of the time of the last update.
+    pub updated: Option<Column>,
+    /// Which records the store holds; none: all.
+    pub scope: Option<Scope>,
+    /// The zone of columns that carry none.
+    pub timezone: TimeZone,
+}
+
+impl Mapping {
+    /// Whether the store has a place for sync metadata.
+    pub fn has_sync(&self) -> bool {
+        self.sync != SyncPlace::None
+    }
+}

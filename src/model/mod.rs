@@ -1,0 +1,43 @@
+//! The nouns of trueup: plain data that every later stage speaks in.
+//!
+//! Nothing here knows of YAML, of SQL or of any particular store. Everything is pure.
+
+mod derive;
+mod diagnostic;
+mod forms;
+mod ids;
+mod journal;
+mod json;
+mod mapping;
+mod memory;
+mod meta;
+pub mod normal;
+mod observed;
+mod schema;
+mod time;
+mod value;
+mod write;
+
+pub use derive::{Derive, DeriveFn, Recompute};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use forms::{FormError, Native, decode, encode, representable};
+pub use ids::{
+    BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
+    StoreName, StoreRecordId, Version,
+};
+pub use journal::{Header, Intent, IntentEnd, IntentKind, Transition};
+pub use json::{Json, JsonPatch};
+pub use mapping::{
+    Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, Scope, ScopeExit,
+    Shape, SyncPlace, TableName,
+};
+pub use memory::{FieldShadow, Memory, Shadow};
+pub use meta::{SyncError, SyncMeta, SyncStatus};
+pub use observed::{Cell, Certificate, Presence, Row, Unknown};
+pub use schema::{
+    Adopt, Check, ConflictPolicy, DeletePolicy, Entity, Field, FieldRef, FieldType, Granularity, KeyField,
+    MatchTerm, OnDelete, Range, Reference, Times, Unit, UnitId,
+};
+pub use time::Timestamp;
+pub use value::{Float, Value};
+pub use write::{Batch, Capabilities, ErrorKind, Guard, Mapped, Outcome, StoreError, Write, WriteOp};

@@ -1,0 +1,120 @@
+//! What a pass saw of a record in a store.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{FieldId, RecordKey, StoreRecordId};
+use super::meta::SyncMeta;
+use super::time::Timestamp;
+use super::value::Value;
+
+/// One field as read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cell {
+    /// The value, in canonical form.
+    Value(Value),
+    /// What stands there is no value of the field's type. The text says why, without showing the content; the
+    /// fingerprint tells one content from another.
+    Unreadable {
+        /// Why, without the content.
+        why: String,
+        /// A hash of the content.
+        fingerprint: u64,
+    },
+}
+
+impl Cell {
+    /// The value, unless it could not be read.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+/// One row of a snapshot. A field that is not in `fields` is unknown: not mapped there, or its column is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The record's key.
+    pub key: RecordKey,
+    /// The store's own id of the row, where it has one apart from the key.
+    pub store_id: Option<StoreRecordId>,
+    /// The fields as read.
+    pub fields: BTreeMap<FieldId, Cell>,
+    /// The row's sync metadata.
+    pub meta: SyncMeta,
+    /// The mapped creation time.
+    pub created: Option<Timestamp>,
+    /// The mapped time of the store's own last update.
+    pub updated: Option<Timestamp>,
+}
+
+/// Why it is not known whether a store holds a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// The store did not answer.
+    Unreachable,
+    /// The snapshot was cut short or its certificate does not add up: what is absent from it may be there.
+    Incomplete,
+    /// The row has the key of another row.
+    DuplicateKey,
+    /// The store or the row went back to an older version.
+    Regressed,
+    /// The store is paused.
+    Paused,
+}
+
+/// Whether a store holds a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// It does.
+    Present(Row),
+    /// It does not, as a complete snapshot shows.
+    Absent,
+    /// It cannot be told.
+    Unknown(Unknown),
+}
+
+impl Presence {
+    /// The row, where there is one.
+    pub fn row(&self) -> Option<&Row> {
+        match self {
+            Self::Present(row) => Some(row),
+            Self::Absent | Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// What a snapshot vouches for. Only a complete one makes absence known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// How many rows the store said it had.
+    pub rows_claimed: u64,
+    /// How many rows were read, rows with unusable keys included.
+    pub rows_read: u64,
+    /// Whether the end of the table was seen.
+    pub end_seen: bool,
+    /// Whether the store may have changed while it was read (false where one transaction covers the read).
+    pub moved: bool,
+    /// Mapped columns that the table lacks: their fields are unknown.
+    pub missing_columns: Vec<String>,
+    /// Rows whose key is null or no key of its type: each an error, and absence is unknown.
+    pub bad_keys: u64,
+    /// Keys that more than one row has (at most the first hundred): each an error, and absence is unknown.
+    pub duplicate_keys: Vec<RecordKey>,
+}
+
+impl Certificate {
+    /// Whether a record that was not read is absent.
+    pub fn is_complete(&self) -> bool {
+        self.end_seen
+            && !self.moved
+            && self.rows_claimed == self.rows_read
+            && self.bad_keys == 0
+            && self.duplicate_keys.is_empty()
+    }
+}

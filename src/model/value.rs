@@ -1,0 +1,169 @@
+//! Values in canonical form.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::json::{Json, plain_decimal};
+use super::time::Timestamp;
+
+/// A 64-bit floating point number under which equal means the same: NaN equals NaN, and there is one zero.
+#[derive(Debug, Clone, Copy)]
+pub struct Float(f64);
+
+impl Float {
+    /// Takes a number; `-0.0` becomes `0.0`.
+    pub fn new(number: f64) -> Self {
+        Self(if number == 0.0 { 0.0 } else { number })
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl PartialEq for Float {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.total_cmp(&other.0).is_eq() || (self.0.is_nan() && other.0.is_nan())
+    }
+}
+impl Eq for Float {}
+impl std::hash::Hash for Float {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        if self.0.is_nan() { f64::NAN.to_bits() } else { self.0.to_bits() }.hash(state);
+    }
+}
+
+/// A field's value in canonical form: two values are the same exactly when they are equal here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// No value.
+    #[default]
+    Null,
+    /// `bool`.
+    Bool(bool),
+    /// `int64`.
+    Int(i64),
+    /// `float64`.
+    Float(Float),
+    /// `numeric`: a decimal number of any length as plain text, without exponent or trailing zeros.
+    Numeric(String),
+    /// `string`.
+    Text(String),
+    /// `date`.
+    Date(Date),
+    /// `timestamp`.
+    Time(Timestamp),
+    /// `json`.
+    Json(Json),
+    /// `string_list`.
+    List(Vec<String>),
+}
+
+impl Value {
+    /// A text value.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// Whether there is no value.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// The value as a text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A `numeric` from its text, in canonical form; none if it is no number of reasonable length.
+    pub fn numeric(text: &str) -> Option<Self> {
+        plain_decimal(text).map(Self::Numeric)
+    }
+
+    /// The value as plain JSON, as people and other programs expect to read it. It does not tell a date from a text:
+    /// what must be read back is written by serde.
+    pub fn to_plain(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(flag) => (*flag).into(),
+            Self::Int(number) => (*number).into(),
+            Self::Float(number) => serde_json::Number::from_f64(number.get())
+                .map_or_else(|| number.get().to_string().into(), Into::into),
+            Self::Numeric(text) | Self::Text(text) => text.clone().into(),
+            Self::Date(date) => date.to_string().into(),
+            Self::Time(time) => time.to_string().into(),
+            Self::Json(json) => json.as_value().clone(),
+            Self::List(items) => items.clone().into(),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    /// As in a plan: text quoted, everything else bare.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numeric(text) => f.write_str(text),
+            other => write!(f, "{}", other.to_plain()),
+        }
+    }
+}
+
+/// Written so that the type can be told: `null`, `true`, `7`, `"text"`, `["list"]`, and for the others an object with
+/// one key: `{"f": "1.5"}`, `{"n": "1.50"}`, `{"d": "2026-06-15"}`, `{"t": "2026-06-15T12:00:00Z"}`, `{"j": …}`.
+impl Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tagged = |tag: &str, value: serde_json::Value| {
+            serde_json::Value::Object(std::iter::once((tag.to_owned(), value)).collect())
+        };
+        match self {
+            Self::Float(number) => tagged("f", number.get().to_string().into()),
+            Self::Numeric(text) => tagged("n", text.clone().into()),
+            Self::Date(date) => tagged("d", date.to_string().into()),
+            Self::Time(time) => tagged("t", time.to_string().into()),
+            Self::Json(json) => tagged("j", json.as_value().clone()),
+            plain => plain.to_plain(),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = serde_json::Value::deserialize(deserializer)?;
+        from_tagged(json).ok_or_else(|| serde::de::Error::custom("not a value as trueup writes them"))
+    }
+}
+
+fn from_tagged(json: serde_json::Value) -> Option<Value> {
+    use serde_json::Value as J;
+    Some(match json {
+        J::Null => Value::Null,
+        J::Bool(flag) => Value::Bool(flag),
+        J::Number(number) => Value::Int(number.as_i64()?),
+        J::String(text) => Value::Text(text),
+        J::Array(items) => Value::List(
+            items
+                .into_iter()
+                .map(|item| if let J::String(text) = item { Some(text) } else { None })
+                .collect::<Option<_>>()?,
+        ),
+        J::Object(object) => {
+            let (tag, value) = object.into_iter().next()?;
+            match (tag.as_str(), value) {
+                ("j", value) => Value::Json(Json::new(value)),
+                ("f", J::String(text)) => Value::Float(Float::new(text.parse().ok()?)),
+                ("n", J::String(text)) => Value::numeric(&text)?,
+                ("d", J::String(text)) => Value::Date(Date::from_str(&text).ok()?),
+                ("t", J::String(text)) => Value::Time(Timestamp::parse(&text, &jiff::tz::TimeZone::UTC)?),
+                _ => return None,
+            }
+        }
+    })
+}

@@ -1,0 +1,121 @@
+//! Manifests: YAML as written, checked, and compiled into what the other stages consume.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Entity, EntityName, Mapping, StoreName};
+
+/// A text that may refer to something outside the manifest, resolved only when a store is opened. Its `Debug` and `Display`
+/// show the reference, never what it refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// The text itself.
+    Plain(String),
+    /// `${env:NAME}`: an environment variable.
+    Env(String),
+    /// `${file:PATH}`: a file's content, without the line end; relative to the manifests' folder.
+    File(std::path::PathBuf),
+}
+
+/// What a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A `SQLite` file. A relative path is relative to the manifests' folder.
+    Sqlite {
+        /// The file.
+        path: Reference,
+    },
+    /// Rows in memory, gone with the process: for trials and tests.
+    Memory,
+    /// A kind that manifests may name and this version cannot open.
+    Unsupported {
+        /// The kind's name.
+        kind: String,
+    },
+}
+
+/// A store of the spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// Its name.
+    pub name: StoreName,
+    /// What it is.
+    pub kind: StoreKind,
+    /// Whether it is never written.
+    pub read_only: bool,
+    /// How many writes go into a batch at most; none: the store's own size.
+    pub batch_size: Option<usize>,
+}
+
+/// Shares beyond which writes are refused unless they are allowed by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guards {
+    /// Deletes, as a share (0 to 1) of an entity's records in a store.
+    pub max_delete_ratio: f64,
+    /// Updates, as a share.
+    pub max_update_ratio: f64,
+    /// Shares count from this many records on.
+    pub min_records: u64,
+}
+
+/// Where and how the controller runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControllerSpec {
+    /// Milliseconds between passes of `run`.
+    pub interval_ms: u64,
+    /// Milliseconds after which `run` reads everything again.
+    pub deep_check_interval_ms: u64,
+    /// The guards.
+    pub guards: Guards,
+    /// The state's file, relative to the manifests' folder.
+    pub state_path: std::path::PathBuf,
+    /// How long a lease lasts without being renewed, in milliseconds.
+    pub lease_ms: u64,
+    /// The address that `/metrics` and `/healthz` are served on.
+    pub http_address: std::net::SocketAddr,
+    /// How long tombstones and settled conflicts are kept, in milliseconds.
+    pub retention_ms: u64,
+    /// The share of drifting records above which the alert rules fire.
+    pub drift_alert_ratio: f64,
+    /// The latency above which the alert rules fire, in milliseconds.
+    pub latency_alert_ms: u64,
+}
+
+/// Everything the manifests say, checked and resolved.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The folder that the manifests were read from.
+    pub folder: std::path::PathBuf,
+    /// A hash of what the manifests mean, in hexadecimal: equal for equal meaning.
+    pub sha: String,
+    /// The canonical store.
+    pub canonical: StoreName,
+    /// The stores.
+    pub stores: BTreeMap<StoreName, StoreSpec>,
+    /// The entities, those referred to before those that refer.
+    pub entities: Vec<Arc<Entity>>,
+    /// Where each entity lives in each store that has it. Every entity is mapped in the canonical store.
+    pub mappings: BTreeMap<EntityName, BTreeMap<StoreName, Arc<Mapping>>>,
+    /// The controller's settings.
+    pub controller: ControllerSpec,
+}
+
+impl Spec {
+    /// An entity by name.
+    pub fn entity(&self, name: &EntityName) -> Option<&Arc<Entity>> {
+        self.entities.iter().find(|entity| &entity.name == name)
+    }
+
+    /// Where an entity lives in a store.
+    pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
+        self.mappings.get(entity)?.get(store)
+    }
+
+    /// The stores that have an entity, the canonical one first.
+    pub fn stores_of(&self, entity: &EntityName) -> Vec<StoreName> {
+        let mut stores: Vec<StoreName> =
+            self.mappings.get(entity).map(|mappings| mappings.keys().cloned().collect()).unwrap_or_default();
+        stores.sort_by_key(|store| store != &self.canonical);
+        stores
+    }
+}

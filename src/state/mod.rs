@@ -1,0 +1,82 @@
+//! The state: what is remembered between passes (shadows) and what is being done right now (the journal).
+//!
+//! A state is private to its controller; correctness against other writers is carried by the preconditions of writes, not by
+//! the lease kept here.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::model::{Entity, EntityName, Header, Intent, Memory, RecordKey, Timestamp, Transition};
+
+pub mod memory;
+pub mod sqlite;
+
+/// Why the state could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("state: {message}")]
+pub struct StateError {
+    /// What happened and what to do.
+    pub message: String,
+    /// Whether another controller holds the lease.
+    pub held_elsewhere: bool,
+}
+
+impl StateError {
+    /// An error with this message.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), held_elsewhere: false }
+    }
+}
+
+/// Who may work on a state, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Who: host and process, for people to read.
+    pub holder: String,
+    /// When it lapses unless renewed.
+    pub expires: Timestamp,
+}
+
+/// A journal of writes and the shadows of records.
+#[async_trait]
+pub trait State: Send + Sync {
+    /// Where it stands.
+    async fn header(&self) -> Result<Header, StateError>;
+
+    /// Takes or renews the lease for `holder`, or says who has it.
+    ///
+    /// # Errors
+    /// With `held_elsewhere` set when another holder's lease has not lapsed at `now`.
+    async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError>;
+
+    /// Gives the lease up, if `holder` has it.
+    async fn release(&self, holder: &str) -> Result<(), StateError>;
+
+    /// The lease as it stands.
+    async fn lease(&self) -> Result<Option<Lease>, StateError>;
+
+    /// The intents that have not ended, oldest first.
+    async fn open_intents(&self) -> Result<Vec<Intent>, StateError>;
+
+    /// The memories of an entity, in the order of keys, after a key, at most `limit` of them.
+    async fn page(
+        &self,
+        entity: &Entity,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Memory)>, StateError>;
+
+    /// The memories of some records.
+    async fn recall(
+        &self,
+        entity: &Entity,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, Memory>, StateError>;
+
+    /// How many records of an entity are remembered.
+    async fn count(&self, entity: &EntityName) -> Result<u64, StateError>;
+
+    /// Makes an atomic, durable change.
+    async fn commit(&self, transition: &Transition) -> Result<(), StateError>;
+}

@@ -1,0 +1,102 @@
+//! Stores: systems that hold records, behind one small trait.
+//!
+//! A store translates; it decides nothing. What is a change, what is written and in which order is settled by the pure
+//! stages; a store reads rows into canonical form, writes what it is told if the guard still holds, and says honestly
+//! what became of every single write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::model::{
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, IntentId, Mapped, Outcome, Presence, RecordKey,
+    Row, StoreError, StoreName,
+};
+
+pub mod memory;
+pub mod sqlite;
+
+/// What a store says of itself when asked whether it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// An opaque identity or epoch, where the store has one: when it changes, the store was replaced or restored.
+    pub identity: Option<String>,
+}
+
+/// A piece of a snapshot.
+#[derive(Debug)]
+pub enum SnapshotItem {
+    /// Rows, in strictly ascending order of their keys over the whole snapshot. Rows whose key is unusable or stands twice
+    /// are left out and counted in the certificate.
+    Rows(Vec<Row>),
+    /// The end: nothing comes after it. A snapshot without it was cut short.
+    End(Certificate),
+}
+
+/// A snapshot as it arrives.
+pub type SnapshotStream = mpsc::Receiver<Result<SnapshotItem, StoreError>>;
+
+/// One missing thing that migration adds; nothing is ever dropped or rewritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigrationStep {
+    /// What it is, in words: "table `contacts`", "column `contacts.version`".
+    pub adds: String,
+    /// The statement (or call) that adds it.
+    pub statement: String,
+}
+
+/// A system that holds records.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Its name in the manifests.
+    fn name(&self) -> &StoreName;
+
+    /// What it can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// What of these mappings it cannot do. Pure: asked before anything is contacted.
+    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic>;
+
+    /// Whether it is there, and which one it is.
+    async fn probe(&self) -> Result<Probe, StoreError>;
+
+    /// What the mappings need that is missing.
+    async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError>;
+
+    /// Adds what is missing.
+    async fn migrate(&self, steps: &[MigrationStep]) -> Result<(), StoreError>;
+
+    /// Reads an entity, in the order of its keys.
+    async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError>;
+
+    /// Reads some records of an entity. The answer has a presence for every key asked for.
+    async fn read(
+        &self,
+        mapped: &Mapped,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, Presence>, StoreError>;
+
+    /// Reads some rows whole, unmapped columns included, as JSON objects by the store's own column names. Keys without a
+    /// row are left out.
+    async fn read_native(
+        &self,
+        mapped: &Mapped,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>;
+
+    /// Applies a batch. The answer has an outcome for every write, by its intent. An error means that none happened; when
+    /// that is not certain, its kind is [`ErrorKind::OutcomeUnknown`].
+    async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError>;
+
+    /// Of these batches, those that left a receipt, each with the intents that it applied.
+    async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError>;
+
+    /// Removes receipts that the state has taken note of.
+    async fn forget_receipts(&self, batches: &[BatchId]) -> Result<(), StoreError>;
+}
+
+/// The stores of a spec, by name.
+pub type Stores = BTreeMap<StoreName, Arc<dyn Store>>;
