@@ -248,6 +248,15 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether the store has a place for a record's status and errors.
+    pub fn has_bookkeeping(&self) -> bool {
+        match &self.sync {
+            SyncPlace::None => false,
+            SyncPlace::Columns { sync_status, .. } => sync_status.is_some(),
+            SyncPlace::Struct(_) | SyncPlace::Json(_) | SyncPlace::JsonText(_) => true,
+        }
+    }
+
     /// Whether the store has a place for sync metadata.
     pub fn has_sync(&self) -> bool {
         self.sync != SyncPlace::None

@@ -1,1 +1,267 @@
-//! Placeholder.
+//! The plan: what will be written, why, on what conditions and in which order. It is data: it can be saved, shown, compared and
+//! simulated, and what is shown is what runs.
+
+mod build;
+mod guards;
+mod related;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::diff::{Action, ActionKind, Standing};
+use crate::model::{
+    Certificate, EntityName, FieldName, Memory, RecordId, Shadow, StateId, StoreName, Timestamp, Version,
+};
+use crate::resolve::Conflict;
+
+pub use build::{Observed, PlanInputs, Planner, Target};
+pub use guards::{GuardName, GuardTrip};
+
+/// What a deleted record leaves behind in the canonical store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstoneDraft {
+    /// The highest version the record had.
+    pub version: Version,
+    /// The stores it was deleted in.
+    pub deleted_by: Vec<StoreName>,
+    /// When that was found.
+    pub deleted_at: Timestamp,
+    /// The shadows of the stores that have not confirmed it yet.
+    pub memory: Memory,
+    /// Whether a store could not be reached and still has to confirm.
+    pub pending: bool,
+}
+
+/// Everything that is to be done about one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordPlan {
+    /// The record.
+    pub record: RecordId,
+    /// Conflicts that must be acknowledged before anything else is written.
+    pub conflicts: Vec<Conflict>,
+    /// Open conflicts as they stand once everything else is done.
+    pub closes: Vec<Conflict>,
+    /// What a delete leaves behind; acknowledged before the row goes.
+    pub tombstone: Option<TombstoneDraft>,
+    /// The writes, the canonical store's first.
+    pub actions: Vec<Action>,
+    /// Shadows that are true once the canonical store has the result (at once where it needs no write).
+    pub adopt: BTreeMap<StoreName, Shadow>,
+    /// A fingerprint of everything that this was made from: what every store held and what was remembered.
+    pub basis: String,
+}
+
+impl RecordPlan {
+    /// Whether any store is written (the canonical store's own tables aside).
+    pub fn writes(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Whether records go.
+    pub fn deletes(&self) -> bool {
+        self.actions.iter().any(|action| action.kind == ActionKind::Delete)
+    }
+}
+
+/// How bad a notice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A field or record waits for a person.
+    Held,
+    /// A change breaks a rule.
+    Rejected,
+    /// The record broke a rule before; nothing is blocked.
+    AlreadyInvalid,
+    /// The store has no way to hold the value.
+    CannotHold,
+    /// The record went back to an older version in this store.
+    Regressed,
+    /// The store could not be read.
+    Unreachable,
+    /// A row has no usable key, or another row's.
+    BadKey,
+    /// A mapped column is not there.
+    MissingColumn,
+}
+
+impl NoticeKind {
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+            Self::AlreadyInvalid => "already_invalid",
+            Self::CannotHold => "cannot_hold",
+            Self::Regressed => "regressed",
+            Self::Unreachable => "unreachable",
+            Self::BadKey => "bad_key",
+            Self::MissingColumn => "missing_column",
+        }
+    }
+}
+
+/// Something a person should know that is no action.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Notice {
+    /// What kind.
+    pub kind: NoticeKind,
+    /// The record, if it is about one.
+    pub record: Option<RecordId>,
+    /// The entity, where it is about no single record.
+    pub entity: Option<EntityName>,
+    /// The store.
+    pub store: Option<StoreName>,
+    /// The field.
+    pub field: Option<FieldName>,
+    /// What it is and what to do; no sensitive value.
+    pub message: String,
+}
+
+/// How many records of an entity stand where, in one store. The terms add up to `seen`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Books {
+    /// Records that are there, or should be.
+    pub seen: u64,
+    /// Each record once, by where it stands.
+    pub standing: BTreeMap<Standing, u64>,
+    /// Rows that the snapshot had.
+    pub rows: u64,
+    /// Records missing from the store.
+    pub missing: u64,
+    /// Records that should not be there.
+    pub extra: u64,
+    /// Records with fields that differ.
+    pub changed: u64,
+    /// Differing records, by field.
+    pub fields: BTreeMap<FieldName, u64>,
+}
+
+impl Books {
+    /// How many records stand there.
+    pub fn count(&self, standing: Standing) -> u64 {
+        self.standing.get(&standing).copied().unwrap_or(0)
+    }
+
+    /// Whether every record seen is accounted for.
+    pub fn balance(&self) -> bool {
+        self.seen == self.standing.values().sum::<u64>()
+    }
+
+    /// Records that differ in any way.
+    pub fn drifting(&self) -> u64 {
+        self.missing + self.extra + self.changed
+    }
+
+    /// Moves a record from one standing to another, as its write turns out otherwise than planned.
+    pub fn shift(&mut self, from: Standing, to: Standing) {
+        if let Some(count) = self.standing.get_mut(&from).filter(|count| **count > 0) {
+            *count -= 1;
+            *self.standing.entry(to).or_default() += 1;
+        }
+        self.standing.retain(|_, count| *count > 0);
+    }
+}
+
+/// What a pass learnt of a store's entity.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// What the snapshot vouches for; none: the store could not be read.
+    pub certificate: Option<Certificate>,
+    /// Why it could not be read.
+    pub error: Option<String>,
+    /// Whether the store is paused.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// A plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// When it was made; the time that its rules took as the present.
+    pub made_at: Timestamp,
+    /// The hash of the manifests that it was made under.
+    pub spec_sha: String,
+    /// The state that it was made with.
+    pub state: StateId,
+    /// The canonical store.
+    pub canonical: StoreName,
+    /// The entities, those referred to first; writes go in this order, deletes in the opposite one.
+    pub entities: Vec<EntityName>,
+    /// Whether the state was lost or stale and everything met for the first time.
+    pub rebuild: bool,
+    /// What is to be done, record by record, in the order of entities and keys.
+    pub records: Vec<RecordPlan>,
+    /// Guards that refuse an entity.
+    pub guards: Vec<GuardTrip>,
+    /// Guards that were allowed by name.
+    pub allowed: BTreeSet<GuardName>,
+    /// Where every record stands, by entity and store.
+    pub books: BTreeMap<EntityName, BTreeMap<StoreName, Books>>,
+    /// What the snapshots were worth.
+    pub snapshots: BTreeMap<EntityName, BTreeMap<StoreName, SnapshotReport>>,
+    /// What a person should know.
+    pub notices: Vec<Notice>,
+    /// Conflicts that wait for a person, those of this plan included.
+    pub open_conflicts: BTreeMap<EntityName, u64>,
+}
+
+/// How many actions of each kind a plan has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Rows made.
+    pub create: u64,
+    /// Rows changed.
+    pub update: u64,
+    /// Rows removed.
+    pub delete: u64,
+    /// Rows whose content is right and whose metadata is brought up, the canonical bookkeeping included.
+    pub metadata: u64,
+}
+
+impl Totals {
+    /// Counts an action.
+    pub fn count(&mut self, kind: ActionKind) {
+        match kind {
+            ActionKind::Create => self.create += 1,
+            ActionKind::Update => self.update += 1,
+            ActionKind::Delete => self.delete += 1,
+            ActionKind::Metadata | ActionKind::Bookkeeping => self.metadata += 1,
+        }
+    }
+
+    /// All actions.
+    pub fn sum(self) -> u64 {
+        self.create + self.update + self.delete + self.metadata
+    }
+}
+
+impl Plan {
+    /// How many actions of each kind.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.actions().for_each(|action| totals.count(action.kind));
+        totals
+    }
+
+    /// All actions, in the order of records.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.records.iter().flat_map(|record| &record.actions)
+    }
+
+    /// Whether any store has to be written.
+    pub fn has_actions(&self) -> bool {
+        self.records.iter().any(RecordPlan::writes)
+    }
+
+    /// Whether anything at all has to be written or remembered.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The books of an entity in a store.
+    pub fn books_of(&self, entity: &EntityName, store: &StoreName) -> Option<&Books> {
+        self.books.get(entity)?.get(store)
+    }
+}

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! A whole pass as a state machine.
+
+mod report;
+
+pub use report::{Report, Trouble};

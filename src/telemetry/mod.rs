@@ -1,1 +1,97 @@
-//! Placeholder.
+//! Happenings: one type for each, from which log lines and metrics come. No other place names a metric.
+
+use crate::diff::ActionKind;
+use crate::model::{EntityName, ErrorKind, StoreName};
+use crate::plan::Plan;
+use crate::reconcile::Report;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A pass began.
+    PassStarted,
+    /// Rows of a snapshot arrived.
+    RowsRead {
+        /// The entity.
+        entity: &'a EntityName,
+        /// The store.
+        store: &'a StoreName,
+        /// How many, since the last such event.
+        rows: u64,
+    },
+    /// A plan was made.
+    Planned {
+        /// The plan.
+        plan: &'a Plan,
+    },
+    /// A batch is about to go out.
+    WriteStarted {
+        /// The store.
+        store: &'a StoreName,
+        /// The entity.
+        entity: &'a EntityName,
+        /// How many writes.
+        writes: usize,
+    },
+    /// A write ended.
+    Wrote {
+        /// The store.
+        store: &'a StoreName,
+        /// The entity.
+        entity: &'a EntityName,
+        /// What it did.
+        kind: ActionKind,
+        /// How it ended.
+        result: WriteResult,
+    },
+    /// A store answered with an error.
+    StoreFailed {
+        /// The store.
+        store: &'a StoreName,
+        /// The kind of error.
+        kind: ErrorKind,
+        /// The message.
+        message: &'a str,
+    },
+    /// A pass ended; with or without writing.
+    PassEnded {
+        /// What it did.
+        report: &'a Report,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A pass failed as a whole.
+    PassFailed {
+        /// Why.
+        message: &'a str,
+        /// How long it took.
+        seconds: f64,
+    },
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteResult {
+    /// Acknowledged.
+    Applied,
+    /// Its record had moved on.
+    Skipped,
+    /// Refused or failed, with this kind of error.
+    Failed(ErrorKind),
+    /// Not known.
+    Unknown,
+}
+
+/// Who is told of happenings.
+pub trait Observer: Send + Sync {
+    /// Takes note.
+    fn notice(&self, event: &Event<'_>);
+}
+
+/// Nobody is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn notice(&self, _event: &Event<'_>) {}
+}

@@ -1,0 +1,171 @@
+//! What may be remembered: a shadow never says more than was read back, and never forgets what a value stood for.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Cell, FieldId, FieldMapping, FieldShadow, Row, Shadow, SyncMeta, Timestamp, Value, Version,
+};
+use crate::resolve::{ClaimEnd, Resolution, Side, View};
+
+use super::{Change, held_as};
+
+/// The shadow of a record that is not in a store. It keeps the highest version, which a re-made record must exceed.
+pub(super) fn absent(side: &Side<'_>, resolution: &Resolution) -> Shadow {
+    let known = side.shadow.map(Shadow::highest_version).unwrap_or_default();
+    let version = known.max(side.version()).max(resolution.version);
+    Shadow { meta: SyncMeta { version: Some(version), ..SyncMeta::default() }, ..Shadow::default() }
+}
+
+/// The shadow of a row that was just made.
+pub(super) fn created(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    changes: &[Change],
+    meta: Option<&SyncMeta>,
+) -> Shadow {
+    let fields = changes.iter().filter_map(|change| written_field(view, resolution, side, change)).collect();
+    Shadow {
+        present: true,
+        store_id: None,
+        meta: evidence_only(side, resolution, meta.cloned().unwrap_or_default()),
+        updated: side.mapping.updated.as_ref().map(|_| view.now),
+        fields,
+    }
+}
+
+/// The shadow of a row after some of its fields were written.
+pub(super) fn written(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    row: &Row,
+    changes: &[Change],
+    meta: Option<&SyncMeta>,
+    updated: Option<Timestamp>,
+) -> Shadow {
+    let mut shadow = as_observed(view, resolution, side, row);
+    shadow.fields.extend(changes.iter().filter_map(|change| written_field(view, resolution, side, change)));
+    if let Some(meta) = meta {
+        shadow.meta = evidence_only(side, resolution, meta.clone());
+    }
+    shadow.updated = updated.or(shadow.updated);
+    shadow
+}
+
+/// The shadow of a row that is not written, or not yet; none where it says what is remembered already.
+pub(super) fn adopted(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Option<Shadow> {
+    let shadow = as_observed(view, resolution, side, row);
+    (side.shadow != Some(&shadow)).then_some(shadow)
+}
+
+fn written_field(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    change: &Change,
+) -> Option<(crate::model::FieldName, FieldShadow)> {
+    let id = view.entity.field_id(&change.field)?;
+    let mapped = side.mapping.fields.get(&id)?;
+    let held = held_as(view, side, mapped, &change.after).ok()?;
+    Some((change.field.clone(), field(mapped, Cell::Value(held), &change.after, resolution.version)))
+}
+
+fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version) -> FieldShadow {
+    let same = held.value() == Some(stands_for);
+    FieldShadow { held, stands_for: (!same).then(|| stands_for.clone()), version, tag: mapped.tag, unsure: false }
+}
+
+/// What is known of a row just by having seen it, once the canonical store has the result.
+fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
+    let mut fields: BTreeMap<_, _> = side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
+    fields.retain(|name, _| view.entity.field_id(name).is_some_and(|id| side.mapping.fields.contains_key(&id)));
+    for (id, cell) in &row.fields {
+        let Some(mapped) = side.mapping.fields.get(id) else { continue };
+        let name = &view.entity.field(*id).name;
+        let before = fields.get(name).filter(|shadow| shadow.tag == mapped.tag).cloned();
+        match observed_field(view, resolution, side, mapped, cell, before) {
+            Some(shadow) => fields.insert(name.clone(), shadow),
+            None => fields.remove(name),
+        };
+    }
+    Shadow {
+        present: true,
+        store_id: row.store_id.clone(),
+        meta: evidence_only(side, resolution, row.meta.clone()),
+        updated: row.updated,
+        fields,
+    }
+}
+
+fn observed_field(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    mapped: &FieldMapping,
+    cell: &Cell,
+    before: Option<FieldShadow>,
+) -> Option<FieldShadow> {
+    let id = mapped.field;
+    let Some(desired) = resolution.fields.get(&id) else { return before };
+    if resolution.held.contains(&id) {
+        return before;
+    }
+    let version = resolution.version;
+    match resolution.end(side.store, id) {
+        Some(ClaimEnd::Held | ClaimEnd::Rejected) => before,
+        Some(ClaimEnd::Won) => Some(field(mapped, cell.clone(), desired, version)),
+        // The value that lost is known, and it still stands for the old canonical value: the store has not seen the
+        // one that won.
+        Some(ClaimEnd::Lost) => {
+            let old = before.as_ref().and_then(FieldShadow::canonical).cloned().unwrap_or_default();
+            let seen = before.map(|shadow| shadow.version).unwrap_or_default();
+            Some(field(mapped, cell.clone(), &old, seen))
+        }
+        None if side.canonical => {
+            // The version that last changed the field: of a value met for the first time, the present one.
+            let since = before.filter(|shadow| shadow.held == *cell && !shadow.unsure).map(|shadow| shadow.version);
+            Some(field(mapped, cell.clone(), cell.value()?, since.unwrap_or(version)))
+        }
+        None if agrees(view, side, mapped, cell, desired) => Some(field(mapped, cell.clone(), desired, version)),
+        None => before,
+    }
+}
+
+/// Whether what a store holds is the desired value, as far as it can hold it.
+fn agrees(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, cell: &Cell, desired: &Value) -> bool {
+    stands_for(view, side, mapped, cell, desired)
+        || held_as(view, side, mapped, desired).is_ok_and(|held| *cell == Cell::Value(held))
+}
+
+/// Whether the store was read back as holding this for the desired value, which it may keep in a form of its own.
+pub(super) fn stands_for(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, cell: &Cell, desired: &Value) -> bool {
+    let name = &view.entity.field(mapped.field).name;
+    let shadow = side.shadow.filter(|shadow| shadow.present).and_then(|shadow| shadow.fields.get(name));
+    shadow.is_some_and(|shadow| {
+        shadow.tag == mapped.tag && !shadow.unsure && shadow.held == *cell && shadow.canonical() == Some(desired)
+    })
+}
+
+/// Version, time and origin; bookkeeping is no evidence. A store without a place for metadata stands at the record's version.
+fn evidence_only(side: &Side<'_>, resolution: &Resolution, meta: SyncMeta) -> SyncMeta {
+    if !side.mapping.has_sync() {
+        let version = (resolution.version.0 > 0).then_some(resolution.version);
+        return SyncMeta { version, ..SyncMeta::default() };
+    }
+    SyncMeta { source_systems: Vec::new(), sync_status: None, sync_errors: Vec::new(), ..meta }
+}
+
+/// Whether a store that cannot be read was last known to hold something else than the record should be.
+pub(super) fn lags(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, shadow: &Shadow) -> bool {
+    if !shadow.present {
+        return true;
+    }
+    let lagging = |id: &FieldId, mapped: &FieldMapping| {
+        let known = shadow.fields.get(&view.entity.field(*id).name).and_then(FieldShadow::canonical);
+        mapped.direction.writes()
+            && !resolution.held.contains(id)
+            && resolution.fields.get(id).is_some_and(|desired| known != Some(desired))
+    };
+    side.mapping.fields.iter().any(|(id, mapped)| lagging(id, mapped))
+}

@@ -1,0 +1,262 @@
+//! What spans records: references, cascading deletes, and values that only one record may have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
+use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
+
+use super::build::{Entry, Planner};
+
+/// The key of the record that a record refers to.
+fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
+    let text = match reference.from {
+        FieldRef::Key(part) => entry.observed.key.parts().get(part)?.clone(),
+        FieldRef::Field(field) => match value_of(entry, field)? {
+            Value::Text(text) => text,
+            Value::Null => return None,
+            other => other.to_string(),
+        },
+    };
+    Some(RecordKey::new(vec![text]))
+}
+
+/// A field's value: as resolved, or, of a record that goes, as any store has it.
+fn value_of(entry: &Entry, field: FieldId) -> Option<Value> {
+    entry.resolution.fields.get(&field).cloned().or_else(|| {
+        entry.observed.presences.values().find_map(|presence| presence.row()?.fields.get(&field)?.value().cloned())
+    })
+}
+
+impl Planner {
+    /// What a record's reference to a record that is not there means for it; none where all is well, or was broken before.
+    pub(super) fn dangling(&self, entity: &Arc<Entity>, entry: &Entry) -> Option<Overrides> {
+        if entry.resolution.fate != Fate::Alive {
+            return None;
+        }
+        let is_new = self.is_new(entry);
+        let mut overrides = entry.overrides.clone();
+        for reference in entity.references.iter().filter(|reference| reference.to != entity.name) {
+            let changed = match reference.from {
+                FieldRef::Key(_) => is_new,
+                FieldRef::Field(field) => is_new || claims(entry, field),
+            };
+            let Some(parents) = self.work.get(&reference.to).filter(|_| changed) else { continue };
+            let missing = referred_key(entry, reference).is_some_and(|key| !parents.alive.contains(&key));
+            if missing {
+                self.refuse(&mut overrides, reference.from, is_new);
+            }
+        }
+        (overrides != entry.overrides).then_some(overrides)
+    }
+
+    #[allow(clippy::unused_self)]
+    fn refuse(&self, overrides: &mut Overrides, from: FieldRef, is_new: bool) {
+        match from {
+            FieldRef::Field(field) if !is_new => overrides.reject.insert(field, Rule::Reference),
+            _ => overrides.reject_record.replace(Rule::Reference),
+        };
+    }
+
+    /// Whether the canonical store neither has nor had the record.
+    fn is_new(&self, entry: &Entry) -> bool {
+        let canonical = &self.inputs.spec.canonical;
+        let there = entry.observed.presences.get(canonical).is_some_and(|presence| presence.row().is_some());
+        let known = entry.observed.memory.as_ref().is_some_and(|memory| memory.stores.contains_key(canonical));
+        !there && !known
+    }
+
+    /// Notes who is there, who has which unique value, and who refers to a record of the same entity.
+    pub(super) fn note_relations(&mut self, entity: &Arc<Entity>, entry: &Entry) {
+        let referred = self.referred.contains(&entity.name);
+        let work = self.work.entry(entity.name.clone()).or_default();
+        let key = &entry.observed.key;
+        // A record that may yet be kept counts as there: whoever refers to it decides.
+        if referred && matches!(entry.resolution.fate, Fate::Alive | Fate::Dead) {
+            work.alive.insert(key.clone());
+        }
+        if entry.resolution.fate == Fate::Alive {
+            for field in entity.field_ids().filter(|field| entity.field(*field).unique) {
+                let value = entry.resolution.fields.get(&field).filter(|value| !value.is_null());
+                if let Some(value) = value {
+                    work.holders.entry((field, value.clone())).or_default().push(key.clone());
+                }
+            }
+        }
+        for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
+            if let Some(parent) = referred_key(entry, reference).filter(|_| reference.on_delete != OnDelete::Ignore) {
+                work.children.entry(parent).or_default().push(key.clone());
+            }
+        }
+    }
+
+    /// Whether the record refers to one that may go, so that it has to be kept in mind although nothing happens to it.
+    pub(super) fn may_be_cascaded(&self, entity: &Arc<Entity>, entry: &Entry) -> bool {
+        entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore).any(|reference| {
+            if reference.to == entity.name {
+                return referred_key(entry, reference).is_some();
+            }
+            let parent = referred_key(entry, reference).and_then(|key| self.work.get(&reference.to)?.entries.get(&key));
+            // A kept-in-mind parent may be cascaded itself, and take this one with it.
+            parent.is_some_and(|parent| parent.resolution.fate == Fate::Dead || self.is_quiet_child(&reference.to, parent))
+        })
+    }
+
+    fn is_quiet_child(&self, entity: &EntityName, entry: &Entry) -> bool {
+        let quiet = entry.sides.iter().all(|side| side.action.is_none());
+        let entity = self.inputs.spec.entity(entity);
+        quiet && entity.is_some_and(|entity| self.may_be_cascaded(&entity.clone(), entry))
+    }
+
+    /// Cascades and restrictions of deletes, then values that two records claim.
+    pub(super) fn settle_relations(&mut self) {
+        self.settle_deletes();
+        self.settle_unique();
+        self.settle_own_references();
+    }
+
+    fn settle_deletes(&mut self) {
+        let doomed: Vec<RecordId> = self
+            .work
+            .iter()
+            .flat_map(|(entity, work)| {
+                let dead = work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Dead);
+                dead.map(|(key, _)| RecordId { entity: entity.clone(), key: key.clone() })
+            })
+            .collect();
+        if doomed.is_empty() {
+            return;
+        }
+        let dependents = self.dependents();
+        let mut kept: BTreeMap<RecordId, KeepReason> = BTreeMap::new();
+        let mut cascaded: BTreeSet<RecordId> = BTreeSet::new();
+        for id in &doomed {
+            let mut going = BTreeSet::new();
+            match self.fall(id, &dependents, &mut going) {
+                Ok(()) => cascaded.extend(going.into_iter().filter(|going| going != id)),
+                Err(reason) => {
+                    kept.insert(id.clone(), reason);
+                }
+            }
+        }
+        for (id, reason) in kept {
+            self.reconsider(&id, |overrides| overrides.keep = Some(reason));
+        }
+        for id in cascaded {
+            self.reconsider(&id, |overrides| overrides.cascade = true);
+        }
+    }
+
+    /// Who refers to whom, with deletes that matter, among the records kept in mind.
+    fn dependents(&self) -> BTreeMap<RecordId, Vec<(RecordId, OnDelete)>> {
+        let mut dependents: BTreeMap<RecordId, Vec<(RecordId, OnDelete)>> = BTreeMap::new();
+        for entity in &self.inputs.spec.entities {
+            let Some(work) = self.work.get(&entity.name) else { continue };
+            for (key, entry) in &work.entries {
+                for reference in entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore) {
+                    let Some(parent) = referred_key(entry, reference) else { continue };
+                    let child = RecordId { entity: entity.name.clone(), key: key.clone() };
+                    let parent = RecordId { entity: reference.to.clone(), key: parent };
+                    dependents.entry(parent).or_default().push((child, reference.on_delete));
+                }
+            }
+        }
+        dependents
+    }
+
+    /// Collects everything that goes with a record, or says why it must stay.
+    fn fall(
+        &self,
+        id: &RecordId,
+        dependents: &BTreeMap<RecordId, Vec<(RecordId, OnDelete)>>,
+        going: &mut BTreeSet<RecordId>,
+    ) -> Result<(), KeepReason> {
+        if !going.insert(id.clone()) {
+            return Ok(());
+        }
+        for (child, on_delete) in dependents.get(id).into_iter().flatten() {
+            let Some(entry) = self.work.get(&child.entity).and_then(|work| work.entries.get(&child.key)) else { continue };
+            let alive = entry.resolution.fate == Fate::Alive;
+            if alive && entry.resolution.touched {
+                return Err(KeepReason::ChildChanged);
+            }
+            if alive && *on_delete == OnDelete::Restrict {
+                return Err(KeepReason::Restricted);
+            }
+            if alive {
+                self.fall(child, dependents, going)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reconsider(&mut self, id: &RecordId, change: impl FnOnce(&mut Overrides)) {
+        let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { return };
+        let Some(entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key)) else { return };
+        let mut overrides = entry.overrides;
+        change(&mut overrides);
+        let entry = self.consider(&entity, entry.observed, overrides);
+        if let Some(work) = self.work.get_mut(&id.entity) {
+            work.entries.insert(id.key.clone(), entry);
+        }
+    }
+
+    /// Of several records that have a unique value, those that took it just now are refused it. Where all had it before, that is
+    /// reported elsewhere and blocks nothing.
+    fn settle_unique(&mut self) {
+        let mut refused: Vec<(RecordId, FieldId, bool)> = Vec::new();
+        for (entity, work) in &self.work {
+            for ((field, _), keys) in work.holders.iter().filter(|(_, keys)| keys.len() > 1) {
+                for key in keys {
+                    let Some(entry) = work.entries.get(key) else { continue };
+                    let is_new = self.is_new(entry);
+                    if is_new || claims(entry, *field) {
+                        refused.push((RecordId { entity: entity.clone(), key: key.clone() }, *field, is_new));
+                    }
+                }
+            }
+        }
+        refused.sort();
+        for (id, field, is_new) in refused {
+            self.reconsider(&id, |overrides| {
+                if is_new {
+                    overrides.reject_record = Some(Rule::Unique);
+                } else {
+                    overrides.reject.insert(field, Rule::Unique);
+                }
+            });
+        }
+    }
+
+    /// References within one entity, which can only be looked at when all its records are known.
+    fn settle_own_references(&mut self) {
+        let mut refused: Vec<(RecordId, FieldRef, bool)> = Vec::new();
+        for entity in &self.inputs.spec.entities {
+            let Some(work) = self.work.get(&entity.name) else { continue };
+            for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
+                for (key, entry) in work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Alive) {
+                    let is_new = self.is_new(entry);
+                    let changed = is_new || matches!(reference.from, FieldRef::Field(field) if claims(entry, field));
+                    let missing = referred_key(entry, reference).is_some_and(|parent| !work.alive.contains(&parent));
+                    if changed && missing {
+                        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+                        refused.push((id, reference.from, is_new));
+                    }
+                }
+            }
+        }
+        for (id, from, is_new) in refused {
+            self.reconsider(&id, |overrides| match from {
+                FieldRef::Field(field) if !is_new => {
+                    overrides.reject.insert(field, Rule::Reference);
+                }
+                _ => overrides.reject_record = Some(Rule::Reference),
+            });
+        }
+    }
+}
+
+/// Whether any store's change of the field is in the result.
+fn claims(entry: &Entry, field: FieldId) -> bool {
+    entry.resolution.ends.values().any(|ends| ends.get(&field) == Some(&ClaimEnd::Won))
+}

@@ -1,0 +1,51 @@
+//! What a pass did.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{EntityName, RecordId, StoreName};
+use crate::plan::{Books, GuardTrip, Totals};
+
+/// A write that did not happen, or of which it is not known whether it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// The record.
+    pub record: RecordId,
+    /// The store.
+    pub store: StoreName,
+    /// What happened, and what will become of it; no value.
+    pub message: String,
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The pass's number; none: nothing was written or remembered.
+    pub pass: Option<i64>,
+    /// Writes that were acknowledged.
+    pub applied: Totals,
+    /// Records that somebody else changed in between: left for the next pass.
+    pub skipped: Vec<Trouble>,
+    /// Writes that failed.
+    pub failed: Vec<Trouble>,
+    /// Writes whose outcome is not known; the next pass finds out.
+    pub unknown: Vec<Trouble>,
+    /// Guards that refused an entity.
+    pub guards: Vec<GuardTrip>,
+    /// Conflicts recorded as settled by the rule.
+    pub conflicts_settled: u64,
+    /// Conflicts recorded as waiting for a person.
+    pub conflicts_opened: u64,
+    /// Where every record stands, by entity and store.
+    pub books: BTreeMap<EntityName, BTreeMap<StoreName, Books>>,
+    /// Whether it was stopped before the end; what was not written is left for the next pass.
+    pub stopped: bool,
+}
+
+impl Report {
+    /// Whether everything that was planned happened.
+    pub fn is_clean(&self) -> bool {
+        self.skipped.is_empty() && self.failed.is_empty() && self.unknown.is_empty() && !self.stopped
+    }
+}

@@ -1,0 +1,211 @@
+//! Conflicts as they are kept in `sync_conflicts`: every side whole, under an id made from the content.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::{ConflictId, FieldName, RecordId, StoreName, Timestamp, Value, Version};
+
+/// Why a conflict ended as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictReason {
+    /// One version was higher.
+    HigherVersion,
+    /// The versions were the same and one time later.
+    LaterTimestamp,
+    /// Neither: a person has to decide.
+    ManualResolutionRequired,
+    /// The record was deleted in one store and changed in another; the change wins.
+    ChangeOverDelete,
+    /// The values met for the first time: the one with sync metadata, else the canonical one.
+    FirstMeeting,
+    /// A store went back to an older copy and was brought forward again.
+    BroughtForward,
+}
+
+impl ConflictReason {
+    /// The word that stands in `sync_conflicts`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HigherVersion => "higher_version",
+            Self::LaterTimestamp => "later_timestamp",
+            Self::ManualResolutionRequired => "manual_resolution_required",
+            Self::ChangeOverDelete => "change_over_delete",
+            Self::FirstMeeting => "first_meeting",
+            Self::BroughtForward => "brought_forward",
+        }
+    }
+
+    /// The reason of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [
+            Self::HigherVersion,
+            Self::LaterTimestamp,
+            Self::ManualResolutionRequired,
+            Self::ChangeOverDelete,
+            Self::FirstMeeting,
+            Self::BroughtForward,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
+    }
+}
+
+/// Where a conflict stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictStatus {
+    /// A person has to decide; the fields are held.
+    Open,
+    /// A person has decided; the next pass does it.
+    Decided,
+    /// It is settled.
+    Resolved,
+    /// It is no longer one: a side went back, or another conflict took its place.
+    Withdrawn,
+}
+
+impl ConflictStatus {
+    /// The word that stands in `sync_conflicts`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Decided => "decided",
+            Self::Resolved => "resolved",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// The status of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Open, Self::Decided, Self::Resolved, Self::Withdrawn].into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether the fields are still held.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Decided)
+    }
+}
+
+/// What one side of a conflict had in its store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SideRecord {
+    /// The whole record as it was there.
+    Held(BTreeMap<FieldName, Value>),
+    /// It was deleted there.
+    Deleted,
+}
+
+/// One side of a conflict, pinned: while its store holds these values, this is their evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConflictSide {
+    /// The store.
+    pub store: StoreName,
+    /// The competing values.
+    pub values: BTreeMap<FieldName, Value>,
+    /// The whole record there.
+    pub record: SideRecord,
+    /// The version that speaks for the values.
+    pub version: Version,
+    /// The time that speaks for them.
+    pub time: Option<Timestamp>,
+    /// Whether version and time come from metadata or a known history.
+    pub carried: bool,
+}
+
+/// Who decided.
+pub type DecisionBy = String;
+
+/// What a person decided.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Decision {
+    /// The values that are to stand.
+    pub values: BTreeMap<FieldName, Value>,
+    /// The store whose values they are, if they are a store's.
+    pub store: Option<StoreName>,
+    /// Who decided.
+    pub by: DecisionBy,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Two or more stores that changed the same field or group to different values, neither having seen the other's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Its id, made from record, fields and sides.
+    pub id: ConflictId,
+    /// The record.
+    pub record: RecordId,
+    /// The fields; empty where the whole record is meant.
+    pub fields: Vec<FieldName>,
+    /// The sides, the canonical store first if it is one.
+    pub sides: Vec<ConflictSide>,
+    /// The store whose value won.
+    pub winner: Option<StoreName>,
+    /// Why.
+    pub reason: ConflictReason,
+    /// Where it stands.
+    pub status: ConflictStatus,
+    /// When it was found.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub resolved_at: Option<Timestamp>,
+    /// Who or what ended it: `rule`, `withdrawn` or a person.
+    pub resolved_by: Option<String>,
+    /// What a person decided.
+    pub decision: Option<Decision>,
+}
+
+impl Conflict {
+    /// A new conflict: open when the reason is that a person must decide, else settled by the rule.
+    pub(super) fn new(
+        record: RecordId,
+        fields: Vec<FieldName>,
+        sides: Vec<ConflictSide>,
+        winner: Option<StoreName>,
+        reason: ConflictReason,
+        now: Timestamp,
+    ) -> Self {
+        let open = reason == ConflictReason::ManualResolutionRequired;
+        Self {
+            id: id_of(&record, &fields, &sides),
+            record,
+            fields,
+            sides,
+            winner,
+            reason,
+            status: if open { ConflictStatus::Open } else { ConflictStatus::Resolved },
+            created_at: now,
+            resolved_at: (!open).then_some(now),
+            resolved_by: (!open).then(|| "rule".to_owned()),
+            decision: None,
+        }
+    }
+
+    /// This conflict, ended.
+    pub(super) fn ended(&self, status: ConflictStatus, winner: Option<StoreName>, by: &str, now: Timestamp) -> Self {
+        Self {
+            status,
+            winner,
+            resolved_at: Some(now),
+            resolved_by: Some(by.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The pinned side of a store.
+    pub fn side(&self, store: &StoreName) -> Option<&ConflictSide> {
+        self.sides.iter().find(|side| &side.store == store)
+    }
+}
+
+/// Sixteen hexadecimal digits of a hash over what the conflict is about.
+fn id_of(record: &RecordId, fields: &[FieldName], sides: &[ConflictSide]) -> ConflictId {
+    let pins: Vec<_> = sides.iter().map(|side| (&side.store, &side.values, side.version, side.time, &side.record)).collect();
+    let text = serde_json::to_string(&(record, fields, pins)).unwrap_or_default();
+    let digest = Sha256::digest(text.as_bytes());
+    ConflictId(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}

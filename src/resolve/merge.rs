@@ -1,0 +1,403 @@
+//! The record as a whole: its fate, its units put together, derived and checked, its version and its times.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Cell, FieldId, FieldRef, Recompute, RecordId, StoreName, Timestamp, Value};
+
+use super::claims::{Claim, Kind};
+use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
+use super::settle::{self, Settled};
+use super::validate::violations;
+use super::{ClaimEnd, Evidence, Fate, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side, View, fate};
+
+/// Works out what a record should be.
+pub fn resolve(view: &View<'_>) -> Resolution {
+    let regressed: BTreeSet<StoreName> =
+        view.sides.iter().filter(|side| side.regressed()).map(|side| side.store.clone()).collect();
+    let decided = fate::decide(view);
+    // A store that went back is no side until somebody says what is to become of it.
+    let trusted = View { sides: view.sides.iter().map(|side| without_regressed(side)).collect(), ..view.clone() };
+    let mut resolution = match decided.fate {
+        Some(Fate::Alive) => alive(&trusted, &decided),
+        Some(Fate::Dead) => dead(&trusted),
+        Some(Fate::Left(reason)) => Resolution::left(reason),
+        Some(Fate::Gone) | None => Resolution::empty(),
+    };
+    resolution.touched |= decided.touched;
+    resolution.deleted_by = decided.deleted_by;
+    resolution.conflicts.extend(brought_forward(view, &regressed, &resolution));
+    if !view.overrides.bring_forward {
+        resolution.regressed = regressed;
+    }
+    resolution
+}
+
+fn without_regressed<'a>(side: &Side<'a>) -> Side<'a> {
+    use crate::model::{Presence, Unknown};
+    const WENT_BACK: &Presence = &Presence::Unknown(Unknown::Regressed);
+    match (side.regressed(), side.canonical) {
+        (false, _) => side.clone(),
+        (true, false) => Side { presence: WENT_BACK, ..side.clone() },
+        // Only reached when it is to be brought forward: it meets anew, and whoever has the higher version wins.
+        (true, true) => Side { shadow: None, ..side.clone() },
+    }
+}
+
+fn dead(view: &View<'_>) -> Resolution {
+    let mut resolution = Resolution { fate: Fate::Dead, version: view.highest_version(), ..Resolution::empty() };
+    let ended = |conflict: &Conflict| conflict.ended(ConflictStatus::Withdrawn, None, "deleted", view.now);
+    resolution.closed = view.conflicts.iter().filter(|conflict| conflict.status.is_open()).map(ended).collect();
+    resolution
+}
+
+/// What settling all units gathered besides values.
+#[derive(Default)]
+struct Gathered {
+    contributed: Vec<Claim>,
+    met_different: bool,
+    decisions: Vec<Decision>,
+}
+
+fn alive(view: &View<'_>, decided: &fate::Decided) -> Resolution {
+    let mut resolution = Resolution { fate: Fate::Alive, ..Resolution::empty() };
+    let mut gathered = Gathered::default();
+    for unit in &view.entity.units {
+        if !unit.fields.iter().any(|field| view.canonical().mapping.fields.contains_key(field)) {
+            continue;
+        }
+        let settled = settle::settle(view, unit);
+        take(view, &mut resolution, &mut gathered, &unit.fields, settled);
+    }
+    derive(view, &mut resolution);
+    check_merged(view, &mut resolution, &mut gathered);
+    if refused_as_new(view, &mut resolution) {
+        return resolution;
+    }
+    if decided.kept {
+        resolution.conflicts.push(change_over_delete(view, decided));
+    }
+    stamp(view, &mut resolution, &gathered);
+    resolution.created = created(view);
+    resolution
+}
+
+fn take(
+    view: &View<'_>,
+    resolution: &mut Resolution,
+    gathered: &mut Gathered,
+    fields: &[FieldId],
+    settled: Settled,
+) {
+    if let Some(origin) = settled.origin {
+        resolution.origins.extend(fields.iter().map(|field| (*field, origin.clone())));
+    }
+    resolution.fields.extend(settled.values);
+    if settled.held {
+        resolution.held.extend(fields);
+    }
+    for (side, fields, end) in settled.ends {
+        let ends = resolution.ends.entry(view.sides[side].store.clone()).or_default();
+        ends.extend(fields.into_iter().map(|field| (field, end)));
+    }
+    resolution.rejections.extend(settled.rejections);
+    resolution.conflicts.extend(settled.conflict);
+    resolution.closed.extend(settled.closed);
+    gathered.contributed.extend(settled.contributed);
+    gathered.met_different |= settled.met_different;
+    gathered.decisions.extend(settled.decided);
+}
+
+/// What the canonical store has now; null where it has nothing.
+fn standing_value(view: &View<'_>, field: FieldId) -> Value {
+    view.canonical().row().and_then(|row| row.fields.get(&field)).and_then(Cell::value).cloned().unwrap_or_default()
+}
+
+/// Computes derived fields: those that are empty, and those whose source changed, unless somebody set them in the same
+/// breath.
+fn derive(view: &View<'_>, resolution: &mut Resolution) {
+    let is_new = view.canonical().row().is_none();
+    // A derived field may be another one's source: the manifest allows no cycles, so a few rounds reach all.
+    for _ in 0..view.entity.fields.len() {
+        let mut moved = false;
+        for id in view.entity.field_ids() {
+            let Some(derive) = &view.entity.field(id).derive else { continue };
+            if resolution.held.contains(&id) || !resolution.fields.contains_key(&id) {
+                continue;
+            }
+            let current = &resolution.fields[&id];
+            let somebody = resolution.ends.values().any(|ends| ends.get(&id) == Some(&ClaimEnd::Won));
+            let source_changed = derive.args.iter().any(|arg| match arg {
+                FieldRef::Key(_) => is_new,
+                FieldRef::Field(source) => resolution.fields.get(source) != Some(&standing_value(view, *source)),
+            });
+            let compute = match derive.recompute {
+                Recompute::Always => current.is_null() || (source_changed && !somebody),
+                Recompute::IfEmpty => current.is_null(),
+                Recompute::Never => current.is_null() && is_new,
+            };
+            if !compute {
+                continue;
+            }
+            let value = derive.compute(view.lookup(&resolution.fields), view.entity.default_region.as_deref());
+            if value != resolution.fields[&id] {
+                resolution.fields.insert(id, value);
+                resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
+                moved = true;
+            }
+        }
+        if !moved {
+            break;
+        }
+    }
+}
+
+/// Rules that only the merged record breaks. What one store's changes alone bring about is that store's to correct; what
+/// several good changes bring about together is a conflict. What was broken before blocks nothing.
+fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
+    let before: BTreeMap<FieldId, Value> =
+        view.entity.field_ids().map(|field| (field, standing_value(view, field))).collect();
+    let known = view.canonical().row().is_some();
+    for _ in 0..=view.entity.units.len() {
+        let mut clean = true;
+        for field in view.entity.field_ids() {
+            if !resolution.fields.contains_key(&field) || resolution.held.contains(&field) {
+                continue;
+            }
+            let already = if known { rules_of(view, field, &before) } else { Vec::new() };
+            for rule in rules_of(view, field, &resolution.fields) {
+                if already.contains(&rule) {
+                    if !resolution.already_invalid.contains(&(field, rule)) {
+                        resolution.already_invalid.push((field, rule));
+                    }
+                } else if withhold(view, resolution, gathered, field, rule) {
+                    clean = false;
+                }
+            }
+        }
+        if clean {
+            return;
+        }
+    }
+}
+
+fn rules_of(view: &View<'_>, field: FieldId, values: &BTreeMap<FieldId, Value>) -> Vec<Rule> {
+    let cell = Cell::Value(values.get(&field).cloned().unwrap_or_default());
+    violations(view.entity, field, &cell, &view.lookup(values))
+}
+
+/// Takes the changes that make a field break a rule back; says whether there were any.
+fn withhold(
+    view: &View<'_>,
+    resolution: &mut Resolution,
+    gathered: &mut Gathered,
+    field: FieldId,
+    rule: Rule,
+) -> bool {
+    let involved: BTreeSet<FieldId> = view
+        .entity
+        .units
+        .iter()
+        .filter(|unit| unit.fields.iter().any(|of| *of == field || named_in_pattern(view, field, *of)))
+        .flat_map(|unit| unit.fields.iter().copied())
+        .collect();
+    let authors: BTreeSet<StoreName> = gathered
+        .contributed
+        .iter()
+        .filter(|claim| claim.changed.iter().any(|of| involved.contains(of)))
+        .map(|claim| view.sides[claim.side].store.clone())
+        .collect();
+    if authors.is_empty() {
+        return false;
+    }
+    if view.canonical().row().is_none() {
+        // A new record has nothing to fall back to: it is refused as a whole.
+        return false;
+    }
+    let end = if authors.len() == 1 { ClaimEnd::Rejected } else { ClaimEnd::Held };
+    if let Some(author) = authors.first().filter(|_| authors.len() == 1) {
+        let value = resolution.fields.get(&field).cloned().map(Cell::Value);
+        resolution.rejections.push(Rejection { store: author.clone(), field: Some(field), rule, value });
+    } else {
+        let conflict = merge_conflict(view, &involved, &authors);
+        if !view.conflicts.iter().any(|open| open.id == conflict.id) {
+            resolution.conflicts.push(conflict);
+        }
+        resolution.closed.retain(|closed| !closed.fields.iter().any(|name| {
+            view.entity.field_id(name).is_some_and(|field| involved.contains(&field))
+        }));
+    }
+    for ends in resolution.ends.values_mut() {
+        for (of, what) in ends.iter_mut() {
+            if involved.contains(of) {
+                *what = end;
+            }
+        }
+    }
+    for of in &involved {
+        resolution.fields.insert(*of, standing_value(view, *of));
+        resolution.origins.remove(of);
+        if end == ClaimEnd::Held || authors.contains(view.canonical().store) {
+            resolution.held.insert(*of);
+        }
+    }
+    gathered.contributed.retain(|claim| !claim.changed.iter().any(|of| involved.contains(of)));
+    true
+}
+
+fn named_in_pattern(view: &View<'_>, field: FieldId, other: FieldId) -> bool {
+    let name = format!("{{{}}}", view.entity.field(other).name);
+    view.entity.field(field).checks.iter().any(|check| {
+        matches!(check, crate::model::Check::Pattern(pattern) if pattern.contains(&name))
+    })
+}
+
+fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTreeSet<StoreName>) -> Conflict {
+    let name = |field: &FieldId| view.entity.field(*field).name.clone();
+    let sides = view
+        .sides
+        .iter()
+        .filter(|side| authors.contains(side.store))
+        .map(|side| {
+            let record = settle::whole_record(view.entity, side);
+            let evidence = Evidence::of_row(side, view.now);
+            ConflictSide {
+                store: side.store.clone(),
+                values: involved.iter().map(name).filter_map(|field| Some((field.clone(), record.get(&field)?.clone()))).collect(),
+                record: SideRecord::Held(record),
+                version: evidence.version,
+                time: evidence.time,
+                carried: evidence.carried,
+            }
+        })
+        .collect();
+    let fields = involved.iter().map(name).collect();
+    Conflict::new(record_id(view), fields, sides, None, ConflictReason::ManualResolutionRequired, view.now)
+}
+
+/// Whether a record that the canonical store does not have breaks a rule: it stays where it is, whole.
+fn refused_as_new(view: &View<'_>, resolution: &mut Resolution) -> bool {
+    let known = view.canonical().row().is_some() || view.canonical().shadow.is_some();
+    if known {
+        return false;
+    }
+    let author = view.sides.iter().find(|side| side.row().is_some()).map(|side| side.store.clone());
+    let Some(author) = author else { return false };
+    let mut broken: Vec<Rejection> = Vec::new();
+    if let Some(rule) = view.overrides.reject_record {
+        broken.push(Rejection { store: author.clone(), field: None, rule, value: None });
+    }
+    for (field, value) in &resolution.fields {
+        let held_open = resolution.held.contains(field);
+        for rule in rules_of(view, *field, &resolution.fields) {
+            if held_open && rule == Rule::Required {
+                continue;
+            }
+            let value = Some(Cell::Value(value.clone()));
+            broken.push(Rejection { store: author.clone(), field: Some(*field), rule, value });
+        }
+    }
+    broken.retain(|new| !resolution.rejections.iter().any(|old| old.field == new.field && old.rule == new.rule));
+    let rejected = !broken.is_empty() || !resolution.rejections.is_empty();
+    if rejected {
+        resolution.rejections.extend(broken);
+        let rejections = std::mem::take(&mut resolution.rejections);
+        *resolution = Resolution { rejections, touched: true, ..Resolution::left(LeftReason::Rejected) };
+    }
+    rejected
+}
+
+fn record_id(view: &View<'_>) -> RecordId {
+    RecordId { entity: view.entity.name.clone(), key: view.key.clone() }
+}
+
+/// A delete yielded to a change: both sides are recorded.
+fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
+    let sides: Vec<ConflictSide> = view
+        .sides
+        .iter()
+        .filter(|side| side.row().is_some() || decided.deleted_by.contains(side.store))
+        .map(|side| {
+            let evidence = Evidence::of_row(side, view.now);
+            let deleted = side.row().is_none();
+            let remembered = side.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
+            ConflictSide {
+                store: side.store.clone(),
+                values: BTreeMap::new(),
+                record: if deleted { SideRecord::Deleted } else { SideRecord::Held(settle::whole_record(view.entity, side)) },
+                version: if deleted { remembered } else { evidence.version },
+                time: evidence.time,
+                carried: evidence.carried,
+            }
+        })
+        .collect();
+    let winner = sides.iter().find(|side| side.record != SideRecord::Deleted).map(|side| side.store.clone());
+    Conflict::new(record_id(view), Vec::new(), sides, winner, ConflictReason::ChangeOverDelete, view.now)
+}
+
+/// A store that went back is written over: what it held is recorded first.
+fn brought_forward(view: &View<'_>, regressed: &BTreeSet<StoreName>, resolution: &Resolution) -> Option<Conflict> {
+    if !view.overrides.bring_forward || regressed.is_empty() || resolution.fate != Fate::Alive {
+        return None;
+    }
+    let sides: Vec<ConflictSide> = view
+        .sides
+        .iter()
+        .filter(|side| regressed.contains(side.store))
+        .map(|side| ConflictSide {
+            store: side.store.clone(),
+            values: BTreeMap::new(),
+            record: SideRecord::Held(settle::whole_record(view.entity, side)),
+            version: side.version(),
+            time: side.row().and_then(|row| row.meta.last_updated),
+            carried: true,
+        })
+        .collect();
+    let winner = Some(view.canonical().store.clone());
+    Some(Conflict::new(record_id(view), Vec::new(), sides, winner, ConflictReason::BroughtForward, view.now))
+}
+
+/// The record's version, and the time and origin of the latest edit in it.
+fn stamp(view: &View<'_>, resolution: &mut Resolution, gathered: &Gathered) {
+    let canonical = view.canonical();
+    let stands_at = canonical.version();
+    let differs = |field: &FieldId| {
+        let there = canonical.row().and_then(|row| row.fields.get(field));
+        there != resolution.fields.get(field).cloned().map(Cell::Value).as_ref()
+    };
+    let is_new = canonical.row().is_none();
+    let writes = is_new || resolution.fields.keys().any(|field| !resolution.held.contains(field) && differs(field));
+    let edited = gathered.contributed.iter().any(|claim| claim.side == 0 && claim.kind == Kind::Edit);
+    let raised = stands_at > canonical.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
+    let raise = writes || (edited && !raised) || gathered.met_different || (view.overrides.bring_forward && canonical.regressed());
+    let row = canonical.row();
+    resolution.last_updated = row.and_then(|row| row.meta.last_updated);
+    resolution.last_updated_by = row
+        .and_then(|row| row.meta.last_updated_by.as_deref())
+        .and_then(|name| StoreName::new(name).ok());
+    resolution.version = if raise { view.highest_version().next() } else { stands_at };
+    if !raise {
+        return;
+    }
+    if let Some((time, store)) = latest_edit(view, gathered) {
+        resolution.last_updated = time;
+        resolution.last_updated_by = Some(store);
+    }
+}
+
+/// The latest edit that is in the result: when, if anybody knows, and where.
+fn latest_edit(view: &View<'_>, gathered: &Gathered) -> Option<(Option<Timestamp>, StoreName)> {
+    if let Some(decision) = gathered.decisions.iter().max_by_key(|decision| decision.at) {
+        let store = decision.store.clone().unwrap_or_else(|| view.canonical().store.clone());
+        return Some((Some(decision.at), store));
+    }
+    let changes = gathered.contributed.iter().filter(|claim| claim.kind != Kind::Standing);
+    let latest = changes.max_by_key(|claim| (claim.evidence.time, claim.evidence.version))?;
+    Some((latest.evidence.time, view.sides[latest.side].store.clone()))
+}
+
+/// The creation time: what the canonical store has, else the earliest that any store knows.
+fn created(view: &View<'_>) -> Option<Timestamp> {
+    let own = view.canonical().row().and_then(|row| row.created);
+    own.or_else(|| view.sides.iter().filter_map(|side| side.row()?.created).min())
+}
+
