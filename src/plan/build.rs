@@ -46,6 +46,8 @@ pub struct PlanInputs {
     pub now: Timestamp,
     /// The state's id.
     pub state: StateId,
+    /// The last pass that the state knows of.
+    pub state_pass: i64,
     /// Whether everything meets for the first time, because the state was lost or stale.
     pub rebuild: bool,
     /// Guards that are allowed by name.
@@ -325,6 +327,7 @@ impl Planner {
             made_at: inputs.now,
             spec_sha: inputs.spec.sha.clone(),
             state: inputs.state.clone(),
+            state_pass: inputs.state_pass,
             canonical: inputs.spec.canonical.clone(),
             entities: inputs.spec.entities.iter().map(|entity| entity.name.clone()).collect(),
             rebuild: inputs.rebuild,
