@@ -144,7 +144,8 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
-        "-?[1-9][0-9]{0,30}\\.[0-9]{0,10}[1-9]".prop_map(|text| serde_json::from_str(&text).expect("a number")),
+        "-?[1-9][0-9]{0,30}\\.[0-9]{0,10}[1-9]"
+            .prop_map(|text| serde_json::from_str(&text).expect("a number")),
         ".*".prop_map(Into::into),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
@@ -163,9 +164,9 @@ fn any_of(ty: FieldType) -> BoxedStrategy<Value> {
         }
         FieldType::Int64 => any::<i64>().prop_map(Value::Int).boxed(),
         FieldType::Float64 => any::<f64>().prop_map(|number| Value::Float(Float::new(number))).boxed(),
-        FieldType::Numeric => "-?[0-9]{1,40}(\\.[0-9]{1,40})?"
-            .prop_map(|text| Value::numeric(&text).expect("a number"))
-            .boxed(),
+        FieldType::Numeric => {
+            "-?[0-9]{1,40}(\\.[0-9]{1,40})?".prop_map(|text| Value::numeric(&text).expect("a number")).boxed()
+        }
         FieldType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         FieldType::Date => (-9999_i16..=9999, 1_i8..=12, 1_i8..=28)
             .prop_map(|(year, month, day)| Value::Date(jiff::civil::date(year, month, day)))
