@@ -11,13 +11,13 @@ pub fn guard_holds(guard: &Guard, row: &Row) -> bool {
 }
 
 /// The keys that more than one write of a batch names.
-pub fn repeated_keys(batch: &Batch) -> BTreeSet<&RecordKey> {
+pub(super) fn repeated_keys(batch: &Batch) -> BTreeSet<&RecordKey> {
     let mut seen = BTreeSet::new();
     batch.writes.iter().map(|write| &write.key).filter(|key| !seen.insert(*key)).collect()
 }
 
 /// Refuses a write that no store may take, whatever it could do with it: a mistake in the plan, not in the data.
-pub fn check_write(
+pub(super) fn check_write(
     store: &StoreName,
     mapped: &Mapped,
     write: &Write,

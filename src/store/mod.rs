@@ -17,6 +17,7 @@ use crate::model::{
 };
 
 mod checks;
+pub(crate) mod files;
 pub mod memory;
 pub mod sqlite;
 mod sync;

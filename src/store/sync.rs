@@ -1,5 +1,6 @@
 //! Sync metadata in a store's own places: which parts a place keeps, and how they stand there as JSON.
 
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{Column, SyncMeta, SyncPlace, SyncStatus, Timestamp, Version};
@@ -7,6 +8,9 @@ use crate::model::{Column, SyncMeta, SyncPlace, SyncStatus, Timestamp, Version};
 /// The parts of sync metadata, by the names they have wherever they stand.
 pub(super) const PARTS: [&str; 6] =
     ["version", "last_updated", "last_updated_by", "sync_status", "source_systems", "sync_errors"];
+
+/// From here on [`PARTS`] are lists.
+pub(super) const FIRST_LIST: usize = 4;
 
 /// The column of each part of [`PARTS`], where a place has a column each.
 pub(super) fn part_columns(place: &SyncPlace) -> [Option<&Column>; 6] {
@@ -36,7 +40,7 @@ pub(super) fn kept(place: &SyncPlace, meta: &SyncMeta) -> SyncMeta {
                     *part = Json::Null;
                 }
             }
-            from_parts(&parts)
+            from_parts(&parts, &TimeZone::UTC)
         }
     }
 }
@@ -55,12 +59,12 @@ pub(super) fn to_parts(meta: &SyncMeta) -> [Json; 6] {
 }
 
 /// Metadata from the values of [`PARTS`]. A part that makes no sense counts as missing: an application's idea of a version
-/// must not stop the record, and evidence that cannot be read is none.
-pub(super) fn from_parts(parts: &[Json; 6]) -> SyncMeta {
+/// must not stop the record, and evidence that cannot be read is none. A time without a zone is one in `zone`.
+pub(super) fn from_parts(parts: &[Json; 6], zone: &TimeZone) -> SyncMeta {
     let [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors] = parts;
     SyncMeta {
         version: whole(version).map(Version),
-        last_updated: last_updated.as_str().and_then(|text| Timestamp::parse(text, &jiff::tz::TimeZone::UTC)),
+        last_updated: last_updated.as_str().and_then(|text| Timestamp::parse(text, zone)),
         last_updated_by: last_updated_by.as_str().map(str::to_owned),
         sync_status: sync_status.as_str().and_then(SyncStatus::parse),
         source_systems: serde_json::from_value(source_systems.clone()).unwrap_or_default(),
@@ -79,8 +83,8 @@ fn whole(json: &Json) -> Option<i64> {
 }
 
 /// Metadata out of a JSON object.
-pub(super) fn from_object(object: &Map<String, Json>) -> SyncMeta {
-    from_parts(&PARTS.map(|name| object.get(name).cloned().unwrap_or(Json::Null)))
+pub(super) fn from_object(object: &Map<String, Json>, zone: &TimeZone) -> SyncMeta {
+    from_parts(&PARTS.map(|name| object.get(name).cloned().unwrap_or(Json::Null)), zone)
 }
 
 /// Puts metadata into a JSON object. Whatever else stands in it stays.
@@ -111,7 +115,7 @@ mod tests {
         let mut object = Map::new();
         object.insert("theirs".into(), 1.into());
         put_into(&mut object, &meta);
-        assert_eq!(from_object(&object), meta);
+        assert_eq!(from_object(&object, &TimeZone::UTC), meta);
         put_into(&mut object, &SyncMeta::default());
         assert_eq!(Json::Object(object).to_string(), r#"{"theirs":1}"#);
     }
