@@ -73,6 +73,8 @@ pub struct Target {
 
 /// A record about which something is to be done or said.
 pub(super) struct Entry {
+    /// The fingerprint of what was seen, before any of it was doubted.
+    pub basis: String,
     pub observed: Observed,
     pub overrides: Overrides,
     pub resolution: Resolution,
@@ -128,6 +130,9 @@ impl Planner {
         }
         self.note_relations(entity, &entry);
         let needed = target && (self.is_news(&entry) || self.may_be_cascaded(entity, &entry));
+        if needed {
+            entry.basis = entry.observed.fingerprint();
+        }
         let work = self.work.entry(entity.name.clone()).or_default();
         if needed {
             work.entries.insert(entry.observed.key.clone(), entry);
@@ -179,7 +184,7 @@ impl Planner {
             let sides = diff(&view, &resolution);
             (resolution, sides)
         };
-        Entry { observed, overrides, resolution, sides }
+        Entry { basis: String::new(), observed, overrides, resolution, sides }
     }
 
     fn view<'a>(
@@ -248,28 +253,43 @@ impl Planner {
             }
         }
         for entry in work.entries.values() {
-            for store in &entry.resolution.regressed {
+            for store in &entry.resolution.went_back {
                 doubtful.entry(store.clone()).or_insert(Unknown::Regressed);
             }
         }
         if doubtful.is_empty() {
             return;
         }
+        let bring_forward = self.inputs.allow.contains(&GuardName::Regressed);
         let Some(work) = self.work.get_mut(&entity.name) else { return };
         let entries = std::mem::take(&mut work.entries);
         for (key, mut entry) in entries {
-            let mut moved = false;
+            let mut doubted = false;
             for (store, why) in &doubtful {
-                if let Some(presence) = entry.observed.presences.get_mut(store).filter(|is| **is == Presence::Absent) {
-                    *presence = Presence::Unknown(*why);
-                    moved = true;
+                let Some(presence) = entry.observed.presences.get_mut(store) else { continue };
+                if *presence != Presence::Absent {
+                    continue;
+                }
+                doubted = true;
+                match &mut entry.observed.memory {
+                    // Brought forward: what came after the backup is missing there, and is put back.
+                    Some(memory) if *why == Unknown::Regressed && bring_forward => {
+                        memory.stores.remove(store);
+                    }
+                    _ => *presence = Presence::Unknown(*why),
                 }
             }
-            let entry = if moved { self.consider(entity, entry.observed, entry.overrides) } else { entry };
+            let entry = if doubted { self.again(entity, entry) } else { entry };
             if let Some(work) = self.work.get_mut(&entity.name) {
                 work.entries.insert(key, entry);
             }
         }
+    }
+
+    /// Considers a record again, as it is now thought of.
+    pub(super) fn again(&self, entity: &Arc<Entity>, entry: Entry) -> Entry {
+        let basis = entry.basis;
+        Entry { basis, ..self.consider(entity, entry.observed, entry.overrides) }
     }
 
     fn set_guards(&mut self) {
@@ -397,7 +417,7 @@ impl Tally {
     fn of(work: &EntityWork, store: &StoreName) -> Self {
         let mut tally = Self::default();
         for entry in work.entries.values() {
-            tally.regressed += u64::from(entry.resolution.regressed.contains(store));
+            tally.regressed += u64::from(entry.resolution.went_back.contains(store));
             let action = entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
             match action.map(|action| action.kind) {
                 Some(ActionKind::Delete) => tally.deletes += 1,
@@ -451,7 +471,7 @@ fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[SidePlan]) {
 }
 
 fn record_plan(inputs: &PlanInputs, record: RecordId, entry: Entry) -> Option<RecordPlan> {
-    let basis = entry.observed.fingerprint();
+    let basis = entry.basis.clone();
     let tombstone = tombstone(inputs, &entry);
     let resolution = entry.resolution;
     let mut plan = RecordPlan {

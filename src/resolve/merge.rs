@@ -27,8 +27,9 @@ pub fn resolve(view: &View<'_>) -> Resolution {
     resolution.deleted_by = decided.deleted_by;
     resolution.conflicts.extend(brought_forward(view, &regressed, &resolution));
     if !view.overrides.bring_forward {
-        resolution.regressed = regressed;
+        resolution.regressed.clone_from(&regressed);
     }
+    resolution.went_back = regressed;
     resolution
 }
 
