@@ -267,7 +267,10 @@ impl Planner {
             let mut doubted = false;
             for (store, why) in &doubtful {
                 let Some(presence) = entry.observed.presences.get_mut(store) else { continue };
-                if *presence != Presence::Absent {
+                let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+                // What was never there is no more in a backup than in the newer copy.
+                let was_there = *why == Unknown::Incomplete || shadow.is_some_and(|shadow| shadow.present);
+                if *presence != Presence::Absent || !was_there {
                     continue;
                 }
                 doubted = true;

@@ -759,8 +759,7 @@ fn read_back(entity: &crate::model::Entity, action: &Action, row: &Row, shadow: 
         }
     }
     if action.meta_after.is_some() {
-        let SyncMeta { version, last_updated, last_updated_by, .. } = row.meta.clone();
-        shadow.meta = SyncMeta { version, last_updated, last_updated_by, ..SyncMeta::default() };
+        shadow.meta = row.meta.clone().evidence();
     }
     shadow.updated = row.updated;
     shadow.store_id.clone_from(&row.store_id);

@@ -89,6 +89,8 @@ fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMa
     }
     let mut advances = intent.advances.clone();
     if let Some(shadow) = advances.get_mut(&intent.store) {
+        // What the row says of itself now is all that is known of its version.
+        shadow.meta = row.meta.clone().evidence();
         for (name, field) in &mut shadow.fields {
             if intent.after.contains_key(name) {
                 field.unsure = true;
