@@ -120,7 +120,7 @@ async fn state_size() {
     println!("{} bytes a record, of {} bytes of data", size / total.unsigned_abs(), data / 100_000);
 }
 
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_precision_loss, clippy::print_stdout)]
 fn report(what: &str, rows: i64, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     println!("{what}: {rows} rows in {seconds:.2} s, {:.0} a second", rows as f64 / seconds);

@@ -141,7 +141,7 @@ async fn folded_keys_numbered_keys_and_tables_without_numbers_are_written_exactl
     let table = |name: &str| {
         let name = name.to_owned();
         bare(|mapping| {
-            mapping.shape = trueup::model::Shape::Table(trueup::model::TableName { schema: None, name })
+            mapping.shape = trueup::model::Shape::Table(trueup::model::TableName { schema: None, name });
         })
     };
     let set =

@@ -235,8 +235,7 @@ pub(crate) async fn apply(
 
 pub(crate) async fn apply_batch(store: &Arc<dyn Store>, mapped: &Mapped, batch: &Batch) -> Vec<Outcome> {
     let mut outcomes = store.apply(mapped, batch).await.expect("an answer");
-    let outcomes = batch.writes.iter().map(|w| outcomes.remove(&w.intent).expect("an outcome")).collect();
-    outcomes
+    batch.writes.iter().map(|w| outcomes.remove(&w.intent).expect("an outcome")).collect()
 }
 
 /// A whole snapshot; panics unless its keys ascend strictly.
