@@ -87,9 +87,9 @@ fn refused_keys_and_lossy_fields() {
     let batch = set_count(&mapped, "0", 7);
     let outcomes = db.apply(&mapped, &batch).expect("an answer");
     assert!(matches!(&outcomes[&batch.writes[0].intent], Outcome::Refused(_)));
-    let upper = |value: &Value| value.as_text().map_or(Value::Null, |text| Value::text(text.to_lowercase()));
+    let lower = |value: &Value| value.as_text().map_or(Value::Null, |text| Value::text(text.to_lowercase()));
     let table = db.table_mut(&mapped).expect("the table");
-    table.lossy.insert(FieldName::new("name").expect("a name"), Lossy::new(upper));
+    table.lossy.insert(FieldName::new("name").expect("a name"), Lossy::new(lower));
     let op = update(&mapped, &[("name", Value::text("Ada"))], None, guard(&mapped, &[], &meta(1)));
     let lossy = harness::batch("1-2", vec![(key("1"), op)]);
     let outcomes = db.apply(&mapped, &lossy).expect("an answer");
