@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What people type and see: loading, arguments, rendering and exit codes. The library below knows no terminal.
+
+pub mod load;

@@ -70,11 +70,10 @@ pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Re
     match (native, form) {
         (Native::Null, _) => Ok(Value::Null),
         (Native::Blob(_), _) => Err(unreadable("bytes", ty, form)),
-        (_, Form::Native | Form::Text) => from_native(native, ty, form, zone),
         (_, Form::Int64) => from_integer(native, ty, form),
         (Native::Text(text), Form::JsonText) => from_json_text(text, ty, zone),
-        // A column with numeric affinity turns the text `7` into the number.
-        (_, Form::JsonText) => from_native(native, ty, form, zone),
+        // Numbers as JSON text: a column with numeric affinity turns the text `7` into the number.
+        (_, Form::Native | Form::Text | Form::JsonText) => from_native(native, ty, form, zone),
         (_, Form::UnixSeconds) => from_unix(native, ty, form, 1_000_000),
         (_, Form::UnixMillis) => from_unix(native, ty, form, 1_000),
         (_, Form::UnixMicros) => from_unix(native, ty, form, 1),

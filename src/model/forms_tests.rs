@@ -25,8 +25,8 @@ const FORMS: [Form; 7] = [
     Form::UnixMicros,
 ];
 
-fn native_decode(native: Native, ty: FieldType) -> Result<Value, FormError> {
-    decode(&native, ty, Form::Native, &TimeZone::UTC)
+fn native_decode(native: &Native, ty: FieldType) -> Result<Value, FormError> {
+    decode(native, ty, Form::Native, &TimeZone::UTC)
 }
 
 fn text(text: &str) -> Native {
@@ -69,7 +69,7 @@ fn what_means_the_same_reads_the_same() {
         (Native::Integer(7), Json, Value::Json(super::Json::new(7.into()))),
     ];
     for (native, ty, expected) in table {
-        assert_eq!(native_decode(native.clone(), ty), Ok(expected), "{native:?} as {}", ty.as_str());
+        assert_eq!(native_decode(&native, ty), Ok(expected), "{native:?} as {}", ty.as_str());
     }
 }
 
@@ -97,7 +97,7 @@ fn what_is_no_value_of_the_type_is_refused_without_being_shown() {
         (text(&"9".repeat(100_000)), Numeric),
     ];
     for (native, ty) in table {
-        let error = native_decode(native, ty).expect_err(ty.as_str());
+        let error = native_decode(&native, ty).expect_err(ty.as_str());
         assert!(!error.0.contains("s3cret") && error.0.len() < 200, "{error}");
     }
 }

@@ -35,6 +35,21 @@ pub struct Source {
     pub text: String,
 }
 
+/// The files that manifests name as JSON Schemas, in whatever document can be read.
+pub fn schema_files(manifests: &[Source]) -> std::collections::BTreeSet<String> {
+    let mut files = std::collections::BTreeSet::new();
+    for source in manifests {
+        let (roots, _) = yaml::parse(&source.file, &source.text, &mut Diagnostics::new());
+        for root in roots {
+            let Some(fields) = root.at(&["spec", "fields"]) else { continue };
+            let yaml::Kind::Map(fields) = &fields.kind else { continue };
+            files
+                .extend(fields.iter().filter_map(|(_, field)| Some(field.get("schema")?.text()?.to_owned())));
+        }
+    }
+    files
+}
+
 /// What compiling yields.
 #[derive(Debug, Clone)]
 pub struct Compiled {

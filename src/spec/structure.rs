@@ -99,7 +99,13 @@ impl Explainer<'_> {
                 let known = self.properties_beside(error);
                 for name in unexpected {
                     let inner: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
-                    let hint = name_hint(name, known.iter().map(String::as_str));
+                    // `derive: join(a, b)` in a flow map is cut at the comma.
+                    let cut = name.ends_with(')') && !name.contains('(');
+                    let hint = if cut {
+                        Some("a text with a comma inside `{ }` stands in quotes: `\"join(a, b)\"`".to_owned())
+                    } else {
+                        name_hint(name, known.iter().map(String::as_str))
+                    };
                     self.push_key(&inner, format!("unknown field `{}`{}", shorten(name), inside(path)), hint);
                 }
             }
@@ -214,8 +220,7 @@ impl Explainer<'_> {
 
     fn wrong_type(&mut self, path: &[&str], expected: &[String]) {
         let Some(node) = self.root.at(path) else { return self.push(path, "wrong type".to_owned(), None) };
-        let mut wanted: Vec<&str> = expected.iter().map(|word| type_word(word)).collect();
-        wanted.dedup();
+        let wanted = expected.iter().map(|word| type_word(word));
         let mut unique: Vec<&str> = Vec::new();
         for word in wanted {
             if !unique.contains(&word) {
@@ -228,7 +233,10 @@ impl Explainer<'_> {
             inside(path),
             describe(node, secret(path))
         );
-        let hint = type_hint(node, &unique);
+        if unique.len() > 1 {
+            unique.retain(|word| *word != "nothing");
+        }
+        let hint = written_like(path, node).or_else(|| type_hint(node, &unique));
         self.push(path, message, hint);
     }
 
@@ -319,6 +327,22 @@ fn type_word(json: &str) -> &str {
         "null" => "nothing",
         "word" => "a word",
         other => other,
+    }
+}
+
+/// What a number was meant to be where a text with a unit belongs.
+fn written_like(path: &[&str], node: &Node) -> Option<String> {
+    let Kind::Scalar { is: Scalar::Int(_) | Scalar::Float(_), .. } = &node.kind else { return None };
+    match *path.last()? {
+        "interval"
+        | "deep_check_interval"
+        | "lease"
+        | "retention"
+        | "latency"
+        | "clock_tolerance"
+        | "debounce" => Some("a duration has a unit: `30s`, `5m`, `1h`, `7d`".to_owned()),
+        "max_deletes" | "max_updates" | "drift" => Some("a share is written with its sign: `10%`".to_owned()),
+        _ => None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Batch, ErrorKind, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp};
+use crate::model::{
+    Batch, ErrorKind, FieldType, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
+};
 
 /// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
 pub fn guard_holds(guard: &Guard, row: &Row) -> bool {
@@ -29,6 +31,12 @@ pub(super) fn check_write(
     }
     if write.key.parts().len() != mapped.mapping.key.len() {
         return invalid(format!("the key {} has not the parts that `{}` has", write.key, mapped.name()));
+    }
+    for (part, text) in mapped.entity.key.iter().zip(write.key.parts()) {
+        let is_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == *text);
+        if part.ty == FieldType::Int64 && !is_number {
+            return invalid(format!("the key {} of `{}` is no int64", write.key, mapped.name()));
+        }
     }
     let fields = match &write.op {
         WriteOp::Create { fields, .. } | WriteOp::Update { fields, .. } => fields,

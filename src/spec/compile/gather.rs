@@ -7,7 +7,7 @@ use crate::model::{Diagnostic, Diagnostics, EntityName};
 use crate::spec::Source;
 use crate::spec::structure;
 use crate::spec::words::mentions_reference;
-use crate::spec::yaml::{self, Kind, Node, shorten};
+use crate::spec::yaml::{self, Kind, Node, Scalar, shorten};
 
 pub(super) fn gather(manifests: &[Source], out: &mut Diagnostics) -> Docs {
     let mut docs = Docs::default();
@@ -50,7 +50,9 @@ fn add(file: &str, root: Node, docs: &mut Docs, out: &mut Diagnostics) {
     };
     stray_references(file, kind, &root, &mut Vec::new(), out);
     let good = structure::check(file, kind, &root, out);
-    if root.at(&["metadata", "name"]).is_some_and(|node| node.text().is_some())
+    if root
+        .at(&["metadata", "name"])
+        .is_some_and(|node| matches!(node.kind, Kind::Scalar { is: Scalar::Text, .. }))
         && let Err(error) = EntityName::new(&name)
     {
         out.push(Diagnostic::error(error.to_string()).at(root.mark_at(&["metadata", "name"]).in_file(file)));

@@ -98,7 +98,8 @@ fn reference(
             .at(place)
             .hint(format!("make both the same, here `{}`", part.ty.as_str())),
         ),
-        [_] => {}
+        // A key without parts has been named.
+        [] | [_] => {}
         parts => out.push(
             Diagnostic::error(format!(
                 "`{target}` has a key of {} parts, and a field holds one",

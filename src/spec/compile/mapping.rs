@@ -47,8 +47,15 @@ pub(super) fn mappings(
                 }
                 continue;
             };
-            let mut compiler =
-                Compiler { doc, entity, store: &spec.name, kind: &spec.kind, body, timezone: None, out };
+            let mut compiler = Compiler {
+                doc,
+                entity,
+                store: &spec.name,
+                kind: &spec.kind,
+                body,
+                timezone: "UTC".to_owned(),
+                out,
+            };
             let mapping = compiler.mapping();
             let of_entity = mappings.entry(entity.name.clone()).or_default();
             if of_entity.contains_key(&spec.name) {
@@ -71,7 +78,7 @@ struct Compiler<'a> {
     store: &'a StoreName,
     kind: &'a StoreKind,
     body: &'a StoreMapping,
-    timezone: Option<String>,
+    timezone: String,
     out: &'a mut Diagnostics,
 }
 
@@ -171,7 +178,7 @@ impl Compiler<'_> {
         let Some(name) = &self.body.timezone else { return TimeZone::UTC };
         match TimeZone::get(name) {
             Ok(zone) => {
-                self.timezone = Some(name.clone());
+                self.timezone.clone_from(name);
                 zone
             }
             Err(_) => {
@@ -344,7 +351,7 @@ impl Compiler<'_> {
             let name = field.name.as_str();
             let Placed::At { column, form, direction } = self.said(name) else { continue };
             let form = self.form(&["fields", name], name, field.ty, form);
-            let tag = place::tag(shape, key, &column, form, field.ty, self.timezone.as_deref());
+            let tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
             let direction = direction.unwrap_or(Direction::Both);
             fields.insert(id, FieldMapping { field: id, column, form, direction, tag });
         }

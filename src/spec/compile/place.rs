@@ -74,7 +74,7 @@ pub(super) fn tag(
     column: &Column,
     form: Form,
     ty: FieldType,
-    timezone: Option<&str>,
+    timezone: &str,
 ) -> MappingTag {
     let (kind, place) = match shape {
         Shape::Table(table) => ("table", table.to_string()),
@@ -82,7 +82,7 @@ pub(super) fn tag(
     };
     let key: Vec<(&Vec<String>, &str)> =
         key.iter().map(|part| (&part.column.0, part.form.as_str())).collect();
-    let zone = if ty == FieldType::Timestamp { timezone } else { None };
+    let zone = if ty == FieldType::Timestamp { Some(timezone) } else { None };
     // JSON keeps the parts apart whatever characters they hold.
     let meaning = serde_json::json!([kind, place, key, column.0, form.as_str(), ty.as_str(), zone]);
     let hash = Sha256::digest(meaning.to_string().as_bytes());

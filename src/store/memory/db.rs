@@ -97,15 +97,8 @@ impl MemoryDb {
         if self.gives_ids && row.store_id.is_none() {
             row.store_id = Some(self.next_id());
         }
-        if !self.tables.contains_key(&table_name(mapped)) {
-            self.tables.insert(
-                table_name(mapped),
-                MemoryTable { columns: column_names(mapped), ..MemoryTable::default() },
-            );
-        }
-        if let Some(table) = self.table_mut(mapped) {
-            table.rows.insert(key.clone(), row);
-        }
+        let new = || MemoryTable { columns: column_names(mapped), ..MemoryTable::default() };
+        self.tables.entry(table_name(mapped)).or_insert_with(new).rows.insert(key.clone(), row);
     }
 
     /// Changes a row, as another application does; false if it is not there.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Cell, FieldName, Mapped, RecordKey, Row, StoreRecordId, SyncMeta, Timestamp};
+use crate::model::{Cell, FieldName, Mapped, RecordKey, Row, StoreRecordId, SyncMeta, Timestamp, Value};
 
 use super::super::sync;
 use super::faults::Lossy;
@@ -51,7 +51,7 @@ impl MemoryTable {
             let Some(field) = mapped.entity.fields.get(id.index()) else { continue };
             if self.columns.contains(&field.name) {
                 let cell = row.fields.get(&field.name).cloned();
-                fields.insert(*id, cell.unwrap_or_else(|| Cell::Value(crate::model::Value::Null)));
+                fields.insert(*id, cell.unwrap_or(Cell::Value(Value::Null)));
             }
         }
         Row {

@@ -164,7 +164,7 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         };
         match &one.mapping.shape {
             Shape::Object(_) => {
-                complain("SQLite has tables, no objects", "write `table:` instead of `object:`")
+                complain("SQLite has tables, no objects", "write `table:` instead of `object:`");
             }
             Shape::Table(table) => {
                 if table.schema.as_deref().is_some_and(|schema| schema != "main") {

@@ -41,13 +41,10 @@ impl SqliteStore {
         for write in &batch.writes {
             match self.attempt(mapped, batch, &[write], &repeated).await {
                 Ok(Attempt::Committed(one)) => outcomes.extend(one),
-                Ok(Attempt::ThrownAway(error)) => {
-                    outcomes.insert(write.intent.clone(), Outcome::Refused(error));
-                }
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => {
                     outcomes.insert(write.intent.clone(), Outcome::Unknown(error));
                 }
-                Err(error) => {
+                Ok(Attempt::ThrownAway(error)) | Err(error) => {
                     outcomes.insert(write.intent.clone(), Outcome::Refused(error));
                 }
             }
@@ -417,15 +414,13 @@ impl<'a> Image<'a> {
             let parsed = parsed.map(|json| if json.is_null() { Json::Object(Map::new()) } else { json });
             self.inner.insert(slot, parsed.unwrap_or(Json::Null));
         }
-        match self.inner.get_mut(&slot) {
-            Some(Json::Object(object)) => Ok(object),
-            _ => {
-                let layout = self.task.layout;
-                let column = layout.column(slot).map_or("", |column| &column.name);
-                let message = format!("`{}.{column}` holds no JSON object to write into", layout.title);
-                Err(self.task.invalid(message).hint("correct or empty it there"))
-            }
+        if let Some(Json::Object(object)) = self.inner.get_mut(&slot) {
+            return Ok(object);
         }
+        let layout = self.task.layout;
+        let column = layout.column(slot).map_or("", |column| &column.name);
+        let message = format!("`{}.{column}` holds no JSON object to write into", layout.title);
+        Err(self.task.invalid(message).hint("correct or empty it there"))
     }
 
     fn put_fields(&mut self, fields: &BTreeMap<FieldId, Value>) -> Result<(), StoreError> {
