@@ -18,7 +18,7 @@ use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
     Certificate, EntityName, FieldName, Memory, RecordId, Shadow, StateId, StoreName, Timestamp, Version,
 };
-use crate::resolve::Conflict;
+use crate::resolve::{Conflict, Rule};
 
 pub use build::{Observed, PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
@@ -126,6 +126,9 @@ pub struct Notice {
     pub store: Option<StoreName>,
     /// The field.
     pub field: Option<FieldName>,
+    /// The rule that is broken, where one is.
+    #[serde(default)]
+    pub rule: Option<Rule>,
     /// What it is and what to do; no sensitive value.
     pub message: String,
 }
