@@ -1,1 +1,5 @@
-fn main() {}
+//! The `trueup` command; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    trueup::cli::main()
+}

@@ -1,5 +1,7 @@
 //! The shell around the core: opens what the manifests name, runs passes, and keeps running them.
 
+mod run;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::spec::Spec;
 use crate::state::Lease;
 use crate::store::MigrationStep;
 use crate::telemetry::Observer;
+
+pub use run::{EnginePass, Pass, RunOptions, RunSummary, run};
 
 /// How a pass is to be made.
 #[derive(Debug, Clone, Default)]

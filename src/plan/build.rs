@@ -11,7 +11,7 @@ use crate::model::{
     Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp, Unknown, Value,
 };
 use crate::resolve::{
-    Conflict, ConflictStatus, Fate, LeftReason, Overrides, Resolution, Side, Tombstone, View, resolve,
+    Conflict, ConflictStatus, Fate, LeftReason, Overrides, Resolution, Rule, Side, Tombstone, View, resolve,
 };
 use crate::spec::Spec;
 
@@ -516,13 +516,14 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
 
 fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>) {
     let name = |field: FieldId| entity.field(field).name.clone();
-    let mut add = |kind, store: Option<&StoreName>, field: Option<FieldId>, message: String| {
+    let mut add = |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
         out.push(Notice {
             kind,
             record: Some(id.clone()),
             entity: None,
             store: store.cloned(),
             field: field.map(name),
+            rule,
             message,
         });
     };
@@ -536,7 +537,7 @@ fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>)
             stores.join(" and "),
             conflict.id
         );
-        add(NoticeKind::Held, None, conflict.fields.first().and_then(|field| entity.field_id(field)), message);
+        add(NoticeKind::Held, None, conflict.fields.first().and_then(|field| entity.field_id(field)), None, message);
     }
     for rejection in &resolution.rejections {
         let shown = match (&rejection.value, rejection.field) {
@@ -550,31 +551,31 @@ fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>)
             "{what} in {} breaks the rule `{}`{shown}; it stays there until it is corrected",
             rejection.store, rejection.rule
         );
-        add(NoticeKind::Rejected, Some(&rejection.store), rejection.field, message);
+        add(NoticeKind::Rejected, Some(&rejection.store), rejection.field, Some(rejection.rule), message);
     }
     for (field, rule) in &resolution.already_invalid {
         let message = format!("{} already breaks the rule `{rule}`; nothing is blocked", name(*field));
-        add(NoticeKind::AlreadyInvalid, None, Some(*field), message);
+        add(NoticeKind::AlreadyInvalid, None, Some(*field), Some(*rule), message);
     }
     for store in &resolution.regressed {
         let message = "the row went back to an older version; nothing is written there (--allow regressed brings it \
                        forward)";
-        add(NoticeKind::Regressed, Some(store), None, message.to_owned());
+        add(NoticeKind::Regressed, Some(store), None, None, message.to_owned());
     }
     if resolution.fate == Fate::Left(LeftReason::CanonicalRegressed) {
         let message = "the canonical row went back to an older version; the record is left alone everywhere";
-        add(NoticeKind::Regressed, None, None, message.to_owned());
+        add(NoticeKind::Regressed, None, None, None, message.to_owned());
     }
     for side in &entry.sides {
         for (field, why) in &side.cannot_hold {
-            add(NoticeKind::CannotHold, Some(&side.store), entity.field_id(field), format!("{field}: {why}"));
+            add(NoticeKind::CannotHold, Some(&side.store), entity.field_id(field), None, format!("{field}: {why}"));
         }
     }
 }
 
 fn store_notices(entity: &EntityName, snapshots: &BTreeMap<StoreName, SnapshotReport>, out: &mut Vec<Notice>) {
     let mut add = |kind, store: &StoreName, message: String| {
-        out.push(Notice { kind, record: None, entity: Some(entity.clone()), store: Some(store.clone()), field: None, message });
+        out.push(Notice { kind, record: None, entity: Some(entity.clone()), store: Some(store.clone()), field: None, rule: None, message });
     };
     for (store, report) in snapshots {
         if let Some(error) = &report.error {

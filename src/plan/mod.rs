@@ -2,8 +2,13 @@
 //! simulated, and what is shown is what runs.
 
 mod build;
+pub mod file;
 mod guards;
+pub mod json;
 mod related;
+mod render;
+mod render_report;
+mod render_value;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +18,16 @@ use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
     Certificate, EntityName, FieldName, Memory, RecordId, Shadow, StateId, StoreName, Timestamp, Version,
 };
-use crate::resolve::Conflict;
+use crate::resolve::{Conflict, Rule};
 
 pub use build::{Observed, PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
+pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
+pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
+pub use render_value::clean;
+
+/// Where every record stands, by entity and store.
+pub type BooksTable = BTreeMap<EntityName, BTreeMap<StoreName, Books>>;
 
 /// What a deleted record leaves behind in the canonical store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +131,9 @@ pub struct Notice {
     pub store: Option<StoreName>,
     /// The field.
     pub field: Option<FieldName>,
+    /// The rule that is broken, where one is.
+    #[serde(default)]
+    pub rule: Option<Rule>,
     /// What it is and what to do; no sensitive value.
     pub message: String,
 }

@@ -1,9 +1,16 @@
 //! Happenings: one type for each, from which log lines and metrics come. No other place names a metric.
 
+mod log;
+mod metrics;
+
 use crate::diff::ActionKind;
 use crate::model::{EntityName, ErrorKind, StoreName};
 use crate::plan::Plan;
 use crate::reconcile::Report;
+use crate::resolve::Conflict;
+
+pub use log::{LogStyle, Logged, init_logging};
+pub use metrics::Metrics;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -53,6 +60,16 @@ pub enum Event<'a> {
         /// The message.
         message: &'a str,
     },
+    /// A conflict was acknowledged by the canonical store: settled by the rule, or open.
+    ConflictRecorded {
+        /// The conflict.
+        conflict: &'a Conflict,
+    },
+    /// The lease on the state was taken (true) or given up (false).
+    Lease {
+        /// Whether it is held now.
+        held: bool,
+    },
     /// A pass ended; with or without writing.
     PassEnded {
         /// What it did.
@@ -82,10 +99,31 @@ pub enum WriteResult {
     Unknown,
 }
 
+impl WriteResult {
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Skipped => "skipped",
+            Self::Failed(_) => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Who is told of happenings.
 pub trait Observer: Send + Sync {
     /// Takes note.
     fn notice(&self, event: &Event<'_>);
+}
+
+/// Several are told, one after the other.
+pub struct Fan<'a>(pub Vec<&'a dyn Observer>);
+
+impl Observer for Fan<'_> {
+    fn notice(&self, event: &Event<'_>) {
+        self.0.iter().for_each(|observer| observer.notice(event));
+    }
 }
 
 /// Nobody is told.

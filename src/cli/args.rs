@@ -1,0 +1,280 @@
+//! The commands and their arguments.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan::GuardName;
+
+/// Keeps the records of several stores in agreement: says what is out of true, writes the least that puts it right, and goes on
+/// doing so.
+///
+/// Manifests in a folder (`manifests` by default) say which fields of which record live in which store. Options may be spelt with
+/// one dash or two.
+#[derive(Debug, Parser)]
+#[command(name = "trueup", version, args_override_self = true, infer_long_args = false)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Shared {
+    /// Work in this folder, as if the command had been given there.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub chdir: Option<PathBuf>,
+    /// The folder of manifests; its subfolders are not read.
+    #[arg(short = 'f', long, global = true, value_name = "DIR", default_value = "manifests")]
+    pub manifests: PathBuf,
+    /// Write JSON for other programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No colours. They are also off without a terminal and with `NO_COLOR`.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// List everything: metadata-only actions, all records of long lists, the books.
+    #[arg(long, global = true)]
+    pub verbose: bool,
+    /// Whether to ask for approval; where it is needed and may not be asked for, the command fails.
+    #[arg(
+        long, global = true, value_name = "BOOL", default_value = "true", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set,
+        env = "TRUEUP_INPUT", hide_env_values = true,
+    )]
+    pub input: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the manifests; contacts no store.
+    Validate(ValidateArgs),
+    /// Show what would be written, and write nothing.
+    Plan(PlanArgs),
+    /// Write what a plan says: a saved one, or one made, shown and approved now.
+    Apply(ApplyArgs),
+    /// Show a saved plan; needs no manifests.
+    Show(ShowArgs),
+    /// Add the tables and columns that stores lack; never drops or changes any.
+    Migrate(MigrateArgs),
+    /// Show where every record stands.
+    Status,
+    /// List, show and settle conflicts that wait for a person.
+    Conflicts(ConflictsArgs),
+    /// Make a pass every interval, and serve /metrics and /healthz.
+    Run(RunArgs),
+    /// Write the JSON Schemas of manifests, for editors.
+    Schema(SchemaArgs),
+    /// Write a folder with an example of three stores that disagree, and bring them to agree.
+    Demo(DemoArgs),
+    /// Show the version.
+    Version,
+}
+
+/// `validate`
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Print the manifests with every short form and default written out.
+    #[arg(long)]
+    pub expand: bool,
+}
+
+/// How a pass is made.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct PassArgs {
+    /// Only this entity or record: `contacts`, `contacts["C000127"]`, `people_businesses["a", "b"]`. Repeatable.
+    #[arg(long, value_name = "ADDRESS")]
+    pub target: Vec<String>,
+    /// Allow, for this plan, what a guard would refuse: `deletes`, `updates`, `emptied`, `incomplete`, `regressed`. Repeatable.
+    #[arg(long, value_name = "GUARD", value_parser = guard)]
+    pub allow: Vec<GuardName>,
+    /// How thoroughly stores are looked at.
+    #[arg(long, value_enum, default_value_t = Refresh::Normal, value_name = "HOW")]
+    pub refresh: Refresh,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// How work is shared out.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct WorkArgs {
+    /// How long to wait for another controller to finish: `3s`, `500ms`, `2m`.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub lock_timeout: Duration,
+    /// How many stores are read or written at once; all of them unless told.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub parallelism: Option<u16>,
+}
+
+/// How thoroughly stores are looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Refresh {
+    /// Steps that show that nothing changed are taken for it.
+    #[default]
+    Normal,
+    /// Everything is read.
+    Full,
+}
+
+/// `plan`
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub pass: PassArgs,
+    /// Save the plan to this file, for `trueup apply FILE`. It holds sensitive values and is made readable by you alone.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Exit with 2 when there is something to write, 0 when there is not, 1 on errors.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// `apply`
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// A plan that `trueup plan --out` saved: applied without asking.
+    #[arg(value_name = "PLANFILE", conflicts_with_all = ["target", "allow"])]
+    pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub pass: PassArgs,
+    #[command(flatten)]
+    pub approval: Approval,
+}
+
+/// Whether to ask.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Approval {
+    /// Do not ask for approval.
+    #[arg(long)]
+    pub auto_approve: bool,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The plan file.
+    #[arg(value_name = "PLANFILE")]
+    pub plan: PathBuf,
+}
+
+/// `migrate`
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Print the statements and do nothing.
+    #[arg(long)]
+    pub print: bool,
+    #[command(flatten)]
+    pub approval: Approval,
+}
+
+/// `conflicts`
+#[derive(Debug, Args)]
+pub(crate) struct ConflictsArgs {
+    #[command(subcommand)]
+    pub command: Option<ConflictsCommand>,
+}
+
+/// What to do about conflicts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConflictsCommand {
+    /// List those that wait for a person.
+    List {
+        /// Those that ended, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show all sides of one.
+    Show {
+        /// Its id, or as much of it as tells it from the others.
+        id: String,
+    },
+    /// Decide one, and bring its record to agree everywhere.
+    Resolve(ResolveArgs),
+}
+
+/// `conflicts resolve`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("choice").required(true).args(["take", "set"])))]
+pub(crate) struct ResolveArgs {
+    /// Its id, or as much of it as tells it from the others.
+    pub id: String,
+    /// The values of this store stand.
+    #[arg(long, value_name = "STORE")]
+    pub take: Option<String>,
+    /// This value stands: `title=Doctor`; `title=null` clears the field. Repeatable.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+    #[command(flatten)]
+    pub approval: Approval,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Make one pass and stop; serves nothing unless --listen is given.
+    #[arg(long)]
+    pub once: bool,
+    /// From the end of a pass to the next one, instead of what the manifests say: `30s`, `5m`.
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub interval: Option<Duration>,
+    /// Where to serve /metrics and /healthz, instead of what the manifests say: `127.0.0.1:9464`.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// `schema`
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// The folder to write to.
+    #[arg(long, value_name = "DIR", default_value = "schemas")]
+    pub dir: PathBuf,
+    /// Write nothing; fail when a file is not as it would be written.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The folder to write to; what an earlier demo left there is replaced.
+    #[arg(value_name = "DIR", default_value = "trueup-demo")]
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub approval: Approval,
+}
+
+fn guard(name: &str) -> Result<GuardName, String> {
+    GuardName::parse(name).ok_or_else(|| {
+        let names: Vec<&str> = GuardName::ALL.iter().map(|guard| guard.as_str()).collect();
+        format!("no guard has this name; they are {}", names.join(", "))
+    })
+}
+
+/// `3s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a time as `500ms`, `30s`, `5m` or `1h`".to_owned()),
+    };
+    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    millis.map(Duration::from_millis).ok_or_else(|| "write a time as `500ms`, `30s`, `5m` or `1h`".to_owned())
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(time) })
+}

@@ -1,0 +1,70 @@
+//! `migrate`: what the stores lack is shown, approved and added.
+
+use serde_json::json;
+
+use crate::controller::{Engine, Migration};
+use crate::plan::clean;
+
+use super::args::MigrateArgs;
+use super::ask::{Answer, approve};
+use super::session::Session;
+use super::{Exit, Failure};
+
+pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result<Exit, Failure> {
+    // Printing must leave everything as it is, the files of embedded stores included.
+    let engine = Engine::open(session.load()?, !args.print).await?;
+    let migration = engine.migration().await?;
+    let steps: usize = migration.values().map(Vec::len).sum();
+    if args.print {
+        session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { statements(&migration) });
+        return Ok(Exit::Ok);
+    }
+    session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { page(&migration, steps) });
+    if steps == 0 {
+        return Ok(Exit::Ok);
+    }
+    let answer = approve(
+        session.ui,
+        args.approval.auto_approve,
+        "Do you want to add these?",
+        "Nothing that is there is dropped or changed.",
+        "Migration cancelled.",
+    );
+    if let Answer::Stop(exit) = answer.await? {
+        return Ok(exit);
+    }
+    engine.migrate(&migration).await?;
+    if !session.ui.json {
+        session.ui.out(&format!("Migration complete! {steps} added.\n"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The statements alone, for someone else to run.
+fn statements(migration: &Migration) -> String {
+    let mut text = String::new();
+    for (store, steps) in migration.iter().filter(|(_, steps)| !steps.is_empty()) {
+        text.push_str(&format!("-- store {store}\n"));
+        for step in steps {
+            text.push_str(step.statement.trim_end_matches(';'));
+            text.push_str(";\n");
+        }
+    }
+    text
+}
+
+fn page(migration: &Migration, steps: usize) -> String {
+    if steps == 0 {
+        return "No changes. The stores have every table and column that the manifests name.\n".to_owned();
+    }
+    let mut text = "trueup will add the following to the stores:\n\n".to_owned();
+    for (store, steps) in migration.iter().filter(|(_, steps)| !steps.is_empty()) {
+        text.push_str(&format!("  # {store}\n"));
+        for step in steps {
+            text.push_str(&format!("  + {}\n", clean(&step.adds)));
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("Migration: {steps} to add. `trueup migrate --print` prints the statements.\n"));
+    text
+}

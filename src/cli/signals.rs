@@ -1,0 +1,49 @@
+//! Ctrl-C and the request to terminate: once to stop after the batch in flight, twice to stop at once.
+
+use tokio_util::sync::CancellationToken;
+
+use super::output::Ui;
+
+/// The exit code of a process that was interrupted, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// A token that is cancelled by the first signal. The second one ends the process: what was in flight is found out about by the
+/// next pass, from the journal.
+pub(crate) fn stop_on_signals(ui: &Ui) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (token, ui) = (stop.clone(), ui.clone());
+    tokio::spawn(async move {
+        signal().await;
+        ui.message("\nStopping after the batch in flight. Interrupt again to stop at once.\n");
+        token.cancel();
+        signal().await;
+        ui.message("\nStopped at once; the next pass finds out what became of the batch in flight.\n");
+        std::process::exit(INTERRUPTED);
+    });
+    stop
+}
+
+/// Waits for a signal to stop.
+#[cfg(unix)]
+async fn signal() {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let Ok(mut terminate) = terminate else {
+        return interrupt().await;
+    };
+    tokio::select! {
+        () = interrupt() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    interrupt().await;
+}
+
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without signals nothing stops the work but its end.
+        std::future::pending::<()>().await;
+    }
+}

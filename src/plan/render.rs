@@ -1,0 +1,642 @@
+//! The plan as people read it, in Terraform's manner. Pure: the same plan gives the same page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Effects, Style};
+
+use crate::diff::{Action, ActionKind, Change, Reason, Standing};
+use crate::model::{Cell, EntityName, FieldName, RecordId, StoreName};
+use crate::resolve::{Conflict, ConflictStatus, Origin, OriginRule};
+
+use super::render_value::{self as value, Line, clean};
+use super::{Notice, NoticeKind, Plan, RecordPlan};
+
+/// Actions shown in full for an entity, and records named under a heading, unless everything is asked for.
+const SHOWN: usize = 50;
+
+/// How a page is laid out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// Whether to use terminal colours.
+    pub color: bool,
+    /// Whether to list everything, metadata-only actions included.
+    pub verbose: bool,
+    /// How many writes of each store go into a batch, where it is known: for the cost.
+    pub batch_sizes: BTreeMap<StoreName, usize>,
+}
+
+/// What to say under a plan that was not saved.
+pub const UNSAVED_NOTE: &str = "Note: you didn't use --out to save this plan, so it can't be guaranteed that exactly these \
+                                actions are taken if you run `trueup apply` now.\n";
+
+/// The whole plan as text.
+pub fn render(plan: &Plan, options: &RenderOptions) -> String {
+    let mut page = Page { text: String::new(), paint: Paint(options.color), options };
+    page.legend(plan);
+    page.actions(plan);
+    page.metadata(plan);
+    page.conflicts(plan);
+    page.notices(plan);
+    page.guards(plan);
+    page.summary(plan);
+    page.text
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint(pub bool);
+
+impl Paint {
+    fn with(self, style: Style, text: &str) -> String {
+        if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+    pub(super) fn bold(self, text: &str) -> String {
+        self.with(Style::new().effects(Effects::BOLD), text)
+    }
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with(Style::new().effects(Effects::DIMMED), text)
+    }
+    pub(super) fn green(self, text: &str) -> String {
+        self.with(AnsiColor::Green.on_default(), text)
+    }
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.with(AnsiColor::Yellow.on_default(), text)
+    }
+    pub(super) fn red(self, text: &str) -> String {
+        self.with(AnsiColor::Red.on_default(), text)
+    }
+
+    /// The symbol of what an action does.
+    fn symbol(self, kind: ActionKind) -> String {
+        match kind {
+            ActionKind::Create => self.green("+"),
+            ActionKind::Update => self.yellow("~"),
+            ActionKind::Delete => self.red("-"),
+            ActionKind::Metadata | ActionKind::Bookkeeping => self.dim("·"),
+        }
+    }
+}
+
+/// The address of a record in a store, `supabase.contacts["C000127"]`.
+pub fn address(store: &StoreName, record: &RecordId) -> String {
+    clean(&format!("{store}.{record}"))
+}
+
+/// `1 record`, `2 records`.
+pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A page in the making.
+struct Page<'a> {
+    text: String,
+    paint: Paint,
+    options: &'a RenderOptions,
+}
+
+impl Page<'_> {
+    fn line(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.text.push('\n');
+    }
+
+    fn limit(&self) -> usize {
+        if self.options.verbose { usize::MAX } else { SHOWN }
+    }
+
+    /// The symbols that occur, and what they mean.
+    fn legend(&mut self, plan: &Plan) {
+        let totals = plan.totals();
+        if totals.sum() == 0 {
+            return;
+        }
+        self.line(
+            "trueup used the manifests and a look at every store to make this plan. Actions are shown as:",
+        );
+        let symbols = [
+            (totals.create, ActionKind::Create, "create"),
+            (totals.update, ActionKind::Update, "update in place"),
+            (totals.delete, ActionKind::Delete, "delete"),
+            (totals.metadata, ActionKind::Metadata, "metadata only (the content is right already)"),
+        ];
+        for (_, kind, meaning) in symbols.into_iter().filter(|(count, ..)| *count > 0) {
+            let symbol = self.paint.symbol(kind);
+            self.line(&format!("  {symbol} {meaning}"));
+        }
+        self.line("\ntrueup will perform the following actions:\n");
+    }
+
+    /// One block an action; of many in one entity the first in full and the others by shape.
+    fn actions(&mut self, plan: &Plan) {
+        let mut shown: BTreeMap<&EntityName, usize> = BTreeMap::new();
+        let mut more: BTreeMap<&EntityName, BTreeMap<Shape<'_>, u64>> = BTreeMap::new();
+        let mut last: Option<&EntityName> = None;
+        for record in &plan.records {
+            let entity = &record.record.entity;
+            if let Some(done) = last.replace(entity).filter(|done| *done != entity) {
+                self.more(done, more.remove(done));
+            }
+            for action in &record.actions {
+                if is_metadata(action.kind) && !self.options.verbose {
+                    continue;
+                }
+                let count = shown.entry(entity).or_default();
+                *count += 1;
+                if *count <= self.limit() {
+                    self.action(&record.record, action);
+                } else {
+                    *more.entry(entity).or_default().entry(Shape::of(action)).or_default() += 1;
+                }
+            }
+        }
+        if let Some(done) = last {
+            self.more(done, more.remove(done));
+        }
+    }
+
+    fn more(&mut self, entity: &EntityName, shapes: Option<BTreeMap<Shape<'_>, u64>>) {
+        let Some(shapes) = shapes else { return };
+        let sum: u64 = shapes.values().sum();
+        self.line(&format!(
+            "  # {} of {entity} not shown one by one (--verbose shows them):",
+            counted(sum, "more action")
+        ));
+        for (shape, count) in shapes {
+            let symbol = self.paint.symbol(shape.kind);
+            let fields: Vec<&str> = shape.fields.iter().map(|field| field.as_str()).collect();
+            let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
+            self.line(&format!("  {symbol} {}.{entity} {}{fields}", shape.store, counted(count, "record")));
+        }
+        self.line("");
+    }
+
+    fn action(&mut self, record: &RecordId, action: &Action) {
+        let address = address(&action.store, record);
+        let done = match action.kind {
+            ActionKind::Create => "will be created",
+            ActionKind::Update => "will be updated in place",
+            ActionKind::Delete => "will be deleted",
+            ActionKind::Metadata => "will get its metadata brought up",
+            ActionKind::Bookkeeping => "will get its sync status and errors brought up",
+        };
+        let heading = self.paint.bold(&format!("  # {address} {done}"));
+        self.line(&format!("{heading} {}", because(action)));
+        let symbol = self.paint.symbol(action.kind);
+        if is_metadata(action.kind) {
+            self.line(&format!("  {symbol} {address}\n"));
+            return;
+        }
+        self.line(&format!("  {symbol} {address} {{"));
+        let shown: Vec<&Change> =
+            action.changes.iter().filter(|change| is_shown(action.kind, change)).collect();
+        let width = shown.iter().map(|change| change.field.as_str().len()).max().unwrap_or(0);
+        for change in shown {
+            self.change(action.kind, change, width);
+        }
+        let hidden = hidden_fields(action);
+        if hidden > 0 {
+            let note = self.paint.dim(&format!("# ({} hidden)", counted(hidden, "unchanged field")));
+            self.line(&format!("        {note}"));
+        }
+        self.line("    }\n");
+    }
+
+    fn change(&mut self, kind: ActionKind, change: &Change, width: usize) {
+        let symbol = self.paint.symbol(kind);
+        let name = format!("{:width$}", change.field.as_str());
+        let note = if kind == ActionKind::Update { self.note(&change.origin) } else { String::new() };
+        if change.sensitive {
+            let end = if kind == ActionKind::Delete { " -> null" } else { "" };
+            self.line(&format!("      {symbol} {name} = (sensitive value){end}{note}"));
+            return;
+        }
+        let before_short = change.before.value().is_none_or(value::is_short);
+        let short = match kind {
+            ActionKind::Create => value::is_short(&change.after),
+            ActionKind::Delete => before_short,
+            _ => before_short && value::is_short(&change.after),
+        };
+        if short {
+            let shown = match kind {
+                ActionKind::Create => value::inline(&change.after),
+                _ => format!("{} -> {}", value::inline_cell(&change.before), value::inline(&change.after)),
+            };
+            self.line(&format!("      {symbol} {name} = {shown}{note}"));
+            return;
+        }
+        let (lines, end) = long_change(kind, change, self.options.verbose);
+        self.line(&format!("      {symbol} {name} ={end}{note}"));
+        lines.into_iter().for_each(|line| self.gutter(line));
+    }
+
+    /// A line of a long value, behind a gutter that no value can write itself.
+    fn gutter(&mut self, line: Line) {
+        let line = match line {
+            Line::Same(text) => format!("  {text}"),
+            Line::Old(text) => self.paint.red(&format!("- {text}")),
+            Line::New(text) => self.paint.green(&format!("+ {text}")),
+            Line::Gap(count) => {
+                self.paint.dim(&format!("  # ({})", counted(count as u64, "line") + " not shown"))
+            }
+        };
+        self.line(format!("          | {line}").trim_end());
+    }
+
+    fn note(&self, origin: &Origin) -> String {
+        let rule = rule_words(origin.rule);
+        let note = match &origin.store {
+            Some(store) => format!("# from {store} ({rule})"),
+            None => format!("# {rule}"),
+        };
+        format!("  {}", self.paint.dim(&note))
+    }
+
+    /// How many rows of each store get metadata only.
+    fn metadata(&mut self, plan: &Plan) {
+        if self.options.verbose {
+            return;
+        }
+        let mut counts: BTreeMap<(&EntityName, &StoreName, ActionKind), u64> = BTreeMap::new();
+        for record in &plan.records {
+            for action in record.actions.iter().filter(|action| is_metadata(action.kind)) {
+                *counts.entry((&record.record.entity, &action.store, action.kind)).or_default() += 1;
+            }
+        }
+        for ((entity, store, kind), count) in &counts {
+            let symbol = self.paint.symbol(*kind);
+            let what = match kind {
+                ActionKind::Bookkeeping => "sync status and errors",
+                _ => "version, time and origin",
+            };
+            self.line(&format!("  {symbol} {store}.{entity}: {} of {}", what, counted(*count, "record")));
+        }
+        if !counts.is_empty() {
+            self.line("");
+        }
+    }
+
+    fn conflicts(&mut self, plan: &Plan) {
+        let settled: Vec<(&RecordPlan, &Conflict)> =
+            conflicts(plan, |status| status == ConflictStatus::Resolved);
+        if !settled.is_empty() {
+            self.line("Conflicts settled by the rule (every losing value is kept in sync_conflicts):");
+            self.list(settled.iter().map(|(record, conflict)| settled_line(record, conflict)));
+        }
+        let closes: Vec<String> = plan
+            .records
+            .iter()
+            .flat_map(|record| &record.closes)
+            .map(|conflict| {
+                let by = conflict.resolved_by.as_deref().unwrap_or("the rule");
+                let won = conflict.winner.as_ref().map_or(String::new(), |winner| format!(", {winner} wins"));
+                format!("{}: {} by {by}{won} ({})", conflict.record, conflict.status.as_str(), conflict.id)
+            })
+            .collect();
+        if !closes.is_empty() {
+            self.line("Open conflicts that end:");
+            self.list(closes.into_iter());
+        }
+    }
+
+    /// Lines under a heading, the first ones in full.
+    fn list(&mut self, lines: impl ExactSizeIterator<Item = String>) {
+        let more = lines.len().saturating_sub(self.limit());
+        let limit = self.limit();
+        for line in lines.take(limit) {
+            self.line(&format!("  {}", clean(&line)));
+        }
+        if more > 0 {
+            self.line(&format!("  ... and {more} more (--verbose shows them)"));
+        }
+        self.line("");
+    }
+
+    fn notices(&mut self, plan: &Plan) {
+        let mut by_kind: BTreeMap<NoticeKind, Vec<&Notice>> = BTreeMap::new();
+        for notice in &plan.notices {
+            by_kind.entry(notice.kind).or_default().push(notice);
+        }
+        for (kind, notices) in by_kind {
+            let heading = format!("Warning: {}", heading(kind, &notices));
+            self.line(&self.paint.yellow(&heading));
+            self.list(notices.into_iter().map(notice_line));
+        }
+    }
+
+    fn guards(&mut self, plan: &Plan) {
+        for trip in &plan.guards {
+            let text = format!("Error: {}", clean(&trip.to_string()));
+            self.line(&self.paint.red(&text));
+        }
+        if !plan.guards.is_empty() {
+            let entities: BTreeSet<&str> = plan.guards.iter().map(|trip| trip.entity.as_str()).collect();
+            let entities: Vec<&str> = entities.into_iter().collect();
+            self.line(&format!("Nothing is done about {} in any store.\n", entities.join(", ")));
+        }
+    }
+
+    fn summary(&mut self, plan: &Plan) {
+        let totals = plan.totals();
+        if totals.sum() == 0 {
+            let line = self.nothing(plan);
+            self.line(&line);
+            return;
+        }
+        let line = format!(
+            "Plan: {} to add, {} to change, {} to destroy.",
+            totals.create, totals.update, totals.delete
+        );
+        self.line(&self.paint.bold(&line));
+        if totals.metadata > 0 {
+            self.line(&format!("Metadata only: {}.", counted(totals.metadata, "row")));
+        }
+        if let Some(cost) = self.cost(plan) {
+            self.line(&cost);
+        }
+    }
+
+    fn nothing(&self, plan: &Plan) -> String {
+        if !plan.guards.is_empty() {
+            return self.paint.bold("Nothing will be written: see the errors above.");
+        }
+        let held = standing(plan, Standing::Held).max(count_of(plan, NoticeKind::Held));
+        let rejected = standing(plan, Standing::Rejected).max(count_of(plan, NoticeKind::Rejected));
+        let unread = count_of(plan, NoticeKind::Unreachable) > 0;
+        let mut line = self.paint.bold("No changes.");
+        let rest = match (held + rejected > 0, unread) {
+            (true, _) => format!(
+                " Nothing can be written now: {} held, {} with a rejected change (named above).",
+                counted(held, "record"),
+                rejected
+            ),
+            (false, true) => " The stores that could be read hold what they should.".to_owned(),
+            (false, false) => " Every store holds what the manifests say it should.".to_owned(),
+        };
+        line.push_str(&rest);
+        let remembered = plan.records.iter().filter(|record| !record.writes()).count();
+        if remembered > 0 {
+            let _ = write!(
+                line,
+                "\n{} will be taken note of, without a write.",
+                counted(remembered as u64, "record")
+            );
+        }
+        line
+    }
+
+    fn cost(&self, plan: &Plan) -> Option<String> {
+        let cost = super::json::cost(plan, &self.options.batch_sizes);
+        let parts: Vec<String> = cost
+            .iter()
+            .map(|(store, cost)| {
+                let batches = cost.batches.map_or(String::new(), |batches| {
+                    format!(" in {batches} batch{}", if batches == 1 { "" } else { "es" })
+                });
+                format!("{store} {}{batches}", counted(cost.rows, "row"))
+            })
+            .collect();
+        (!parts.is_empty()).then(|| format!("Cost: {}.", parts.join(", ")))
+    }
+}
+
+/// What actions have in common that are not shown one by one.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape<'a> {
+    store: &'a StoreName,
+    kind: ActionKind,
+    fields: Vec<&'a FieldName>,
+}
+
+impl<'a> Shape<'a> {
+    fn of(action: &'a Action) -> Self {
+        let fields = match action.kind {
+            ActionKind::Update => action.changes.iter().map(|change| &change.field).collect(),
+            _ => Vec::new(),
+        };
+        Self { store: &action.store, kind: action.kind, fields }
+    }
+}
+
+fn is_metadata(kind: ActionKind) -> bool {
+    matches!(kind, ActionKind::Metadata | ActionKind::Bookkeeping)
+}
+
+/// Fields that are empty are left out where a row comes or goes.
+fn is_shown(kind: ActionKind, change: &Change) -> bool {
+    match kind {
+        ActionKind::Create => !change.after.is_null(),
+        ActionKind::Delete => change.before.value().is_none_or(|value| !value.is_null()),
+        _ => true,
+    }
+}
+
+/// How many fields of the row stay as they are, as far as is known.
+fn hidden_fields(action: &Action) -> u64 {
+    if action.kind != ActionKind::Update {
+        return 0;
+    }
+    let changed: BTreeSet<&FieldName> = action.changes.iter().map(|change| &change.field).collect();
+    action.advance.fields.keys().filter(|field| !changed.contains(field)).count() as u64
+}
+
+fn long_change(kind: ActionKind, change: &Change, all: bool) -> (Vec<Line>, &'static str) {
+    match (kind, change.before.value()) {
+        (ActionKind::Create, _) => (value::whole(&change.after, all, Line::New), ""),
+        (ActionKind::Delete, Some(before)) => (value::whole(before, all, Line::Old), " -> null"),
+        (_, Some(before)) if before.is_null() => (value::whole(&change.after, all, Line::New), " null ->"),
+        (_, Some(before)) if change.after.is_null() => (value::whole(before, all, Line::Old), " -> null"),
+        (_, Some(before)) => (value::diff(before, &change.after), ""),
+        (_, None) => (value::whole(&change.after, all, Line::New), " (unreadable) ->"),
+    }
+}
+
+/// Why an action is needed, in words.
+fn because(action: &Action) -> String {
+    match action.reason {
+        Reason::Missing => match new_in(action) {
+            Some(store) => format!("(new in {store})"),
+            None => "(missing there)".to_owned(),
+        },
+        Reason::Restored => "(it was deleted there and is put back)".to_owned(),
+        Reason::Differs => differs(action),
+        Reason::DeletedElsewhere => {
+            match action.changes.first().and_then(|change| change.origin.store.as_ref()) {
+                Some(store) => format!("(deleted in {store})"),
+                None => "(deleted elsewhere)".to_owned(),
+            }
+        }
+        Reason::Cascade => "(the record it refers to is deleted)".to_owned(),
+        Reason::OutOfScope => "(it no longer belongs in this store)".to_owned(),
+        Reason::BehindInVersion => {
+            let after =
+                action.meta_after.as_ref().map(crate::model::SyncMeta::version_or_none).unwrap_or_default();
+            format!("(version {} -> {after})", action.meta_before.version_or_none())
+        }
+        Reason::Trouble => {
+            let status = action.meta_after.as_ref().and_then(|meta| meta.sync_status).unwrap_or_default();
+            format!("(sync status: {})", status.as_str())
+        }
+    }
+}
+
+/// The store that a new record comes from, where all its values do.
+fn new_in(action: &Action) -> Option<&StoreName> {
+    let given = || action.changes.iter().filter(|change| !change.after.is_null());
+    let first = given().next()?.origin.store.as_ref()?;
+    let alike = given().all(|change| {
+        change.origin.store.as_ref() == Some(first) && change.origin.rule != OriginRule::Canonical
+    });
+    alike.then_some(first)
+}
+
+fn differs(action: &Action) -> String {
+    let changed: BTreeSet<&str> = action
+        .changes
+        .iter()
+        .filter(|change| !matches!(change.origin.rule, OriginRule::Canonical | OriginRule::Derived))
+        .filter_map(|change| change.origin.store.as_ref())
+        .filter(|store| **store != action.store)
+        .map(StoreName::as_str)
+        .collect();
+    if changed.is_empty() {
+        let person = action.changes.iter().any(|change| change.origin.rule == OriginRule::Person);
+        return if person {
+            "(a person decided)".to_owned()
+        } else {
+            "(it differs from the canonical record)".to_owned()
+        };
+    }
+    let changed: Vec<&str> = changed.into_iter().collect();
+    format!("(because {} changed it)", changed.join(" and "))
+}
+
+/// The rule that a value stands by, in words.
+pub(super) fn rule_words(rule: OriginRule) -> &'static str {
+    match rule {
+        OriginRule::Canonical => "canonical",
+        OriginRule::OnlyChange => "only change",
+        OriginRule::HigherVersion => "higher version",
+        OriginRule::LaterTimestamp => "later timestamp",
+        OriginRule::FirstMeeting => "first meeting",
+        OriginRule::MergedJson => "merged JSON",
+        OriginRule::Derived => "derived",
+        OriginRule::Person => "decided by a person",
+    }
+}
+
+fn conflicts(plan: &Plan, wanted: fn(ConflictStatus) -> bool) -> Vec<(&RecordPlan, &Conflict)> {
+    plan.records
+        .iter()
+        .flat_map(|record| record.conflicts.iter().map(move |conflict| (record, conflict)))
+        .filter(|(_, conflict)| wanted(conflict.status))
+        .collect()
+}
+
+/// Who won, by which rule and evidence, and who lost what.
+fn settled_line(record: &RecordPlan, conflict: &Conflict) -> String {
+    let fields: Vec<&str> = conflict.fields.iter().map(FieldName::as_str).collect();
+    let fields = if fields.is_empty() { "the whole record".to_owned() } else { fields.join(", ") };
+    let evidence = |store: &StoreName| {
+        conflict.side(store).map_or(String::new(), |side| {
+            let time = side.time.map_or(String::new(), |time| format!(", {time}"));
+            format!(" (version {}{time})", side.version)
+        })
+    };
+    let winner = conflict.winner.as_ref();
+    let won = winner.map_or_else(|| "nobody".to_owned(), |store| format!("{store}{}", evidence(store)));
+    let lost: Vec<String> = conflict
+        .sides
+        .iter()
+        .filter(|side| Some(&side.store) != winner)
+        .map(|side| format!("{}{}{}", side.store, evidence(&side.store), lost_values(record, side)))
+        .collect();
+    format!(
+        "{}: {fields}: {won} wins by {} over {}",
+        conflict.record,
+        conflict.reason.as_str(),
+        lost.join(" and ")
+    )
+}
+
+/// The values that lost, where the plan's own changes show that the field may be shown.
+fn lost_values(record: &RecordPlan, side: &crate::resolve::ConflictSide) -> String {
+    if side.record == crate::resolve::SideRecord::Deleted {
+        return ": deleted there".to_owned();
+    }
+    let open = showable(record);
+    let values: Vec<String> = side
+        .values
+        .iter()
+        .filter(|(field, value)| open.contains(field) && value::is_short(value))
+        .map(|(field, value)| format!("{field} = {}", value::inline(value)))
+        .collect();
+    if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) }
+}
+
+/// Fields of a record that some change shows openly and none keeps hidden. A plan carries no schema, so of other fields it is not
+/// known whether they may be shown.
+pub(super) fn showable(record: &RecordPlan) -> BTreeSet<&FieldName> {
+    let changes = || record.actions.iter().flat_map(|action| &action.changes);
+    let hidden: BTreeSet<&FieldName> =
+        changes().filter(|change| change.sensitive).map(|change| &change.field).collect();
+    changes().map(|change| &change.field).filter(|field| !hidden.contains(field)).collect()
+}
+
+fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
+    let records: BTreeSet<&RecordId> = notices.iter().filter_map(|notice| notice.record.as_ref()).collect();
+    let records = records.len() as u64;
+    let all = notices.len() as u64;
+    match kind {
+        NoticeKind::Held => format!(
+            "{} held: nothing is written to the fields until a person decides",
+            counted(records, "record")
+        ),
+        NoticeKind::Rejected => format!("{} with a change that breaks a rule", counted(records, "record")),
+        NoticeKind::AlreadyInvalid => {
+            format!("{} already broke a rule; nothing is blocked", counted(records, "record"))
+        }
+        NoticeKind::CannotHold => format!("{} that a store has no way to hold", counted(all, "value")),
+        NoticeKind::Regressed => format!("{} went back to an older version", counted(records, "record")),
+        NoticeKind::Unreachable => "stores that could not be read; their records wait".to_owned(),
+        NoticeKind::BadKey => "rows without a usable key of their own".to_owned(),
+        NoticeKind::MissingColumn => format!("{} missing", counted(all, "mapped column")),
+    }
+}
+
+fn notice_line(notice: &Notice) -> String {
+    let place = match (&notice.record, &notice.store, &notice.entity) {
+        (Some(record), Some(store), _) => format!("{store}.{record}"),
+        (Some(record), None, _) => record.to_string(),
+        (None, Some(store), Some(entity)) => format!("{store}.{entity}"),
+        (None, Some(store), None) => store.to_string(),
+        (None, None, Some(entity)) => entity.to_string(),
+        (None, None, None) => return notice.message.clone(),
+    };
+    format!("{place}: {}", notice.message)
+}
+
+/// Records that stand so in any store, counted once an entity at its highest store.
+fn standing(plan: &Plan, standing: Standing) -> u64 {
+    plan.books
+        .values()
+        .map(|stores| stores.values().map(|books| books.count(standing)).max().unwrap_or(0))
+        .sum()
+}
+
+fn count_of(plan: &Plan, kind: NoticeKind) -> u64 {
+    let named: BTreeSet<&RecordId> = plan
+        .notices
+        .iter()
+        .filter(|notice| notice.kind == kind)
+        .filter_map(|notice| notice.record.as_ref())
+        .collect();
+    let unnamed = plan.notices.iter().filter(|notice| notice.kind == kind && notice.record.is_none()).count();
+    (named.len() + unnamed) as u64
+}
+
+/// A value for showing elsewhere, escaped; `sensitive` hides it.
+pub fn shown(cell: &Cell, sensitive: bool) -> String {
+    if sensitive { "(sensitive value)".to_owned() } else { value::inline_cell(cell) }
+}

@@ -1,0 +1,114 @@
+//! Log lines: a subscriber for the process, and an observer that writes a line for each happening. No line above `trace` shows a
+//! field's value; keys stand in lines about trouble, because without them nobody could act.
+
+use std::io::IsTerminal;
+
+use tracing::{debug, error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::reconcile::Report;
+
+use super::{Event, Observer, WriteResult};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStyle {
+    /// For people.
+    Human,
+    /// An object a line, for collectors.
+    Json,
+}
+
+impl LogStyle {
+    /// For people on a terminal, else for collectors.
+    pub fn of_stderr() -> Self {
+        if std::io::stderr().is_terminal() { Self::Human } else { Self::Json }
+    }
+}
+
+/// Sends log lines to standard error from now on. `filter` is what `TRUEUP_LOG` says (`debug`, `trueup=trace,warn`); `default` is
+/// used where it says nothing. A filter that cannot be read is an error. A second call in one process changes nothing.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub fn init_logging(filter: Option<&str>, default: &str, style: LogStyle, color: bool) -> Result<(), String> {
+    let text = filter.filter(|text| !text.trim().is_empty()).unwrap_or(default);
+    let filter = EnvFilter::try_new(text).map_err(|error| format!("TRUEUP_LOG: `{text}` is no filter: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only the first subscriber of a process counts; tests set up several.
+    let _ = match style {
+        LogStyle::Human => builder.with_ansi(color).with_target(false).try_init(),
+        LogStyle::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    Ok(())
+}
+
+/// Writes a log line for each happening.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Logged;
+
+impl Observer for Logged {
+    fn notice(&self, event: &Event<'_>) {
+        match event {
+            Event::PassStarted => debug!("pass started"),
+            Event::RowsRead { entity, store, rows } => debug!(%store, %entity, rows, "rows read"),
+            Event::Planned { plan } => {
+                let totals = plan.totals();
+                let open: u64 = plan.open_conflicts.values().sum();
+                info!(
+                    create = totals.create,
+                    update = totals.update,
+                    delete = totals.delete,
+                    metadata = totals.metadata,
+                    open_conflicts = open,
+                    "planned"
+                );
+                for trip in &plan.guards {
+                    error!(guard = %trip.guard, entity = %trip.entity, store = %trip.store, "guard: {}", trip.message);
+                }
+            }
+            Event::WriteStarted { store, entity, writes } => debug!(%store, %entity, writes, "writing"),
+            Event::Wrote { store, entity, kind, result: WriteResult::Failed(error) } => {
+                warn!(%store, %entity, action = kind.as_str(), error = error.as_str(), "write failed");
+            }
+            Event::Wrote { store, entity, kind, result } => {
+                debug!(%store, %entity, action = kind.as_str(), result = result.as_str(), "write ended");
+            }
+            Event::StoreFailed { store, kind, message } => {
+                warn!(%store, kind = kind.as_str(), "store failed: {message}");
+            }
+            Event::ConflictRecorded { conflict } => info!(
+                conflict = %conflict.id,
+                entity = %conflict.record.entity,
+                reason = conflict.reason.as_str(),
+                status = conflict.status.as_str(),
+                "conflict recorded"
+            ),
+            Event::Lease { held } => debug!(held, "lease"),
+            Event::PassEnded { report, seconds } => ended(report, *seconds),
+            Event::PassFailed { message, seconds } => error!(seconds, "pass failed: {message}"),
+        }
+    }
+}
+
+fn ended(report: &Report, seconds: f64) {
+    for (result, list) in [("skipped", &report.skipped), ("failed", &report.failed), ("unknown", &report.unknown)] {
+        for trouble in list {
+            warn!(result, store = %trouble.store, record = %trouble.record, "not written: {}", trouble.message);
+        }
+    }
+    let done = report.applied;
+    info!(
+        pass = report.pass,
+        seconds,
+        create = done.create,
+        update = done.update,
+        delete = done.delete,
+        metadata = done.metadata,
+        skipped = report.skipped.len(),
+        failed = report.failed.len(),
+        unknown = report.unknown.len(),
+        stopped = report.stopped,
+        "pass ended"
+    );
+}
