@@ -13,6 +13,9 @@ use super::words::{list, name_hint, nearest};
 use super::yaml::{Kind, Node, Scalar, shorten};
 use crate::model::{Diagnostic, Diagnostics};
 
+/// Beyond this many unknown fields in one map, it is not the fields that are wrong.
+const MOST_UNKNOWN: usize = 20;
+
 /// A kind's schema, and what checks documents against it.
 struct Checker {
     schema: Value,
@@ -97,7 +100,7 @@ impl Explainer<'_> {
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let known = self.properties_beside(error);
-                for name in unexpected {
+                for name in unexpected.iter().take(MOST_UNKNOWN) {
                     let inner: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
                     // `derive: join(a, b)` in a flow map is cut at the comma.
                     let cut = name.ends_with(')') && !name.contains('(');

@@ -105,6 +105,7 @@ pub fn compile_all(
     let spec = build(folder, manifests, side_files, &mut out);
     out.sort_by(|a, b| (&a.place, a.severity, &a.message).cmp(&(&b.place, b.severity, &b.message)));
     out.dedup();
+    shorten(&mut out);
     match spec {
         Some((spec, expanded)) if out.iter().all(|found| found.severity != Severity::Error) => {
             Ok(Compiled { spec, expanded, warnings: out })
@@ -116,6 +117,23 @@ pub fn compile_all(
             Err(out)
         }
     }
+}
+
+/// A person reads some dozens of messages; errors are kept before warnings.
+const MOST_MESSAGES: usize = 200;
+
+fn shorten(out: &mut Diagnostics) {
+    let more = out.len().saturating_sub(MOST_MESSAGES);
+    if more == 0 {
+        return;
+    }
+    let errors = out.iter().filter(|found| found.severity == Severity::Error).count();
+    if errors > 0 {
+        out.retain(|found| found.severity == Severity::Error);
+    }
+    out.truncate(MOST_MESSAGES);
+    let severity = if errors > 0 { Severity::Error } else { Severity::Warning };
+    out.push(Diagnostic { severity, ..Diagnostic::error(format!("and {more} more")) });
 }
 
 fn build(
