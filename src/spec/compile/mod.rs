@@ -9,6 +9,7 @@ mod gather;
 mod link;
 mod mapping;
 mod place;
+mod prune;
 mod store;
 mod value;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use super::raw::{ControllerBody, EntityBody, MappingBody, StoreBody};
 pub(super) use value::plain_text;
 
-use super::words::name_hint;
+use super::words::{name_hint, nearest};
 use super::yaml::{Mark, Node};
 use super::{Compiled, Source, Spec, expand};
 use crate::model::{Diagnostic, Diagnostics, Place, Severity};
@@ -72,12 +73,22 @@ pub(super) struct Docs {
     broken: BTreeSet<(&'static str, String)>,
     /// Whether something was cut off by a syntax error, so that any name may be one that was not reached.
     cut: bool,
+    /// Parts of documents that could not be read.
+    taints: Vec<prune::Taint>,
 }
 
 impl Docs {
     /// Whether a name that nothing has may belong to a document that could not be read.
     fn may_be(&self, kind: &'static str, name: &str) -> bool {
-        self.cut || self.broken.contains(&(kind, name.to_owned()))
+        if self.broken.contains(&(kind, name.to_owned())) {
+            return true;
+        }
+        let known: Vec<&str> = match kind {
+            "Store" => self.stores.iter().map(|doc| doc.name.as_str()).collect(),
+            _ => self.entities.iter().map(|doc| doc.name.as_str()).collect(),
+        };
+        // A name next to a known one is more likely misspelt than cut off.
+        self.cut && nearest(name, known).is_none()
     }
 
     /// Whether any document of a kind could not be read.
@@ -143,6 +154,7 @@ fn build(
     out: &mut Diagnostics,
 ) -> Option<(Spec, String)> {
     let docs = gather::gather(manifests, out);
+    let of_form = out.len();
     let stores = store::stores(&docs, out);
     let controller = controller::controller(&docs, folder, out);
     let mut drafts = entity::entities(&docs, side_files, out);
@@ -154,6 +166,7 @@ fn build(
         .collect();
     let mappings = mapping::mappings(&docs, &entities, &stores, out);
     coverage::check(&docs, &entities, &stores, &mappings, out);
+    prune::without_follow_ups(&docs, of_form, out);
     // Without a canonical store there is nothing to compile to, and the mistake has been named.
     let canonical = stores.canonical.clone()?;
     let mut spec = Spec {
