@@ -1,5 +1,7 @@
 //! A realistic set of manifests: what it compiles to, and that its meaning does not hang on how it is written.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

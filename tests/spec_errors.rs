@@ -1,5 +1,7 @@
 //! Every mistake that manifests can have, said with its place and what to do.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -393,7 +395,7 @@ fn rendered_with_the_line_underlined() {
     for (name, from, to) in cases {
         let source = Source { file: "manifests/all.yaml".to_owned(), text: edited(from, to) };
         let found = compile(Path::new("."), std::slice::from_ref(&source), &side_files()).unwrap_err();
-        let text = render(&found, &[source.clone()], false);
+        let text = render(&found, std::slice::from_ref(&source), false);
         assert!(!text.contains("hunter2"), "{text}");
         let coloured = render(&found, &[source], true);
         assert!(coloured.contains("\u{1b}[") && !text.contains("\u{1b}["));

@@ -1,7 +1,10 @@
 //! Whatever stands in a manifest, compiling answers: it never panics, hangs or takes memory without bound, every place it names
 //! is in the file, and rendering works.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -78,16 +81,19 @@ fn bombs_are_refused_soon() {
     let head = "apiVersion: trueup/v1\nkind: Store\nmetadata: {name: a}\nspec: ";
     let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (this, last) in ('b'..='j').zip('a'..='i') {
-        laughs.push_str(&format!("{this}: &{this} [{}]\n", vec![format!("*{last}"); 10].join(", ")));
+        let _ = writeln!(laughs, "{this}: &{this} [{}]", vec![format!("*{last}"); 10].join(", "));
     }
     let bombs = [
         laughs,
         format!("{head}{}", "[".repeat(100_000)),
         format!("{head}{}", "{a: ".repeat(50_000)),
-        format!("{head}\n{}", (0..2000).map(|at| format!("{}a:\n", " ".repeat(at + 2))).collect::<String>()),
+        format!("{head}\n{}", (0..2000).map(|at| " ".repeat(at + 2) + "a:\n").collect::<String>()),
         format!("{head}{}", "- ".repeat(50_000)),
         format!("{head}{{a: {}}}", "9".repeat(100_000)),
-        format!("{head}{{{}}}", (0..20_000).map(|at| format!("k{at}: 1, ")).collect::<String>()),
+        format!(
+            "{head}{{{}}}",
+            (0..20_000).map(|at| "k".to_owned() + &at.to_string() + ": 1, ").collect::<String>()
+        ),
         "a".repeat(9 << 20),
         "---\n".repeat(100_000),
         "? ".repeat(50_000),
@@ -178,7 +184,7 @@ const WORDS: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn any_text_survives(text in any::<String>()) {

@@ -1,5 +1,7 @@
 //! The JSON Schemas in `schemas/` are those that the types generate, and they say of manifests what compiling says.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::path::Path;
 
 use trueup::spec::schemas;

@@ -109,8 +109,10 @@ fn read_text(path: &Path) -> Result<String, String> {
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()])
+            .matches('\n')
+            .count()
+            + 1;
         format!("line {line} is not UTF-8")
     })
 }

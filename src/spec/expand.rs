@@ -1,6 +1,7 @@
 //! What the short forms mean: the manifests written out in long forms with every default shown, and the hash of that meaning.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -85,7 +86,10 @@ pub(super) fn sha(documents: &[Document], spec: &Spec, side_files: &BTreeMap<Str
     meanings.sort();
     meanings.dedup();
     let hash = Sha256::digest(meanings.join("\n").as_bytes());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn meaning(document: &Document) -> String {

@@ -78,7 +78,7 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
         (0, warnings) => _ = writeln!(text, "{}", plural(warnings, "warning")),
         (errors, 0) => _ = writeln!(text, "{}", plural(errors, "error")),
         (errors, warnings) => {
-            _ = writeln!(text, "{}, {}", plural(errors, "error"), plural(warnings, "warning"))
+            _ = writeln!(text, "{}, {}", plural(errors, "error"), plural(warnings, "warning"));
         }
     }
     text

@@ -83,9 +83,17 @@ fn is_reference(value: &str) -> bool {
 }
 
 fn starred(text: &str, hide: &[Range<usize>]) -> String {
+    let mut hide = hide.to_vec();
+    hide.sort_by_key(|range| range.start);
     let mut result = String::with_capacity(text.len());
+    let mut ahead = hide.iter().peekable();
+    // The byte up to which everything is hidden.
+    let mut hidden_to = 0;
     for (at, c) in text.char_indices() {
-        if c != '\n' && c != '\r' && hide.iter().any(|range| range.contains(&at)) {
+        while let Some(range) = ahead.next_if(|range| range.start <= at) {
+            hidden_to = hidden_to.max(range.end);
+        }
+        if c != '\n' && c != '\r' && at < hidden_to {
             result.extend(std::iter::repeat_n('*', c.len_utf8()));
         } else {
             result.push(c);

@@ -13,6 +13,9 @@ use super::words::{list, name_hint, nearest};
 use super::yaml::{Kind, Node, Scalar, shorten};
 use crate::model::{Diagnostic, Diagnostics};
 
+/// Beyond this many unknown fields in one map, it is not the fields that are wrong.
+const MOST_UNKNOWN: usize = 20;
+
 /// A kind's schema, and what checks documents against it.
 struct Checker {
     schema: Value,
@@ -65,21 +68,21 @@ pub(super) fn kind_of(file: &str, root: &Node, out: &mut Diagnostics) -> Option<
     known
 }
 
-/// Notes every mistake in a document's form; whether there was none.
-pub(super) fn check(file: &str, kind: &str, root: &Node, out: &mut Diagnostics) -> bool {
-    let Some(checker) = CHECKERS.get(kind) else { return true };
+/// Notes every mistake in a document's form, and gives the paths of the parts that have one.
+pub(super) fn check(file: &str, kind: &str, root: &Node, out: &mut Diagnostics) -> Vec<Vec<String>> {
+    let Some(checker) = CHECKERS.get(kind) else { return Vec::new() };
     let Some(validator) = &checker.validator else {
         out.push(Diagnostic::error(format!("the schema of `{kind}` cannot be used")));
-        return false;
+        return vec![Vec::new()];
     };
     let json = root.to_json();
-    let mut explainer = Explainer { file, root, schema: &checker.schema, found: Vec::new() };
+    let mut explainer =
+        Explainer { file, root, schema: &checker.schema, found: Vec::new(), paths: Vec::new() };
     for error in validator.iter_errors(&json) {
         explainer.explain(&error);
     }
-    let fine = explainer.found.is_empty();
     out.append(&mut explainer.found);
-    fine
+    explainer.paths
 }
 
 struct Explainer<'a> {
@@ -87,6 +90,8 @@ struct Explainer<'a> {
     root: &'a Node,
     schema: &'a Value,
     found: Diagnostics,
+    /// The paths of the parts with a mistake.
+    paths: Vec<Vec<String>>,
 }
 
 impl Explainer<'_> {
@@ -97,7 +102,7 @@ impl Explainer<'_> {
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let known = self.properties_beside(error);
-                for name in unexpected {
+                for name in unexpected.iter().take(MOST_UNKNOWN) {
                     let inner: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
                     // `derive: join(a, b)` in a flow map is cut at the comma.
                     let cut = name.ends_with(')') && !name.contains('(');
@@ -136,10 +141,10 @@ impl Explainer<'_> {
                 self.wrong_word(path, &as_word(expected_value).into_iter().collect::<Vec<_>>(), &[]);
             }
             ValidationErrorKind::Minimum { limit } => {
-                self.push(path, self.said(path, &format!("is less than {limit}")), None)
+                self.push(path, self.said(path, &format!("is less than {limit}")), None);
             }
             ValidationErrorKind::Maximum { limit } => {
-                self.push(path, self.said(path, &format!("is more than {limit}")), None)
+                self.push(path, self.said(path, &format!("is more than {limit}")), None);
             }
             ValidationErrorKind::MinItems { limit } => {
                 self.push(path, format!("too few items{}: there must be {limit}", inside(path)), None);
@@ -165,7 +170,7 @@ impl Explainer<'_> {
         for branch in context {
             let mut fits = true;
             for problem in branch.iter().filter(|problem| problem.instance_path().as_str() == here) {
-                fits &= self.gather(problem, &mut words, &mut types);
+                fits &= Self::gather(problem, &mut words, &mut types);
             }
             if fits && meant.is_none_or(|best| branch.len() < best.len()) {
                 meant = Some(branch);
@@ -180,12 +185,7 @@ impl Explainer<'_> {
 
     /// Whether a branch's problem at the very place still lets the branch be the one meant; the words and types that it
     /// would have taken are gathered.
-    fn gather(
-        &self,
-        problem: &ValidationError<'_>,
-        words: &mut Vec<String>,
-        types: &mut Vec<String>,
-    ) -> bool {
+    fn gather(problem: &ValidationError<'_>, words: &mut Vec<String>, types: &mut Vec<String>) -> bool {
         match problem.kind() {
             ValidationErrorKind::Type { kind } => {
                 match kind {
@@ -208,7 +208,7 @@ impl Explainer<'_> {
                 for branch in context {
                     let mut fits = true;
                     for inner in branch.iter().filter(|inner| inner.instance_path().as_str() == here) {
-                        fits &= self.gather(inner, words, types);
+                        fits &= Self::gather(inner, words, types);
                     }
                     any |= fits;
                 }
@@ -284,11 +284,13 @@ impl Explainer<'_> {
     }
 
     fn push(&mut self, path: &[&str], message: String, hint: Option<String>) {
+        self.paths.push(path.iter().map(|step| (*step).to_owned()).collect());
         let place = self.root.mark_at(path).in_file(self.file);
         self.found.push(Diagnostic { hint, ..Diagnostic::error(message).at(place) });
     }
 
     fn push_key(&mut self, path: &[&str], message: String, hint: Option<String>) {
+        self.paths.push(path.iter().map(|step| (*step).to_owned()).collect());
         let place = self.root.key_mark_at(path).in_file(self.file);
         self.found.push(Diagnostic { hint, ..Diagnostic::error(message).at(place) });
     }

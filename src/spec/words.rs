@@ -1,5 +1,6 @@
 //! The small texts inside manifests: durations, shares, sizes, references to the outside; and near names for hints.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Reference;
@@ -42,7 +43,7 @@ pub(super) fn duration_text(ms: u64) -> String {
     let mut text = String::new();
     for (unit, scale) in DURATION_UNITS {
         if unit != "w" && rest >= scale {
-            text.push_str(&format!("{}{unit}", rest / scale));
+            let _ = write!(text, "{}{unit}", rest / scale);
             rest %= scale;
         }
     }

@@ -3,6 +3,8 @@
 //! The tree holds what YAML 1.2's core schema says a scalar is, and its text as written. Aliases, merge keys and tags are
 //! refused: manifests need none of them, and without aliases no small file can become a large tree.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use crate::model::{Diagnostic, Diagnostics, Place};
@@ -190,7 +192,8 @@ struct Open {
 
 enum OpenKind {
     Seq(Vec<Node>),
-    Map(Vec<(Key, Node)>, Option<Key>),
+    /// The entries so far, the line that each key first stood on, and a key that waits for its value.
+    Map(Vec<(Key, Node)>, HashMap<String, usize>, Option<Key>),
 }
 
 struct Builder<'a> {
@@ -256,7 +259,7 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(_, tag) => {
                 self.check_tag(tag.as_deref(), mark)?;
-                self.open(mark, OpenKind::Map(Vec::new(), None))
+                self.open(mark, OpenKind::Map(Vec::new(), HashMap::new(), None))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(mark),
             Event::Nothing
@@ -288,7 +291,7 @@ impl<'a> Builder<'a> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let kind = match open.kind {
             OpenKind::Seq(items) => Kind::Seq(items),
-            OpenKind::Map(entries, _) => Kind::Map(entries),
+            OpenKind::Map(entries, ..) => Kind::Map(entries),
         };
         let mark = Mark { span: (open.mark.span.0, end.span.1.max(open.mark.span.0)), ..open.mark };
         self.place(Node { mark, kind })
@@ -312,11 +315,12 @@ impl<'a> Builder<'a> {
                 items.push(node);
                 None
             }
-            Some(OpenKind::Map(entries, pending)) => match pending.take() {
+            Some(OpenKind::Map(entries, lines, pending)) => match pending.take() {
                 Some(key) => {
-                    let twice = entries.iter().find(|(before, _)| before.text == key.text);
-                    let twice = twice.map(|(before, _)| (key.clone(), before.mark.line));
-                    if twice.is_none() {
+                    let first = lines.get(&key.text).copied();
+                    let twice = first.map(|line| (key.clone(), line));
+                    if first.is_none() {
+                        lines.insert(key.text.clone(), key.mark.line);
                         entries.push((key, node));
                     }
                     twice.map(|(key, line)| {

@@ -182,17 +182,15 @@ fn units(doc: &Doc<EntityBody>, entity: &Entity, out: &mut Diagnostics) -> Vec<U
                         .at(place)
                         .hint("a key never changes, so it needs no group"),
                 ),
-                Some(FieldRef::Field(id)) => match taken.get(&id) {
-                    Some(_) => out.push(
-                        Diagnostic::error(format!("`{name}` is in a group already"))
-                            .at(place)
-                            .hint("a field belongs to one group: merge the two, or remove it from one"),
-                    ),
-                    None => {
-                        taken.insert(id, at);
-                        group.insert(id);
-                    }
-                },
+                Some(FieldRef::Field(id)) if taken.contains_key(&id) => out.push(
+                    Diagnostic::error(format!("`{name}` is in a group already"))
+                        .at(place)
+                        .hint("a field belongs to one group: merge the two, or remove it from one"),
+                ),
+                Some(FieldRef::Field(id)) => {
+                    taken.insert(id, at);
+                    group.insert(id);
+                }
             }
         }
         if names.len() < 2 {
@@ -211,7 +209,7 @@ fn units(doc: &Doc<EntityBody>, entity: &Entity, out: &mut Diagnostics) -> Vec<U
         match taken.get(&id).and_then(|at| groups.get(*at)) {
             None => units.push(Unit { fields: vec![id] }),
             Some(group) if group.first() == Some(&id) => {
-                units.push(Unit { fields: group.iter().copied().collect() })
+                units.push(Unit { fields: group.iter().copied().collect() });
             }
             Some(_) => {}
         }

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::prune::prune;
 use super::{Doc, Docs};
 use crate::model::{Diagnostic, Diagnostics, EntityName};
 use crate::spec::Source;
@@ -49,7 +50,7 @@ fn add(file: &str, root: Node, docs: &mut Docs, out: &mut Diagnostics) {
         return;
     };
     stray_references(file, kind, &root, &mut Vec::new(), out);
-    let good = structure::check(file, kind, &root, out);
+    let faults = structure::check(file, kind, &root, out);
     if root
         .at(&["metadata", "name"])
         .is_some_and(|node| matches!(node.kind, Kind::Scalar { is: Scalar::Text, .. }))
@@ -59,13 +60,23 @@ fn add(file: &str, root: Node, docs: &mut Docs, out: &mut Diagnostics) {
         docs.broken.insert((kind, name));
         return;
     }
-    let read = good
-        && match kind {
-            "Store" => read(file, &name, root, &mut docs.stores, out),
-            "Entity" => read(file, &name, root, &mut docs.entities, out),
-            "Mapping" => read(file, &name, root, &mut docs.mappings, out),
-            _ => read(file, &name, root, &mut docs.controllers, out),
-        };
+    let root = if faults.is_empty() {
+        root
+    } else {
+        // The rest of the document is checked all the same; what it declares may be what was taken out.
+        docs.broken.insert((kind, name.clone()));
+        let pruned = prune(file, &root, &faults, &mut docs.taints);
+        if !structure::check(file, kind, &pruned, &mut Diagnostics::new()).is_empty() {
+            return;
+        }
+        pruned
+    };
+    let read = match kind {
+        "Store" => read(file, &name, root, &mut docs.stores, out),
+        "Entity" => read(file, &name, root, &mut docs.entities, out),
+        "Mapping" => read(file, &name, root, &mut docs.mappings, out),
+        _ => read(file, &name, root, &mut docs.controllers, out),
+    };
     if !read {
         debug_assert!(out.len() > before, "a document is dropped only with a message");
         docs.broken.insert((kind, name));
@@ -80,21 +91,17 @@ fn read<B: DeserializeOwned>(
     out: &mut Diagnostics,
 ) -> bool {
     let body = root.get("spec").map(Node::to_yaml).unwrap_or_default();
-    match serde_yaml::from_value(body) {
-        Ok(body) => {
-            into.push(Doc { file: file.to_owned(), root, name: name.to_owned(), body });
-            true
-        }
-        // The schema comes from the same types, so this is a gap between the two; its own text may quote the manifest.
-        Err(_) => {
-            out.push(
-                Diagnostic::error("the document's `spec` cannot be read")
-                    .at(root.mark_at(&["spec"]).in_file(file))
-                    .hint("compare it with the JSON Schemas that `trueup schema` writes"),
-            );
-            false
-        }
+    if let Ok(body) = serde_yaml::from_value(body) {
+        into.push(Doc { file: file.to_owned(), root, name: name.to_owned(), body });
+        return true;
     }
+    // The schema comes from the same types, so this is a gap between the two; serde's own text may quote the manifest.
+    out.push(
+        Diagnostic::error("the document's `spec` cannot be read")
+            .at(root.mark_at(&["spec"]).in_file(file))
+            .hint("compare it with the JSON Schemas that `trueup schema` writes"),
+    );
+    false
 }
 
 fn twice<B>(what: &str, docs: &[Doc<B>]) -> Diagnostics {

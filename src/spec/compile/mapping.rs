@@ -9,7 +9,7 @@ use super::entity::field_names;
 use super::link::type_of;
 use super::place::{self, Placed, placed};
 use super::store::Stores;
-use super::value::{plain_text, read};
+use super::value::read;
 use super::{Doc, Docs, unknown};
 use crate::model::{
     Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldId, FieldMapping,
@@ -164,30 +164,24 @@ impl Compiler<'_> {
                     None
                 }
             },
-            (None, Some(object)) => match place::plain(object) {
-                Ok(_) => Some(Shape::Object(object.clone())),
-                Err(_) => {
-                    self.push(&["object"], Diagnostic::error(format!("`{}` is no object", shorten(object))));
-                    None
-                }
-            },
+            (None, Some(object)) if place::plain(object).is_ok() => Some(Shape::Object(object.clone())),
+            (None, Some(object)) => {
+                self.push(&["object"], Diagnostic::error(format!("`{}` is no object", shorten(object))));
+                None
+            }
         }
     }
 
     fn timezone(&mut self) -> TimeZone {
         let Some(name) = &self.body.timezone else { return TimeZone::UTC };
-        match TimeZone::get(name) {
-            Ok(zone) => {
-                self.timezone.clone_from(name);
-                zone
-            }
-            Err(_) => {
-                let found = Diagnostic::error(format!("`{}` is no time zone", shorten(name)))
-                    .hint("write a name of the tz database, such as `Europe/Rome` or `UTC`");
-                self.push(&["timezone"], found);
-                TimeZone::UTC
-            }
+        if let Ok(zone) = TimeZone::get(name) {
+            self.timezone.clone_from(name);
+            return zone;
         }
+        let found = Diagnostic::error(format!("`{}` is no time zone", shorten(name)))
+            .hint("write a name of the tz database, such as `Europe/Rome` or `UTC`");
+        self.push(&["timezone"], found);
+        TimeZone::UTC
     }
 
     /// Forms that later versions apply. Without them values would silently stay behind, so a store that could be opened
@@ -213,7 +207,7 @@ impl Compiler<'_> {
         let body = self.body;
         let entity = self.entity;
         let times = [&entity.times.created, &entity.times.updated];
-        let clocks: Vec<&str> = times.into_iter().flatten().map(|name| name.as_str()).collect();
+        let clocks: Vec<&str> = times.into_iter().flatten().map(crate::model::FieldName::as_str).collect();
         for (name, place) in body.fields.iter() {
             if name == "*" {
                 if !matches!(place, Place::Short(word) if word == "same") {
@@ -506,7 +500,9 @@ impl Compiler<'_> {
             }
             for index in &indexes {
                 let steps: Vec<&str> = steps.iter().copied().chain([index.as_str()]).collect();
-                values.extend(node.get(index).and_then(|item| self.condition_value(&steps, ty, item)));
+                if let Some(item) = node.get(index) {
+                    values.extend(self.condition_value(&steps, ty, item));
+                }
             }
         } else {
             values.extend(self.condition_value(&steps, ty, node));
@@ -515,17 +511,18 @@ impl Compiler<'_> {
         Some(Condition { field, values, negated })
     }
 
-    fn condition_value(&mut self, steps: &[&str], ty: FieldType, node: &Node) -> Option<Option<String>> {
+    /// The value as a scope compares it; nothing where it is a mistake.
+    fn condition_value(&mut self, steps: &[&str], ty: FieldType, node: &Node) -> Vec<Option<String>> {
         if matches!(node.kind, Kind::Scalar { is: Scalar::Null, .. }) {
-            return Some(None);
+            return vec![None];
         }
         match read(node, ty) {
             // As a scope compares it: a text as it is, anything else as values are displayed.
-            Ok(Value::Text(text)) => Some(Some(text)),
-            Ok(value) => Some(Some(value.to_string())).filter(|_| plain_text(&value).is_some()),
+            Ok(Value::Text(text)) => vec![Some(text)],
+            Ok(value) => vec![Some(value.to_string())],
             Err((why, hint)) => {
                 self.push(steps, Diagnostic { hint, ..Diagnostic::error(why) });
-                None
+                Vec::new()
             }
         }
     }

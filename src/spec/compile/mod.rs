@@ -9,6 +9,7 @@ mod gather;
 mod link;
 mod mapping;
 mod place;
+mod prune;
 mod store;
 mod value;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use super::raw::{ControllerBody, EntityBody, MappingBody, StoreBody};
 pub(super) use value::plain_text;
 
-use super::words::name_hint;
+use super::words::{name_hint, nearest};
 use super::yaml::{Mark, Node};
 use super::{Compiled, Source, Spec, expand};
 use crate::model::{Diagnostic, Diagnostics, Place, Severity};
@@ -72,12 +73,22 @@ pub(super) struct Docs {
     broken: BTreeSet<(&'static str, String)>,
     /// Whether something was cut off by a syntax error, so that any name may be one that was not reached.
     cut: bool,
+    /// Parts of documents that could not be read.
+    taints: Vec<prune::Taint>,
 }
 
 impl Docs {
     /// Whether a name that nothing has may belong to a document that could not be read.
     fn may_be(&self, kind: &'static str, name: &str) -> bool {
-        self.cut || self.broken.contains(&(kind, name.to_owned()))
+        if self.broken.contains(&(kind, name.to_owned())) {
+            return true;
+        }
+        let known: Vec<&str> = match kind {
+            "Store" => self.stores.iter().map(|doc| doc.name.as_str()).collect(),
+            _ => self.entities.iter().map(|doc| doc.name.as_str()).collect(),
+        };
+        // A name next to a known one is more likely misspelt than cut off.
+        self.cut && nearest(name, known).is_none()
     }
 
     /// Whether any document of a kind could not be read.
@@ -105,6 +116,7 @@ pub fn compile_all(
     let spec = build(folder, manifests, side_files, &mut out);
     out.sort_by(|a, b| (&a.place, a.severity, &a.message).cmp(&(&b.place, b.severity, &b.message)));
     out.dedup();
+    shorten(&mut out);
     match spec {
         Some((spec, expanded)) if out.iter().all(|found| found.severity != Severity::Error) => {
             Ok(Compiled { spec, expanded, warnings: out })
@@ -118,6 +130,23 @@ pub fn compile_all(
     }
 }
 
+/// A person reads some dozens of messages; errors are kept before warnings.
+const MOST_MESSAGES: usize = 200;
+
+fn shorten(out: &mut Diagnostics) {
+    let more = out.len().saturating_sub(MOST_MESSAGES);
+    if more == 0 {
+        return;
+    }
+    let errors = out.iter().filter(|found| found.severity == Severity::Error).count();
+    if errors > 0 {
+        out.retain(|found| found.severity == Severity::Error);
+    }
+    out.truncate(MOST_MESSAGES);
+    let severity = if errors > 0 { Severity::Error } else { Severity::Warning };
+    out.push(Diagnostic { severity, ..Diagnostic::error(format!("and {more} more")) });
+}
+
 fn build(
     folder: &Path,
     manifests: &[Source],
@@ -125,6 +154,7 @@ fn build(
     out: &mut Diagnostics,
 ) -> Option<(Spec, String)> {
     let docs = gather::gather(manifests, out);
+    let of_form = out.len();
     let stores = store::stores(&docs, out);
     let controller = controller::controller(&docs, folder, out);
     let mut drafts = entity::entities(&docs, side_files, out);
@@ -136,6 +166,7 @@ fn build(
         .collect();
     let mappings = mapping::mappings(&docs, &entities, &stores, out);
     coverage::check(&docs, &entities, &stores, &mappings, out);
+    prune::without_follow_ups(&docs, of_form, out);
     // Without a canonical store there is nothing to compile to, and the mistake has been named.
     let canonical = stores.canonical.clone()?;
     let mut spec = Spec {
