@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::diff::{ActionKind, Drift, Reason, SidePlan, Standing, diff};
+use crate::diff::{Action, ActionKind, Drift, Reason, SidePlan, Standing, diff};
 use crate::model::{
     Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp, Unknown, Value,
 };
@@ -424,12 +424,17 @@ impl Tally {
             let action = entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
             match action.map(|action| action.kind) {
                 Some(ActionKind::Delete) => tally.deletes += 1,
-                Some(ActionKind::Update) => tally.updates += 1,
+                // What only fills in what was empty takes nothing from anybody.
+                Some(ActionKind::Update) if action.is_some_and(overwrites) => tally.updates += 1,
                 _ => {}
             }
         }
         tally
     }
+}
+
+fn overwrites(action: &Action) -> bool {
+    action.changes.iter().any(|change| change.before.value().is_none_or(|value| !value.is_null()))
 }
 
 #[allow(clippy::cast_precision_loss)] // Counts of records are far below 2^52.
