@@ -1,6 +1,8 @@
 //! A world in memory: stores, a state and a clock of its own, in which passes run effect by effect and can die between any
 //! two of them.
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub)] // Each test file uses a part of it.
+
+pub mod edits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
