@@ -12,7 +12,14 @@ use trueup::plan::file;
 fn trueup(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("trueup").unwrap();
     command.current_dir(folder);
-    for name in ["NO_COLOR", "TRUEUP_LOG", "TRUEUP_INPUT", "TRUEUP_IN_AUTOMATION", "TRUEUP_CLI_ARGS", "TRUEUP_CLI_ARGS_plan"] {
+    for name in [
+        "NO_COLOR",
+        "TRUEUP_LOG",
+        "TRUEUP_INPUT",
+        "TRUEUP_IN_AUTOMATION",
+        "TRUEUP_CLI_ARGS",
+        "TRUEUP_CLI_ARGS_plan",
+    ] {
         command.env_remove(name);
     }
     command
@@ -34,7 +41,10 @@ fn stderr(command: &mut Command, code: i32) -> String {
 fn the_version_is_a_result() {
     let folder = tempfile::tempdir().unwrap();
     for args in [&["version"][..], &["--version"], &["-version"]] {
-        assert_eq!(stdout(trueup(folder.path()).args(args), 0), format!("trueup {}\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            stdout(trueup(folder.path()).args(args), 0),
+            format!("trueup {}\n", env!("CARGO_PKG_VERSION"))
+        );
     }
 }
 
@@ -44,9 +54,15 @@ fn mistakes_go_to_standard_error_and_exit_with_1() {
     assert!(stderr(trueup(folder.path()).arg("plam"), 1).contains("plan"));
     let text = stderr(trueup(folder.path()).args(["plan", "-detailed-exitcode"]), 1);
     assert!(text.starts_with("Error: there is no folder of manifests at manifests\n"), "{text}");
-    assert!(stderr(trueup(folder.path()).args(["plan", "--allow", "everything"]), 1).contains("deletes, updates, emptied"));
+    assert!(
+        stderr(trueup(folder.path()).args(["plan", "--allow", "everything"]), 1)
+            .contains("deletes, updates, emptied")
+    );
     assert!(stderr(trueup(folder.path()).args(["apply", "x.plan", "--target", "a"]), 1).contains("--target"));
-    assert!(stderr(trueup(folder.path()).env("TRUEUP_CLI_ARGS", "'open").arg("plan"), 1).contains("TRUEUP_CLI_ARGS"));
+    assert!(
+        stderr(trueup(folder.path()).env("TRUEUP_CLI_ARGS", "'open").arg("plan"), 1)
+            .contains("TRUEUP_CLI_ARGS")
+    );
 }
 
 #[test]
@@ -56,7 +72,8 @@ fn a_saved_plan_can_be_shown_without_manifests() {
     let page = stdout(trueup(folder.path()).args(["show", "p.plan"]), 0);
     assert!(page.contains("Plan: 1 to add, 1 to change, 1 to destroy.\n"), "{page}");
     assert!(!page.contains('\u{1b}'), "colour without a terminal");
-    let json: serde_json::Value = serde_json::from_str(&stdout(trueup(folder.path()).args(["show", "-json", "p.plan"]), 0)).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(trueup(folder.path()).args(["show", "-json", "p.plan"]), 0)).unwrap();
     assert_eq!(json["format_version"], "1.0");
     assert_eq!(json["resource_changes"].as_array().unwrap().len(), 5);
     let elsewhere = tempfile::tempdir().unwrap();
@@ -68,7 +85,10 @@ fn a_saved_plan_can_be_shown_without_manifests() {
 fn what_is_no_plan_is_said_to_be_none() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.plan"), "hello").unwrap();
-    assert!(stderr(trueup(folder.path()).args(["show", "p.plan"]), 1).contains("p.plan: this is not a plan file of trueup"));
+    assert!(
+        stderr(trueup(folder.path()).args(["show", "p.plan"]), 1)
+            .contains("p.plan: this is not a plan file of trueup")
+    );
     std::fs::write(folder.path().join("p.plan"), "trueup-plan 9.1\n{}\n{}\n").unwrap();
     let text = stderr(trueup(folder.path()).args(["show", "p.plan"]), 1);
     assert!(text.contains("format 9.1, and this version of trueup reads 1.x"), "{text}");

@@ -115,7 +115,11 @@ mod tests {
             ("open\\", None),
         ];
         for (text, words) in cases {
-            assert_eq!(split(text).as_deref(), words.map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref(), "{text}");
+            assert_eq!(
+                split(text).as_deref(),
+                words.map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref(),
+                "{text}"
+            );
         }
     }
 }

@@ -51,7 +51,8 @@ fn validation(diagnostics: &Diagnostics) -> serde_json::Value {
 
 /// `schema`
 pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, Failure> {
-    let failed = |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
+    let failed =
+        |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
     let mut stale = Vec::new();
     if !args.check {
         std::fs::create_dir_all(&args.dir).map_err(|error| failed(&args.dir, &error))?;
@@ -68,7 +69,8 @@ pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, F
         stale.push(path.display().to_string());
     }
     if args.check && !stale.is_empty() {
-        return Err(Failure::new(format!("not as they would be written: {}", stale.join(", "))).hint("run `trueup schema`"));
+        return Err(Failure::new(format!("not as they would be written: {}", stale.join(", ")))
+            .hint("run `trueup schema`"));
     }
     if stale.is_empty() {
         session.ui.out("The schemas are current.\n");

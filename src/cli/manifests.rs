@@ -38,7 +38,9 @@ pub(super) enum Refused {
 pub(super) fn load(folder: &Path, _color: bool) -> Result<Loaded, Refused> {
     if !folder.is_dir() {
         let message = format!("there is no folder of manifests at {}", folder.display());
-        return Err(Refused::Unreadable(Failure::new(message).hint("name it with -f DIR, or try `trueup demo`")));
+        return Err(Refused::Unreadable(
+            Failure::new(message).hint("name it with -f DIR, or try `trueup demo`"),
+        ));
     }
     let failure = Failure::new(format!("manifests cannot be read yet ({})", folder.display()));
     Err(Refused::Unreadable(failure))

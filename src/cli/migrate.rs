@@ -16,10 +16,18 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
     let migration = engine.migration().await?;
     let steps: usize = migration.values().map(Vec::len).sum();
     if args.print {
-        session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { statements(&migration) });
+        session.ui.out(&if session.ui.json {
+            format!("{:#}\n", json!(migration))
+        } else {
+            statements(&migration)
+        });
         return Ok(Exit::Ok);
     }
-    session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { page(&migration, steps) });
+    session.ui.out(&if session.ui.json {
+        format!("{:#}\n", json!(migration))
+    } else {
+        page(&migration, steps)
+    });
     if steps == 0 {
         return Ok(Exit::Ok);
     }

@@ -75,7 +75,11 @@ pub(super) async fn apply(session: &Session<'_>, args: &ApplyArgs) -> Result<Exi
 }
 
 /// Makes a plan.
-pub(crate) async fn make(session: &Session<'_>, engine: &Engine, options: &PassOptions) -> Result<Plan, Failure> {
+pub(crate) async fn make(
+    session: &Session<'_>,
+    engine: &Engine,
+    options: &PassOptions,
+) -> Result<Plan, Failure> {
     let progress = session.progress();
     let observer = Fan(vec![&progress, &Logged]);
     Ok(engine.plan(options, &observer).await?)
@@ -91,11 +95,20 @@ pub(crate) fn show(session: &Session<'_>, engine: &Engine, plan: &Plan) {
 }
 
 /// Applies a plan without writes: what it settles and takes note of needs nobody's approval.
-async fn remember(session: &Session<'_>, engine: &Engine, plan: Plan, options: &PassOptions) -> Result<Exit, Failure> {
+async fn remember(
+    session: &Session<'_>,
+    engine: &Engine,
+    plan: Plan,
+    options: &PassOptions,
+) -> Result<Exit, Failure> {
     if plan.is_empty() {
         let exit = if plan.guards.is_empty() { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
-        say_report(session, &Report { guards: Vec::new(), books: plan.books.clone(), ..Report::default() }, exit);
+        say_report(
+            session,
+            &Report { guards: Vec::new(), books: plan.books.clone(), ..Report::default() },
+            exit,
+        );
         return Ok(exit);
     }
     session.ui.advice("\n");

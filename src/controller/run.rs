@@ -167,7 +167,10 @@ mod tests {
         let (summary, began, _) = play(&[false; 8], false).await;
         assert_eq!((summary.passes, summary.failures), (8, 0));
         let waits: Vec<Duration> = began.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(waits.iter().all(|wait| wait.abs_diff(INTERVAL) <= INTERVAL / 10 + Duration::from_millis(1)), "{waits:?}");
+        assert!(
+            waits.iter().all(|wait| wait.abs_diff(INTERVAL) <= INTERVAL / 10 + Duration::from_millis(1)),
+            "{waits:?}"
+        );
         assert!(waits.windows(2).any(|pair| pair[0] != pair[1]), "no jitter: {waits:?}");
     }
 

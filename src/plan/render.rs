@@ -289,9 +289,11 @@ impl Page<'_> {
             .iter()
             .flat_map(|record| &record.closes)
             .map(|conflict| {
-                let by = conflict.resolved_by.as_deref().unwrap_or("the rule");
+                let word = conflict.status.as_str();
+                let by = conflict.resolved_by.as_deref().filter(|by| *by != word);
+                let by = by.map_or(String::new(), |by| format!(" by {by}"));
                 let won = conflict.winner.as_ref().map_or(String::new(), |winner| format!(", {winner} wins"));
-                format!("{}: {} by {by}{won} ({})", conflict.record, conflict.status.as_str(), conflict.id)
+                format!("{}: {word}{by}{won} ({})", conflict.record, conflict.id)
             })
             .collect();
         if !closes.is_empty() {

@@ -25,6 +25,22 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
+/// JSON text in which such characters are written as JSON's own escapes. They can stand only inside its strings, apart from the line
+/// ends of its layout.
+pub fn clean_json(json: &str) -> String {
+    let mut cleaned = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char == '\n' || !acts(char) {
+            cleaned.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            cleaned.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    cleaned
+}
+
 /// Whether a terminal would act on a character instead of showing it.
 fn acts(char: char) -> bool {
     char.is_control()
@@ -150,6 +166,14 @@ mod tests {
         let hostile = "a\u{1b}[2Jb\rc\nd\u{7f}e\u{9b}f\u{202e}g\u{2066}h\u{200b}";
         assert_eq!(clean(hostile), r"a\u{1b}[2Jb\u{d}c\u{a}d\u{7f}e\u{9b}f\u{202e}g\u{2066}h\u{200b}");
         assert_eq!(clean("Zoë Österåker 東京"), "Zoë Österåker 東京");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a\u{202e}": ["\u{9b}31m\n", "\u{e0001}", "ü"]});
+        let text = clean_json(&format!("{value:#}"));
+        assert!(text.chars().all(|char| char == '\n' || !acts(char)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

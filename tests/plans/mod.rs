@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use trueup::diff::{Action, ActionKind, Change, Reason, Standing};
 use trueup::model::{
-    Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId, RecordKey, Shadow,
-    StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
+    Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId, RecordKey,
+    Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
 };
 use trueup::plan::{Books, GuardName, GuardTrip, Notice, NoticeKind, Plan, RecordPlan, SnapshotReport};
 use trueup::resolve::{
@@ -91,7 +91,13 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
         meta_after: after,
         created: None,
         updated: None,
-        advance: Shadow { present: kind != ActionKind::Delete, store_id: None, meta: meta(4), updated: None, fields },
+        advance: Shadow {
+            present: kind != ActionKind::Delete,
+            store_id: None,
+            meta: meta(4),
+            updated: None,
+            fields,
+        },
     }
 }
 
@@ -186,7 +192,9 @@ pub fn empty() -> Plan {
 pub fn full() -> Plan {
     use OriginRule::{HigherVersion, MergedJson, OnlyChange};
     let letter = |word: &str| {
-        text(&format!("Dear all,\n\nthe meeting is on {word}.\nBring the papers.\n\nYours\nP.\nPS: coffee\nPPS: tea"))
+        text(&format!(
+            "Dear all,\n\nthe meeting is on {word}.\nBring the papers.\n\nYours\nP.\nPS: coffee\nPPS: tea"
+        ))
     };
     let long = |word: &str| {
         text(&format!(
@@ -217,8 +225,12 @@ pub fn full() -> Plan {
             change("notes", long("old"), long("unknown"), "hub", HigherVersion),
             change(
                 "llm_context",
-                json(r#"{"topics":["rust","yaml"],"score":1,"source":{"a":1,"b":2,"c":3,"d":"some longer text here"}}"#),
-                json(r#"{"topics":["rust","sql"],"score":1,"source":{"a":1,"b":2,"c":3,"d":"some longer text here"}}"#),
+                json(
+                    r#"{"topics":["rust","yaml"],"score":1,"source":{"a":1,"b":2,"c":3,"d":"some longer text here"}}"#,
+                ),
+                json(
+                    r#"{"topics":["rust","sql"],"score":1,"source":{"a":1,"b":2,"c":3,"d":"some longer text here"}}"#,
+                ),
                 "local",
                 MergedJson,
             ),
@@ -253,7 +265,8 @@ pub fn full() -> Plan {
 /// Conflicts, held and rejected records, guards and stores in trouble.
 pub fn troubled() -> Plan {
     let title = change("title", text("Prof"), text("Dr"), "app", OriginRule::HigherVersion);
-    let mut settled = record("C1", vec![action("local", ActionKind::Update, Reason::Differs, vec![title], &[])]);
+    let mut settled =
+        record("C1", vec![action("local", ActionKind::Update, Reason::Differs, vec![title], &[])]);
     settled.conflicts = vec![conflict("C1", ConflictReason::HigherVersion)];
     let mut open = record("C2", Vec::new());
     open.conflicts = vec![conflict("C2", ConflictReason::ManualResolutionRequired)];
@@ -267,9 +280,24 @@ pub fn troubled() -> Plan {
         records: vec![settled, open, ends],
         guards: vec![trip()],
         notices: vec![
-            notice(NoticeKind::Held, "C2", None, "title differs between app and local and nothing says which is newer"),
-            notice(NoticeKind::Rejected, "C7", Some("app"), "title in app breaks the rule `pattern` (\"???\")"),
-            notice(NoticeKind::AlreadyInvalid, "C8", None, "title already breaks the rule `required`; nothing is blocked"),
+            notice(
+                NoticeKind::Held,
+                "C2",
+                None,
+                "title differs between app and local and nothing says which is newer",
+            ),
+            notice(
+                NoticeKind::Rejected,
+                "C7",
+                Some("app"),
+                "title in app breaks the rule `pattern` (\"???\")",
+            ),
+            notice(
+                NoticeKind::AlreadyInvalid,
+                "C8",
+                None,
+                "title already breaks the rule `required`; nothing is blocked",
+            ),
             notice(NoticeKind::CannotHold, "C9", Some("local"), "title: longer than the column"),
             notice(NoticeKind::Regressed, "C10", Some("local"), "the row went back to an older version"),
             Notice {
@@ -291,7 +319,11 @@ pub fn waiting() -> Plan {
         records: Vec::new(),
         guards: Vec::new(),
         books: [(entity("contacts"), [(store("app"), books(3, &stands))].into())].into(),
-        notices: troubled().notices.into_iter().filter(|notice| notice.kind <= NoticeKind::Rejected).collect(),
+        notices: troubled()
+            .notices
+            .into_iter()
+            .filter(|notice| notice.kind <= NoticeKind::Rejected)
+            .collect(),
         ..troubled()
     }
 }
