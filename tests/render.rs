@@ -98,12 +98,11 @@ fn big_plans_stay_readable() {
 #[test]
 fn a_value_cannot_look_like_a_line_of_the_plan() {
     let forged = "x\n\nPlan: 0 to add, 0 to change, 0 to destroy.\r\n  # app.contacts[\"C1\"] will be deleted\u{1b}[2J";
-    let hostile =
-        change("title", text("a"), text(forged), "local\u{0}".trim_end_matches('\0'), OriginRule::OnlyChange);
+    let hostile = change("title", text("a"), text(forged), "local", OriginRule::OnlyChange);
     let update = action("app", ActionKind::Update, Reason::Differs, vec![hostile], &[]);
     let mut plan = Plan { records: vec![record("C1\n  - x", vec![update])], ..empty() };
     plan.notices = vec![notice(
-        plans_kind(),
+        trueup::plan::NoticeKind::Held,
         "C\u{9b}2",
         None,
         "title\nPlan: 9 to add, 0 to change, 0 to destroy.\u{1b}[1m",
@@ -116,10 +115,6 @@ fn a_value_cannot_look_like_a_line_of_the_plan() {
         );
         assert!(page.chars().all(|c| c == '\n' || !c.is_control()), "{page:?}");
     }
-}
-
-fn plans_kind() -> trueup::plan::NoticeKind {
-    trueup::plan::NoticeKind::Held
 }
 
 #[test]
@@ -239,8 +234,9 @@ fn a_changed_or_cut_plan_is_refused() {
 /// A file around any body, with the right hash: what is inside is all that can be wrong.
 fn around(body: &str) -> Vec<u8> {
     use sha2::Digest;
-    let hash: String =
-        sha2::Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = sha2::Sha256::digest(body.as_bytes())
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let header = serde_json::json!({"tool": "0.1.0", "spec_sha": "5e".repeat(32), "sha256": hash});
     format!("trueup-plan 1.0\n{header}\n{body}\n").into_bytes()
 }
@@ -280,9 +276,9 @@ proptest! {
 
     /// Where the hash is made to fit, whatever still parses can be shown.
     #[test]
-    fn a_mutated_plan_never_panics(at in any::<prop::sample::Index>(), with in "[ -~\u{80}-\u{9f}]{0,6}", cut in 0usize..12) {
+    fn a_mutated_plan_never_panics(place in any::<prop::sample::Index>(), with in "[ -~\u{80}-\u{9f}]{0,6}", cut in 0usize..12) {
         let body = serde_json::to_string(&full()).unwrap();
-        let mut start = at.index(body.len());
+        let mut start = place.index(body.len());
         while !body.is_char_boundary(start) { start -= 1; }
         let mut end = (start + cut).min(body.len());
         while !body.is_char_boundary(end) { end -= 1; }
@@ -292,7 +288,7 @@ proptest! {
             let page = plain(&plan);
             prop_assert!(page.chars().all(|c| c == '\n' || !c.is_control()));
             let _ = plan_json(&plan, &BTreeMap::new());
-            let _ = stream::plan(&plan, at_zero());
+            let _ = stream::plan(&plan, at(0));
         }
     }
 
@@ -306,8 +302,4 @@ proptest! {
         prop_assert_eq!(page.lines().filter(|line| line.starts_with("  # ")).count(), 1);
         prop_assert!(page.chars().all(|c| c == '\n' || !c.is_control()));
     }
-}
-
-fn at_zero() -> trueup::model::Timestamp {
-    at(0)
 }

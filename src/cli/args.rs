@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 
 /// Options of all commands.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches.
 pub(crate) struct Shared {
     /// Work in this folder, as if the command had been given there.
     #[arg(long, global = true, value_name = "DIR")]

@@ -32,7 +32,9 @@ pub(super) fn prepare(
         }
     }
     // What is written out comes later and therefore counts.
-    argv.splice(at + 1..at + 1, double_dashes(added, &names));
+    let rest = argv.split_off(at + 1);
+    argv.extend(double_dashes(added, &names));
+    argv.extend(rest);
     Ok(argv)
 }
 

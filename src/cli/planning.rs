@@ -9,13 +9,13 @@ use crate::telemetry::{Event, Fan, Logged, Observer, WriteResult};
 use super::args::{ApplyArgs, PlanArgs};
 use super::ask::{Answer, approve};
 use super::output::{Ui, now};
-use super::session::Session;
+use super::session::{Session, pass_options};
 use super::{Exit, Failure, planfile, signals};
 
 /// `plan`
 pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit, Failure> {
     let engine = session.open().await?;
-    let options = session.pass_options(engine.spec(), &args.pass)?;
+    let options = pass_options(engine.spec(), &args.pass)?;
     start_stream(session.ui);
     let plan = make(session, &engine, &options).await?;
     if let Some(path) = &args.out {
@@ -44,7 +44,7 @@ pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit,
 pub(super) async fn apply(session: &Session<'_>, args: &ApplyArgs) -> Result<Exit, Failure> {
     let saved = args.plan.as_deref().map(planfile::read).transpose()?;
     let engine = session.open().await?;
-    let options = session.pass_options(engine.spec(), &args.pass)?;
+    let options = pass_options(engine.spec(), &args.pass)?;
     start_stream(session.ui);
     if let Some((header, plan)) = saved {
         if header.spec_sha != engine.spec().sha {
@@ -88,7 +88,9 @@ pub(crate) async fn make(
 /// Shows a plan.
 pub(crate) fn show(session: &Session<'_>, engine: &Engine, plan: &Plan) {
     if session.ui.json {
-        stream::plan(plan, now()).iter().for_each(|message| session.ui.json_line(message));
+        for message in &stream::plan(plan, now()) {
+            session.ui.json_line(message);
+        }
     } else {
         session.ui.out(&render(plan, &session.ui.render_options(Some(engine.spec()))));
     }
@@ -142,7 +144,9 @@ pub(crate) async fn carry_out(
 
 fn say_report(session: &Session<'_>, report: &Report, exit: Exit) {
     if session.ui.json {
-        stream::report(report, now()).iter().for_each(|message| session.ui.json_line(message));
+        for message in &stream::report(report, now()) {
+            session.ui.json_line(message);
+        }
         return;
     }
     session.ui.out(&render_report(report, &session.ui.report_options()));

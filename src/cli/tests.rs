@@ -121,10 +121,13 @@ fn input_is_on_unless_told() {
     }
 }
 
+/// The parts of a key, none for a whole entity; or a part of the message.
+type Wanted<'a> = Result<Option<&'a [&'a str]>, &'a str>;
+
 #[test]
 fn addresses_name_entities_and_records() {
     let spec = crate::telemetry::fixture::spec();
-    let cases: [(&str, Result<Option<&[&str]>, &str>); 10] = [
+    let cases: [(&str, Wanted<'_>); 10] = [
         ("contacts", Ok(None)),
         (r#"contacts["C000127"]"#, Ok(Some(&["C000127"]))),
         (r#" contacts["a\"]b"] "#, Ok(Some(&["a\"]b"]))),
@@ -143,7 +146,7 @@ fn addresses_name_entities_and_records() {
                 assert_eq!(target.key.map(|key| key.parts().to_vec()), key, "{text}");
             }
             (Err(failure), Err(part)) => {
-                assert!(failure.message.contains(part), "{text}: {}", failure.message)
+                assert!(failure.message.contains(part), "{text}: {}", failure.message);
             }
             (target, _) => panic!("{text}: {target:?}"),
         }

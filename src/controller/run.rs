@@ -95,7 +95,7 @@ fn wait(interval: Duration, seed: u64, number: u64) -> Duration {
     (interval + Duration::from_millis(offset)).saturating_sub(Duration::from_millis(span))
 }
 
-/// Spreads a number over all 64 bits (SplitMix64's finaliser).
+/// Spreads a number over all 64 bits (the finaliser of `SplitMix64`).
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

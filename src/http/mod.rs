@@ -146,7 +146,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(Metrics::new(&fixture::spec()).unwrap());
-        let health = Arc::new(Health::new(Duration::from_secs(60)));
+        let health = Arc::new(Health::new(Duration::from_mins(1)));
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(listener, metrics, health.clone(), stop.clone()));
 

@@ -228,7 +228,9 @@ impl Page<'_> {
         }
         let (lines, end) = long_change(kind, change, self.options.verbose);
         self.line(&format!("      {symbol} {name} ={end}{note}"));
-        lines.into_iter().for_each(|line| self.gutter(line));
+        for line in lines {
+            self.gutter(line);
+        }
     }
 
     /// A line of a long value, behind a gutter that no value can write itself.

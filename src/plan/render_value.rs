@@ -3,6 +3,8 @@
 //! Nothing that stands in a record can look like a line of the plan: control and formatting characters are escaped, and texts of
 //! several lines stand behind a gutter.
 
+use std::fmt::Write as _;
+
 use similar::{ChangeTag, TextDiff};
 
 use crate::model::{Cell, Value};
@@ -35,7 +37,7 @@ pub fn clean_json(json: &str) -> String {
             continue;
         }
         for unit in char.encode_utf16(&mut [0; 2]) {
-            cleaned.push_str(&format!("\\u{unit:04x}"));
+            let _ = write!(cleaned, "\\u{unit:04x}"); // Writing to a String cannot fail.
         }
     }
     cleaned

@@ -228,14 +228,18 @@ impl Metrics {
             }
             self.rejections.with_label_values(&[store, MOVED]);
         }
-        GuardName::ALL.iter().for_each(|guard| drop(self.guard_trips.with_label_values(&[guard.as_str()])));
-        PASSES.iter().for_each(|result| drop(self.passes.with_label_values(&[*result])));
+        for guard in GuardName::ALL {
+            self.guard_trips.with_label_values(&[guard.as_str()]);
+        }
+        for result in PASSES {
+            self.passes.with_label_values(&[result]);
+        }
         for (entity, stores) in &spec.mappings {
             let name = entity.as_str();
             self.conflicts_open.with_label_values(&[name]);
-            CONFLICT_RULES
-                .iter()
-                .for_each(|rule| drop(self.conflicts_resolved.with_label_values(&[name, rule.as_str()])));
+            for rule in CONFLICT_RULES {
+                self.conflicts_resolved.with_label_values(&[name, rule.as_str()]);
+            }
             for (store, mapping) in stores {
                 let place = [store.as_str(), name];
                 self.zero_place(&place);
@@ -255,13 +259,13 @@ impl Metrics {
         self.oldest_drift.with_label_values(place);
         self.snapshot_complete.with_label_values(place);
         self.snapshot_rows.with_label_values(place);
-        Rule::ALL
-            .iter()
-            .for_each(|rule| drop(self.validation_errors.with_label_values(&[store, entity, rule.as_str()])));
+        for rule in Rule::ALL {
+            self.validation_errors.with_label_values(&[store, entity, rule.as_str()]);
+        }
         for action in ACTIONS.map(ActionKind::as_str) {
-            RESULTS
-                .iter()
-                .for_each(|result| drop(self.writes.with_label_values(&[store, entity, action, *result])));
+            for result in RESULTS {
+                self.writes.with_label_values(&[store, entity, action, result]);
+            }
         }
     }
 
@@ -301,6 +305,7 @@ impl Metrics {
                         .with_label_values(&[place[0], place[1], field.0.as_str()])
                         .set(gauge(*field.1));
                 }
+                self.zero_fields(entity, store, books);
                 self.drift_since(&mut since, entity, store, books, plan.made_at);
             }
         }
@@ -316,6 +321,9 @@ impl Metrics {
                 *readable &= complete && !refused;
             }
         }
+        for entity in &plan.entities {
+            self.conflicts_open.with_label_values(&[entity.as_str()]).set(0);
+        }
         for (entity, count) in &plan.open_conflicts {
             self.conflicts_open.with_label_values(&[entity.as_str()]).set(gauge(*count));
         }
@@ -324,7 +332,7 @@ impl Metrics {
         }
     }
 
-    /// Fields without drift go back to zero before those with drift are set; so does the time since when there is drift.
+    /// Notes since when there has been drift; without any it starts anew.
     fn drift_since(
         &self,
         since: &mut Since,
@@ -348,11 +356,10 @@ impl Metrics {
     fn validation_errors_of(&self, plan: &Plan) {
         let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
         for (entity, stores) in &plan.books {
-            for (store, books) in stores {
-                Rule::ALL.iter().for_each(|rule| {
+            for store in stores.keys() {
+                for rule in Rule::ALL {
                     counts.insert((store.as_str(), entity.as_str(), rule.as_str()), 0);
-                });
-                self.zero_fields(entity, store, books);
+                }
             }
         }
         for notice in plan.notices.iter().filter(|notice| notice.kind == NoticeKind::Rejected) {

@@ -1,5 +1,6 @@
 //! Plans built by hand, for the tests of how they are shown, saved and read.
 #![allow(dead_code, missing_docs, unreachable_pub)] // Each test file uses some of them.
+#![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
 
 use std::collections::BTreeMap;
 
