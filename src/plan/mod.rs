@@ -9,6 +9,7 @@ mod related;
 mod render;
 mod render_report;
 mod render_value;
+mod render_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
