@@ -1,1 +1,299 @@
-//! Placeholder.
+//! Runs the effects of the pass's machines against real stores and a real state.
+//!
+//! Nothing is decided here. What may be tried again is tried again: a batch that certainly did not happen and whose store says
+//! that it cannot answer just now.
+
+mod observe;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use crate::diff::ActionKind;
+use crate::model::{
+    Batch, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError, StoreName, Timestamp,
+    WriteOp,
+};
+use crate::plan::Observed;
+use crate::reconcile::{Effect, Event, Ledger, LedgerContents};
+use crate::spec::Spec;
+use crate::state::State;
+use crate::store::{SnapshotItem, Store};
+use crate::telemetry::{self, Observer, WriteResult};
+
+pub use observe::Sight;
+
+/// How often a batch is sent that certainly did not happen.
+const ATTEMPTS: u32 = 4;
+/// The wait before the second attempt, in milliseconds; each further one is twice as long.
+const FIRST_WAIT_MS: u64 = 50;
+
+/// The stores of a spec, opened. One that could not be opened says so whenever it is used.
+pub type Opened = BTreeMap<StoreName, Result<Arc<dyn Store>, StoreError>>;
+
+/// Runs effects.
+pub struct Executor<'a> {
+    /// The manifests.
+    pub spec: &'a Arc<Spec>,
+    /// The stores.
+    pub stores: &'a Opened,
+    /// The state.
+    pub state: &'a dyn State,
+    /// The system tables.
+    pub ledger: &'a Ledger,
+    /// Who is told.
+    pub observer: &'a dyn Observer,
+    /// Whether what is remembered counts for nothing.
+    pub rebuild: bool,
+    /// The lease to keep while effects run; none for a mere plan.
+    pub lease: Option<&'a KeptLease>,
+}
+
+/// A lease that is renewed while work goes on.
+pub struct KeptLease {
+    /// Who holds it.
+    pub holder: String,
+    /// For how long at a time, in milliseconds.
+    pub length_ms: u64,
+    renewed: std::sync::Mutex<std::time::Instant>,
+}
+
+impl KeptLease {
+    /// A lease that was just taken.
+    pub fn new(holder: String, length_ms: u64) -> Self {
+        Self { holder, length_ms, renewed: std::sync::Mutex::new(std::time::Instant::now()) }
+    }
+
+    /// Renews it once a third of it has passed.
+    async fn keep(&self, state: &dyn State) -> Result<(), String> {
+        {
+            let mut renewed = self.renewed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if renewed.elapsed() < Duration::from_millis(self.length_ms / 3) {
+                return Ok(());
+            }
+            *renewed = std::time::Instant::now();
+        }
+        let now = clock();
+        let until = now.saturating_add_micros(i64::try_from(self.length_ms).unwrap_or(i64::MAX).saturating_mul(1000));
+        state.acquire(&self.holder, now, until).await.map_err(|error| error.to_string())
+    }
+}
+
+/// The present time.
+pub fn clock() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()).unwrap_or_else(|| {
+        // The clock stands outside the years -9999 to 9999: no time is the honest one, the epoch the harmless one.
+        Timestamp::EPOCH
+    })
+}
+
+impl<'a> Executor<'a> {
+    /// Drives a machine to its end.
+    pub async fn drive(&self, mut step: impl FnMut(crate::reconcile::Event) -> Vec<Effect>) {
+        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + '_>>> = FuturesUnordered::new();
+        for effect in step(Event::Start) {
+            running.push(Box::pin(self.run(effect)));
+        }
+        while let Some(event) = running.next().await {
+            for effect in step(event) {
+                running.push(Box::pin(self.run(effect)));
+            }
+        }
+    }
+
+    /// A store, or why it cannot be used.
+    pub fn store(&self, name: &StoreName) -> Result<&'a Arc<dyn Store>, StoreError> {
+        match self.stores.get(name) {
+            Some(Ok(store)) => Ok(store),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(StoreError::new(ErrorKind::NotFound, name, "no manifest names this store")),
+        }
+    }
+
+    /// An entity or system table in a store.
+    pub fn mapped(&self, entity: &EntityName, store: &StoreName) -> Result<Mapped, StoreError> {
+        if let Some(system) = self.ledger.all().into_iter().find(|mapped| mapped.name() == entity) {
+            return Ok(system.clone());
+        }
+        let found = self.spec.entity(entity).zip(self.spec.mapping(entity, store));
+        found
+            .map(|(entity, mapping)| Mapped { entity: entity.clone(), mapping: mapping.clone() })
+            .ok_or_else(|| StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here")))
+    }
+
+    async fn run(&self, effect: Effect) -> Event {
+        match effect {
+            Effect::LoadState => Event::State(self.load_state().await),
+            Effect::LoadLedger => Event::Ledger(self.load_ledger().await),
+            Effect::Receipts(batches) => Event::Receipts(match self.store(&self.spec.canonical) {
+                Ok(store) => store.receipts(&batches).await,
+                Err(error) => Err(error),
+            }),
+            Effect::Read { store, entity, keys } => {
+                let rows = self.read(&store, &entity, &keys).await;
+                Event::Rows { store, entity, rows }
+            }
+            Effect::Recheck(records) => Event::Rechecked(self.recheck(&records).await),
+            Effect::ReadNative { store, entity, keys } => {
+                let rows = match self.store(&store).and_then(|opened| Ok((opened, self.mapped(&entity, &store)?))) {
+                    Ok((opened, mapped)) => opened.read_native(&mapped, &keys).await,
+                    Err(error) => Err(error),
+                };
+                Event::Native { store, rows }
+            }
+            Effect::Commit(transition) => {
+                let kept = match self.lease {
+                    Some(lease) => lease.keep(self.state).await,
+                    None => Ok(()),
+                };
+                Event::Committed(match kept {
+                    Ok(()) => self.state.commit(&transition).await.map_err(|error| error.to_string()),
+                    Err(message) => Err(message),
+                })
+            }
+            Effect::Write { store, entity, batch } => {
+                let outcomes = self.write(&store, &entity, &batch).await;
+                Event::Wrote { store, outcomes }
+            }
+            Effect::ForgetReceipts(batches) => {
+                if let Ok(store) = self.store(&self.spec.canonical) {
+                    // Receipts that stay are small and do no harm; the next pass removes its own.
+                    let _ = store.forget_receipts(&batches).await;
+                }
+                Event::ReceiptsForgotten
+            }
+        }
+    }
+
+    async fn load_state(&self) -> Result<(crate::model::Header, Vec<crate::model::Intent>), String> {
+        let header = self.state.header().await.map_err(|error| error.to_string())?;
+        let intents = self.state.open_intents().await.map_err(|error| error.to_string())?;
+        Ok((header, intents))
+    }
+
+    /// The rows of a system table.
+    pub async fn system_rows(&self, mapped: &Mapped) -> Result<Vec<Row>, StoreError> {
+        let mut stream = self.store(&self.spec.canonical)?.snapshot(mapped.clone()).await?;
+        let mut rows = Vec::new();
+        while let Some(item) = stream.recv().await {
+            match item? {
+                SnapshotItem::Rows(more) => rows.extend(more),
+                SnapshotItem::End(certificate) if certificate.is_complete() => return Ok(rows),
+                SnapshotItem::End(_) => break,
+            }
+        }
+        let message = format!("the table `{}` could not be read to its end", mapped.name());
+        Err(StoreError::new(ErrorKind::Unavailable, &self.spec.canonical, message))
+    }
+
+    async fn load_ledger(&self) -> Result<LedgerContents, StoreError> {
+        let conflicts = self.system_rows(&self.ledger.conflicts).await?;
+        let tombstones = self.system_rows(&self.ledger.tombstones).await?;
+        let passes = self.system_rows(&self.ledger.passes).await?;
+        Ok(self.ledger.contents(&conflicts, &tombstones, &passes))
+    }
+
+    async fn read(
+        &self,
+        store: &StoreName,
+        entity: &EntityName,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, crate::model::Presence>, StoreError> {
+        let mapped = self.mapped(entity, store)?;
+        self.store(store)?.read(&mapped, keys).await
+    }
+
+    /// What all stores hold of some records now, as fingerprints.
+    async fn recheck(&self, records: &[RecordId]) -> BTreeMap<RecordId, String> {
+        let mut by_entity: BTreeMap<&EntityName, Vec<RecordKey>> = BTreeMap::new();
+        for record in records {
+            by_entity.entry(&record.entity).or_default().push(record.key.clone());
+        }
+        let mut fingerprints = BTreeMap::new();
+        for (name, keys) in by_entity {
+            let Some(entity) = self.spec.entity(name) else { continue };
+            let memories = if self.rebuild {
+                BTreeMap::new()
+            } else {
+                self.state.recall(entity, &keys).await.unwrap_or_default()
+            };
+            let mut seen: BTreeMap<RecordKey, BTreeMap<StoreName, crate::model::Presence>> = BTreeMap::new();
+            for store in self.spec.stores_of(name) {
+                let rows = self.read(&store, name, &keys).await;
+                for key in &keys {
+                    let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();
+                    let unreachable = crate::model::Presence::Unknown(crate::model::Unknown::Unreachable);
+                    seen.entry(key.clone()).or_default().insert(store.clone(), presence.unwrap_or(unreachable));
+                }
+            }
+            for (key, presences) in seen {
+                let observed = Observed { key: key.clone(), memory: memories.get(&key).cloned(), presences };
+                fingerprints.insert(RecordId { entity: name.clone(), key }, observed.fingerprint());
+            }
+        }
+        fingerprints
+    }
+
+    async fn write(
+        &self,
+        store: &StoreName,
+        entity: &EntityName,
+        batch: &Batch,
+    ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        let mapped = self.mapped(entity, store)?;
+        let opened = self.store(store)?;
+        let system = mapped.entity.system;
+        if !system {
+            self.observer.notice(&telemetry::Event::WriteStarted { store, entity, writes: batch.writes.len() });
+        }
+        let mut wait = Duration::from_millis(FIRST_WAIT_MS);
+        let mut attempt = 1;
+        let outcomes = loop {
+            match opened.apply(&mapped, batch).await {
+                Err(error) if attempt < ATTEMPTS && matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) => {
+                    attempt += 1;
+                    tokio::time::sleep(error.retry_after_ms.map_or(wait, Duration::from_millis)).await;
+                    wait *= 2;
+                }
+                other => break other,
+            }
+        };
+        if let Err(error) = &outcomes {
+            let (kind, message) = (error.kind, error.message.as_str());
+            self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
+        }
+        if !system {
+            self.tell_outcomes(store, entity, batch, &outcomes);
+        }
+        outcomes
+    }
+
+    fn tell_outcomes(
+        &self,
+        store: &StoreName,
+        entity: &EntityName,
+        batch: &Batch,
+        outcomes: &Result<BTreeMap<IntentId, Outcome>, StoreError>,
+    ) {
+        for write in &batch.writes {
+            let kind = match &write.op {
+                WriteOp::Create { .. } => ActionKind::Create,
+                WriteOp::Update { fields, .. } if fields.is_empty() => ActionKind::Metadata,
+                WriteOp::Update { .. } => ActionKind::Update,
+                WriteOp::Delete { .. } => ActionKind::Delete,
+            };
+            let result = match outcomes.as_ref().map(|outcomes| outcomes.get(&write.intent)) {
+                Ok(Some(Outcome::Applied(_))) => WriteResult::Applied,
+                Ok(Some(Outcome::Moved)) => WriteResult::Skipped,
+                Ok(Some(Outcome::Refused(error))) => WriteResult::Failed(error.kind),
+                Ok(Some(Outcome::Unknown(_)) | None) => WriteResult::Unknown,
+                Err(error) if error.kind == ErrorKind::OutcomeUnknown => WriteResult::Unknown,
+                Err(error) => WriteResult::Failed(error.kind),
+            };
+            self.observer.notice(&telemetry::Event::Wrote { store, entity, kind, result });
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::model::Diagnostics;
-use crate::spec::Spec;
+use crate::spec::{self, Spec};
 
 use super::Failure;
 
@@ -35,18 +35,31 @@ pub(super) enum Refused {
 }
 
 /// Reads and compiles a folder.
-pub(super) fn load(folder: &Path, _color: bool) -> Result<Loaded, Refused> {
+pub(super) fn load(folder: &Path, color: bool) -> Result<Loaded, Refused> {
     if !folder.is_dir() {
         let message = format!("there is no folder of manifests at {}", folder.display());
         return Err(Refused::Unreadable(
             Failure::new(message).hint("name it with -f DIR, or try `trueup demo`"),
         ));
     }
-    let failure = Failure::new(format!("manifests cannot be read yet ({})", folder.display()));
-    Err(Refused::Unreadable(failure))
+    match super::load::load_all(folder) {
+        Ok(loaded) => {
+            let compiled = loaded.compiled;
+            Ok(Loaded {
+                spec: Arc::new(compiled.spec),
+                rendered: spec::render(&compiled.warnings, &loaded.sources, color),
+                warnings: compiled.warnings,
+                expanded: compiled.expanded,
+            })
+        }
+        Err(error) => {
+            let rendered = error.render(color);
+            Err(Refused::Mistakes { diagnostics: error.diagnostics, rendered })
+        }
+    }
 }
 
 /// The JSON Schemas of manifests by file name.
 pub(super) fn schemas() -> BTreeMap<String, String> {
-    BTreeMap::new()
+    spec::schemas().into_iter().map(|(name, text)| (name.to_owned(), text)).collect()
 }

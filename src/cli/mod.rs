@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod conflicts;
 mod demo;
+pub mod load;
 mod manifests;
 mod migrate;
 mod output;

@@ -1,23 +1,33 @@
 //! The shell around the core: opens what the manifests name, runs passes, and keeps running them.
 
+mod conflicts;
+mod open;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{ConflictId, FieldName, StoreName};
-use crate::plan::{GuardName, Plan, Target};
-use crate::reconcile::Report;
-use crate::resolve::Conflict;
+use crate::apply::{self, Executor, KeptLease, Sight, clock};
+use crate::model::{Mapped, StoreError, StoreName};
+use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
+use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
 use crate::spec::Spec;
-use crate::state::Lease;
+use crate::state::{Lease, State, StateError};
 use crate::store::MigrationStep;
-use crate::telemetry::Observer;
+use crate::telemetry::{Event, Observer};
 
+pub use conflicts::Choice;
 pub use run::{EnginePass, Pass, RunOptions, RunSummary, run};
+
+/// How long to wait before asking for the lease again.
+const LEASE_WAIT: Duration = Duration::from_millis(200);
+
+/// How many records go out together at most. A chunk is what is lost to a kill and found out about again, and what a stop waits for.
+const LARGEST_CHUNK: usize = 500;
 
 /// How a pass is to be made.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +51,19 @@ pub struct EngineError {
     pub hint: Option<String>,
 }
 
+impl EngineError {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -48,13 +71,23 @@ impl fmt::Display for EngineError {
 }
 impl std::error::Error for EngineError {}
 
-/// How a person settles a conflict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// This store's values stand.
-    Take(StoreName),
-    /// These values stand, as text in canonical form (`null` clears).
-    Set(BTreeMap<FieldName, String>),
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self { message: format!("store `{}`: {}", error.store, error.message), hint: error.hint }
+    }
+}
+
+impl From<StateError> for EngineError {
+    fn from(error: StateError) -> Self {
+        let hint = error.held_elsewhere.then(|| "wait for it with --lock-timeout, or for its lease to lapse".to_owned());
+        Self { message: error.to_string(), hint }
+    }
+}
+
+impl From<OpeningFailed> for EngineError {
+    fn from(failure: OpeningFailed) -> Self {
+        Self { message: failure.message, hint: failure.hint }
+    }
 }
 
 /// Migration steps by store.
@@ -63,15 +96,29 @@ pub type Migration = BTreeMap<StoreName, Vec<MigrationStep>>;
 /// Opened stores and state, ready for passes.
 pub struct Engine {
     spec: Arc<Spec>,
+    stores: apply::Opened,
+    state: Arc<dyn State>,
+    ledger: Ledger,
+    holder: String,
 }
 
 impl Engine {
     /// Opens every store that the manifests name, and the state. With `create`, files of embedded stores that are not there
     /// are made (for `migrate`); otherwise a store that cannot be opened is reported when it is used, so that it does not
     /// keep the others from being looked at.
+    ///
+    /// # Errors
+    /// When the state cannot be opened.
     pub async fn open(spec: Arc<Spec>, create: bool) -> Result<Self, EngineError> {
-        let _ = create;
-        Ok(Self { spec })
+        let stores = open::stores(&spec, create).await;
+        let state = open::state(&spec).await?;
+        Ok(Self::with(spec, stores, state))
+    }
+
+    /// An engine of stores and a state that are open already: for programs that bring their own.
+    pub fn with(spec: Arc<Spec>, stores: apply::Opened, state: Arc<dyn State>) -> Self {
+        let ledger = Ledger::new(&spec.canonical);
+        Self { spec, stores, state, ledger, holder: open::holder() }
     }
 
     /// The manifests.
@@ -79,46 +126,223 @@ impl Engine {
         &self.spec
     }
 
-    /// Looks at everything and plans; writes nothing.
-    pub async fn plan(&self, _options: &PassOptions, _observer: &dyn Observer) -> Result<Plan, EngineError> {
-        Err(EngineError { message: "not built yet".to_owned(), hint: None })
+    fn executor<'a>(&'a self, observer: &'a dyn Observer, lease: Option<&'a KeptLease>) -> Executor<'a> {
+        Executor {
+            spec: &self.spec,
+            stores: &self.stores,
+            state: &*self.state,
+            ledger: &self.ledger,
+            observer,
+            rebuild: false,
+            lease,
+        }
+    }
+
+    /// Looks at everything and plans; writes nothing, and changes no state.
+    ///
+    /// # Errors
+    /// When the canonical store or the state cannot be used.
+    pub async fn plan(&self, options: &PassOptions, observer: &dyn Observer) -> Result<Plan, EngineError> {
+        let executor = self.executor(observer, None);
+        let opened = self.opening(&executor, false).await?;
+        self.look(&executor, &opened, options).await
+    }
+
+    async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {
+        let mut machine = Opening::new(self.spec.clone(), commit);
+        executor.drive(|event| machine.step(event)).await;
+        Ok(machine.result()?)
+    }
+
+    async fn look(&self, executor: &Executor<'_>, opened: &Opened, options: &PassOptions) -> Result<Plan, EngineError> {
+        let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
+            Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
+        };
+        let mut planner = Planner::new(PlanInputs {
+            spec: self.spec.clone(),
+            now: clock(),
+            state: opened.header.id.clone(),
+            state_pass: opened.header.acknowledged,
+            rebuild: opened.rebuild,
+            allow: options.allow.clone(),
+            targets: options.targets.clone(),
+            precision_micros: self.stores.iter().filter_map(precision).collect(),
+            tombstones: opened.ledger.tombstones.clone(),
+            conflicts: opened.ledger.conflicts.clone(),
+        });
+        Sight { executor, opened }.feed(&mut planner).await.map_err(EngineError::new)?;
+        let plan = planner.finish();
+        executor.observer.notice(&Event::Planned { plan: &plan });
+        Ok(plan)
     }
 
     /// Applies a plan. With `recheck` (a plan that was saved, or looked at by a person) every record is looked at again first,
     /// and those that moved on since are skipped by name. Cancelling `stop` ends after the batch in flight.
+    ///
+    /// # Errors
+    /// When another controller holds the lease, or canonical store or state cannot be used.
     pub async fn apply(
         &self,
-        _plan: Plan,
-        _recheck: bool,
-        _options: &PassOptions,
-        _observer: &dyn Observer,
-        _stop: &CancellationToken,
+        plan: Plan,
+        recheck: bool,
+        options: &PassOptions,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
-        Err(EngineError { message: "not built yet".to_owned(), hint: None })
+        let lease = self.take_lease(options.lock_timeout_ms, stop).await?;
+        let result = async {
+            let executor = self.executor(observer, Some(&lease));
+            let opened = self.opening(&executor, true).await?;
+            // Somebody worked with this state since the plan was made: what it remembers is no longer what was planned with.
+            let moved = opened.header.id != plan.state || opened.header.acknowledged != plan.state_pass || opened.recovered;
+            self.carry_out(executor, opened, plan, recheck || moved, stop).await
+        }
+        .await;
+        self.give_lease_up(&lease).await;
+        result
+    }
+
+    /// One whole pass under one lease: opens, looks, plans and applies, with no guard overridden but those in `options`.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`].
+    pub async fn pass(
+        &self,
+        options: &PassOptions,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
+    ) -> Result<Report, EngineError> {
+        let lease = self.take_lease(options.lock_timeout_ms, stop).await?;
+        let result = async {
+            let executor = self.executor(observer, Some(&lease));
+            let opened = self.opening(&executor, true).await?;
+            let plan = self.look(&executor, &opened, options).await?;
+            self.carry_out(executor, opened, plan, false, stop).await
+        }
+        .await;
+        self.give_lease_up(&lease).await;
+        result
+    }
+
+    async fn carry_out(
+        &self,
+        executor: Executor<'_>,
+        opened: Opened,
+        plan: Plan,
+        recheck: bool,
+        stop: &CancellationToken,
+    ) -> Result<Report, EngineError> {
+        if plan.rebuild != opened.rebuild {
+            return Err(EngineError::new("the state is not the one that the plan was made with").hint("plan again"));
+        }
+        let executor = Executor { rebuild: opened.rebuild, ..executor };
+        let inputs = ApplyInputs {
+            spec: self.spec.clone(),
+            header: opened.header,
+            ledger: opened.ledger,
+            now: clock(),
+            holder: self.holder.clone(),
+            chunk: self.chunk(),
+            recheck,
+        };
+        let mut machine = Applying::new(inputs, plan);
+        executor
+            .drive(|event| {
+                if stop.is_cancelled() {
+                    machine.stop();
+                }
+                machine.step(event)
+            })
+            .await;
+        machine.result().map_err(|(message, _)| EngineError::new(message))
+    }
+
+    /// The smallest batch that any store takes.
+    fn chunk(&self) -> usize {
+        let of_stores = self.stores.values().filter_map(|store| Some(store.as_ref().ok()?.capabilities().batch_size));
+        let of_manifests = self.spec.stores.values().filter_map(|store| store.batch_size);
+        of_stores.chain(of_manifests).min().unwrap_or(LARGEST_CHUNK).clamp(1, LARGEST_CHUNK)
+    }
+
+    async fn take_lease(&self, timeout_ms: u64, stop: &CancellationToken) -> Result<KeptLease, EngineError> {
+        let length_ms = self.spec.controller.lease_ms;
+        let length_micros = i64::try_from(length_ms).unwrap_or(i64::MAX).saturating_mul(1000);
+        let began = tokio::time::Instant::now();
+        loop {
+            let now = clock();
+            match self.state.acquire(&self.holder, now, now.saturating_add_micros(length_micros)).await {
+                Ok(()) => return Ok(KeptLease::new(self.holder.clone(), length_ms)),
+                Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LEASE_WAIT) => {}
+                () = stop.cancelled() => return Err(EngineError::new("stopped while waiting for the lease")),
+            }
+        }
+    }
+
+    async fn give_lease_up(&self, lease: &KeptLease) {
+        // One that cannot be given up lapses.
+        let _ = self.state.release(&lease.holder).await;
+    }
+
+    /// Everything that lives in a store, the system tables of the canonical one included.
+    fn mapped_in(&self, store: &StoreName) -> Vec<Mapped> {
+        let of_entities = self.spec.entities.iter().filter_map(|entity| {
+            Some(Mapped { entity: entity.clone(), mapping: self.spec.mapping(&entity.name, store)?.clone() })
+        });
+        let system = self.ledger.all().into_iter().filter(|_| *store == self.spec.canonical).cloned();
+        of_entities.chain(system).collect()
     }
 
     /// What the stores lack.
+    ///
+    /// # Errors
+    /// When a store cannot be looked at.
     pub async fn migration(&self) -> Result<Migration, EngineError> {
-        Ok(Migration::new())
+        let mut migration = Migration::new();
+        for (name, store) in &self.stores {
+            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
+            let steps = store.plan_migration(&self.mapped_in(name)).await?;
+            if !steps.is_empty() {
+                migration.insert(name.clone(), steps);
+            }
+        }
+        Ok(migration)
     }
 
     /// Adds what the stores lack.
-    pub async fn migrate(&self, _migration: &Migration) -> Result<(), EngineError> {
+    ///
+    /// # Errors
+    /// When a store refuses; what the stores before it were given stays.
+    pub async fn migrate(&self, migration: &Migration) -> Result<(), EngineError> {
+        for (name, steps) in migration {
+            let store = self.stores.get(name).ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
+            store.as_ref().map_err(|error| EngineError::from(error.clone()))?.migrate(steps).await?;
+        }
         Ok(())
     }
 
-    /// The conflicts in the canonical store: the open ones, or all.
-    pub async fn conflicts(&self, _all: bool) -> Result<Vec<Conflict>, EngineError> {
-        Ok(Vec::new())
-    }
-
-    /// Records a person's decision in the canonical store; the next pass over the record carries it out.
-    pub async fn decide(&self, _id: &ConflictId, _choice: Choice, _by: &str) -> Result<Conflict, EngineError> {
-        Err(EngineError { message: "not built yet".to_owned(), hint: None })
+    /// What the stores cannot do of what the manifests ask, said before anything is contacted.
+    pub fn audit(&self) -> Vec<crate::model::Diagnostic> {
+        let opened = self.stores.iter().filter_map(|(name, store)| Some((name, store.as_ref().ok()?)));
+        opened.flat_map(|(name, store)| store.audit(&self.mapped_in(name))).collect()
     }
 
     /// Who holds the lease on the state, if anyone.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
     pub async fn lease(&self) -> Result<Option<Lease>, EngineError> {
-        Ok(None)
+        Ok(self.state.lease().await?)
+    }
+
+    /// The last pass that the state knows of; 0 before the first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn last_pass(&self) -> Result<i64, EngineError> {
+        Ok(self.state.header().await?.acknowledged)
     }
 }

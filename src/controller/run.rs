@@ -117,8 +117,7 @@ pub struct EnginePass {
 impl Pass for EnginePass {
     async fn pass(&self, stop: &CancellationToken) -> Result<Report, EngineError> {
         let options = PassOptions { allow: std::collections::BTreeSet::new(), ..self.options.clone() };
-        let plan = self.engine.plan(&options, &*self.observer).await?;
-        self.engine.apply(plan, false, &options, &*self.observer, stop).await
+        self.engine.pass(&options, &*self.observer, stop).await
     }
 }
 

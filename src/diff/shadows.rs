@@ -153,7 +153,7 @@ fn evidence_only(side: &Side<'_>, resolution: &Resolution, meta: SyncMeta) -> Sy
         let version = (resolution.version.0 > 0).then_some(resolution.version);
         return SyncMeta { version, ..SyncMeta::default() };
     }
-    SyncMeta { source_systems: Vec::new(), sync_status: None, sync_errors: Vec::new(), ..meta }
+    meta.evidence()
 }
 
 /// Whether a store that cannot be read was last known to hold something else than the record should be.

@@ -81,6 +81,12 @@ impl SyncMeta {
         self.version.unwrap_or_default()
     }
 
+    /// Version, time and origin alone: what is evidence, without bookkeeping.
+    #[must_use]
+    pub fn evidence(self) -> Self {
+        Self { source_systems: Vec::new(), sync_status: None, sync_errors: Vec::new(), ..self }
+    }
+
     /// Whether both say the same of the content; bookkeeping is left out.
     pub fn same_evidence(&self, other: &Self) -> bool {
         self.version == other.version

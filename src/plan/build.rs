@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::diff::{ActionKind, Drift, Reason, SidePlan, Standing, diff};
+use crate::diff::{Action, ActionKind, Drift, Reason, SidePlan, Standing, diff};
 use crate::model::{
     Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp, Unknown, Value,
 };
@@ -46,6 +46,8 @@ pub struct PlanInputs {
     pub now: Timestamp,
     /// The state's id.
     pub state: StateId,
+    /// The last pass that the state knows of.
+    pub state_pass: i64,
     /// Whether everything meets for the first time, because the state was lost or stale.
     pub rebuild: bool,
     /// Guards that are allowed by name.
@@ -71,6 +73,8 @@ pub struct Target {
 
 /// A record about which something is to be done or said.
 pub(super) struct Entry {
+    /// The fingerprint of what was seen, before any of it was doubted.
+    pub basis: String,
     pub observed: Observed,
     pub overrides: Overrides,
     pub resolution: Resolution,
@@ -126,6 +130,9 @@ impl Planner {
         }
         self.note_relations(entity, &entry);
         let needed = target && (self.is_news(&entry) || self.may_be_cascaded(entity, &entry));
+        if needed {
+            entry.basis = entry.observed.fingerprint();
+        }
         let work = self.work.entry(entity.name.clone()).or_default();
         if needed {
             work.entries.insert(entry.observed.key.clone(), entry);
@@ -177,7 +184,7 @@ impl Planner {
             let sides = diff(&view, &resolution);
             (resolution, sides)
         };
-        Entry { observed, overrides, resolution, sides }
+        Entry { basis: String::new(), observed, overrides, resolution, sides }
     }
 
     fn view<'a>(
@@ -246,28 +253,46 @@ impl Planner {
             }
         }
         for entry in work.entries.values() {
-            for store in &entry.resolution.regressed {
+            for store in &entry.resolution.went_back {
                 doubtful.entry(store.clone()).or_insert(Unknown::Regressed);
             }
         }
         if doubtful.is_empty() {
             return;
         }
+        let bring_forward = self.inputs.allow.contains(&GuardName::Regressed);
         let Some(work) = self.work.get_mut(&entity.name) else { return };
         let entries = std::mem::take(&mut work.entries);
         for (key, mut entry) in entries {
-            let mut moved = false;
+            let mut doubted = false;
             for (store, why) in &doubtful {
-                if let Some(presence) = entry.observed.presences.get_mut(store).filter(|is| **is == Presence::Absent) {
-                    *presence = Presence::Unknown(*why);
-                    moved = true;
+                let Some(presence) = entry.observed.presences.get_mut(store) else { continue };
+                let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+                // What was never there is no more in a backup than in the newer copy.
+                let was_there = *why == Unknown::Incomplete || shadow.is_some_and(|shadow| shadow.present);
+                if *presence != Presence::Absent || !was_there {
+                    continue;
+                }
+                doubted = true;
+                match &mut entry.observed.memory {
+                    // Brought forward: what came after the backup is missing there, and is put back.
+                    Some(memory) if *why == Unknown::Regressed && bring_forward => {
+                        memory.stores.remove(store);
+                    }
+                    _ => *presence = Presence::Unknown(*why),
                 }
             }
-            let entry = if moved { self.consider(entity, entry.observed, entry.overrides) } else { entry };
+            let entry = if doubted { self.again(entity, entry) } else { entry };
             if let Some(work) = self.work.get_mut(&entity.name) {
                 work.entries.insert(key, entry);
             }
         }
+    }
+
+    /// Considers a record again, as it is now thought of.
+    pub(super) fn again(&self, entity: &Arc<Entity>, entry: Entry) -> Entry {
+        let basis = entry.basis;
+        Entry { basis, ..self.consider(entity, entry.observed, entry.overrides) }
     }
 
     fn set_guards(&mut self) {
@@ -325,6 +350,7 @@ impl Planner {
             made_at: inputs.now,
             spec_sha: inputs.spec.sha.clone(),
             state: inputs.state.clone(),
+            state_pass: inputs.state_pass,
             canonical: inputs.spec.canonical.clone(),
             entities: inputs.spec.entities.iter().map(|entity| entity.name.clone()).collect(),
             rebuild: inputs.rebuild,
@@ -394,16 +420,21 @@ impl Tally {
     fn of(work: &EntityWork, store: &StoreName) -> Self {
         let mut tally = Self::default();
         for entry in work.entries.values() {
-            tally.regressed += u64::from(entry.resolution.regressed.contains(store));
+            tally.regressed += u64::from(entry.resolution.went_back.contains(store));
             let action = entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
             match action.map(|action| action.kind) {
                 Some(ActionKind::Delete) => tally.deletes += 1,
-                Some(ActionKind::Update) => tally.updates += 1,
+                // What only fills in what was empty takes nothing from anybody.
+                Some(ActionKind::Update) if action.is_some_and(overwrites) => tally.updates += 1,
                 _ => {}
             }
         }
         tally
     }
+}
+
+fn overwrites(action: &Action) -> bool {
+    action.changes.iter().any(|change| change.before.value().is_none_or(|value| !value.is_null()))
 }
 
 #[allow(clippy::cast_precision_loss)] // Counts of records are far below 2^52.
@@ -448,7 +479,7 @@ fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[SidePlan]) {
 }
 
 fn record_plan(inputs: &PlanInputs, record: RecordId, entry: Entry) -> Option<RecordPlan> {
-    let basis = entry.observed.fingerprint();
+    let basis = entry.basis.clone();
     let tombstone = tombstone(inputs, &entry);
     let resolution = entry.resolution;
     let mut plan = RecordPlan {

@@ -70,9 +70,14 @@ impl RecordPlan {
         !self.actions.is_empty()
     }
 
-    /// Whether records go.
+    /// Whether a row goes somewhere.
     pub fn deletes(&self) -> bool {
         self.actions.iter().any(|action| action.kind == ActionKind::Delete)
+    }
+
+    /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
+    pub fn goes(&self) -> bool {
+        self.tombstone.is_some() || (self.deletes() && self.actions.iter().all(|action| action.kind == ActionKind::Delete))
     }
 }
 
@@ -200,6 +205,8 @@ pub struct Plan {
     pub spec_sha: String,
     /// The state that it was made with.
     pub state: StateId,
+    /// The last pass that this state knew of.
+    pub state_pass: i64,
     /// The canonical store.
     pub canonical: StoreName,
     /// The entities, those referred to first; writes go in this order, deletes in the opposite one.

@@ -192,10 +192,9 @@ impl Planner {
 
     fn reconsider(&mut self, id: &RecordId, change: impl FnOnce(&mut Overrides)) {
         let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { return };
-        let Some(entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key)) else { return };
-        let mut overrides = entry.overrides;
-        change(&mut overrides);
-        let entry = self.consider(&entity, entry.observed, overrides);
+        let Some(mut entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key)) else { return };
+        change(&mut entry.overrides);
+        let entry = self.again(&entity, entry);
         if let Some(work) = self.work.get_mut(&id.entity) {
             work.entries.insert(id.key.clone(), entry);
         }

@@ -1,5 +1,111 @@
-//! A whole pass as a state machine.
+//! A pass as a state machine: an event in, effects out.
+//!
+//! A machine never does anything itself. It says what is to be read, written or committed next, and is told what came of it. The shell
+//! runs the effects against real stores; tests run them against stores in memory and stop between any two of them.
+//!
+//! [`Opening`] finds out where things stand: whether the state belongs to the canonical store, and what became of writes that were in
+//! flight when the last pass died. Then everything is observed and planned. [`Applying`] carries a plan out.
 
+mod applying;
+mod ledger;
+mod opening;
+mod recovery;
 mod report;
 
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Batch, BatchId, EntityName, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError, StoreName,
+    Transition,
+};
+
+pub use applying::{Applying, ApplyInputs};
+pub use ledger::{Ledger, LedgerContents, PassRow, system_tables};
+pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, Trouble};
+
+/// Something for the shell to do. Effects given together may run at the same time; each is answered with one event.
+#[derive(Debug)]
+pub enum Effect {
+    /// Read where the state stands and which intents are open.
+    LoadState,
+    /// Read the system tables of the canonical store.
+    LoadLedger,
+    /// Ask the canonical store which of these batches left a receipt.
+    Receipts(Vec<BatchId>),
+    /// Read some records of an entity in a store.
+    Read {
+        /// The store.
+        store: StoreName,
+        /// The entity.
+        entity: EntityName,
+        /// The records.
+        keys: Vec<RecordKey>,
+    },
+    /// Look at these records again in every store and in the state.
+    Recheck(Vec<RecordId>),
+    /// Read rows whole, as the store itself has them.
+    ReadNative {
+        /// The store.
+        store: StoreName,
+        /// The entity.
+        entity: EntityName,
+        /// The records.
+        keys: Vec<RecordKey>,
+    },
+    /// Change the state.
+    Commit(Transition),
+    /// Write to a store.
+    Write {
+        /// The store.
+        store: StoreName,
+        /// The entity, or a system table.
+        entity: EntityName,
+        /// The writes.
+        batch: Batch,
+    },
+    /// Remove receipts.
+    ForgetReceipts(Vec<BatchId>),
+}
+
+/// What came of an effect.
+#[derive(Debug)]
+pub enum Event {
+    /// Begin.
+    Start,
+    /// Of [`Effect::LoadState`].
+    State(Result<(Header, Vec<Intent>), String>),
+    /// Of [`Effect::LoadLedger`].
+    Ledger(Result<LedgerContents, StoreError>),
+    /// Of [`Effect::Receipts`].
+    Receipts(Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError>),
+    /// Of [`Effect::Read`].
+    Rows {
+        /// The store that was asked.
+        store: StoreName,
+        /// The entity.
+        entity: EntityName,
+        /// A presence for every key asked for.
+        rows: Result<BTreeMap<RecordKey, Presence>, StoreError>,
+    },
+    /// Of [`Effect::Recheck`]: the fingerprints as they are now.
+    Rechecked(BTreeMap<RecordId, String>),
+    /// Of [`Effect::ReadNative`].
+    Native {
+        /// The store that was asked.
+        store: StoreName,
+        /// The rows that are there.
+        rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>,
+    },
+    /// Of [`Effect::Commit`].
+    Committed(Result<(), String>),
+    /// Of [`Effect::Write`].
+    Wrote {
+        /// The store.
+        store: StoreName,
+        /// What became of each write; an error when none happened or nobody knows.
+        outcomes: Result<BTreeMap<IntentId, Outcome>, StoreError>,
+    },
+    /// Of [`Effect::ForgetReceipts`]. Receipts that stay are removed another time.
+    ReceiptsForgotten,
+}

@@ -171,7 +171,7 @@ impl Conflict {
     ) -> Self {
         let open = reason == ConflictReason::ManualResolutionRequired;
         Self {
-            id: id_of(&record, &fields, &sides),
+            id: id_of(&record, &fields, &sides, open.then_some(now)),
             record,
             fields,
             sides,
@@ -196,16 +196,25 @@ impl Conflict {
         }
     }
 
+    /// Whether both are about the same fields and the same values of the same stores.
+    pub fn same_matter(&self, other: &Self) -> bool {
+        let pins = |conflict: &Self| -> Vec<(StoreName, BTreeMap<FieldName, Value>)> {
+            conflict.sides.iter().map(|side| (side.store.clone(), side.values.clone())).collect()
+        };
+        self.record == other.record && self.fields == other.fields && pins(self) == pins(other)
+    }
+
     /// The pinned side of a store.
     pub fn side(&self, store: &StoreName) -> Option<&ConflictSide> {
         self.sides.iter().find(|side| &side.store == store)
     }
 }
 
-/// Sixteen hexadecimal digits of a hash over what the conflict is about.
-fn id_of(record: &RecordId, fields: &[FieldName], sides: &[ConflictSide]) -> ConflictId {
+/// Sixteen hexadecimal digits of a hash over what the conflict is about. A settled one found twice (because a pass died after
+/// recording it) is one; an open one that was withdrawn and comes back is another.
+fn id_of(record: &RecordId, fields: &[FieldName], sides: &[ConflictSide], opened: Option<Timestamp>) -> ConflictId {
     let pins: Vec<_> = sides.iter().map(|side| (&side.store, &side.values, side.version, side.time, &side.record)).collect();
-    let text = serde_json::to_string(&(record, fields, pins)).unwrap_or_default();
+    let text = serde_json::to_string(&(record, fields, pins, opened)).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
     ConflictId(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }

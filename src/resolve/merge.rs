@@ -27,8 +27,9 @@ pub fn resolve(view: &View<'_>) -> Resolution {
     resolution.deleted_by = decided.deleted_by;
     resolution.conflicts.extend(brought_forward(view, &regressed, &resolution));
     if !view.overrides.bring_forward {
-        resolution.regressed = regressed;
+        resolution.regressed.clone_from(&regressed);
     }
+    resolution.went_back = regressed;
     resolution
 }
 
@@ -68,6 +69,7 @@ fn alive(view: &View<'_>, decided: &fate::Decided) -> Resolution {
         let settled = settle::settle(view, unit);
         take(view, &mut resolution, &mut gathered, &unit.fields, settled);
     }
+    decide_across_units(view, &mut resolution, &mut gathered);
     derive(view, &mut resolution);
     check_merged(view, &mut resolution, &mut gathered);
     if refused_as_new(view, &mut resolution) {
@@ -105,6 +107,37 @@ fn take(
     gathered.contributed.extend(settled.contributed);
     gathered.met_different |= settled.met_different;
     gathered.decisions.extend(settled.decided);
+}
+
+/// What a person decided of a conflict that spans units (good changes that are bad together) is done field by field; when nobody
+/// claims anything any more, such a conflict is over.
+fn decide_across_units(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
+    for conflict in view.conflicts.iter().filter(|conflict| conflict.status.is_open() && !conflict.fields.is_empty()) {
+        let fields: BTreeSet<FieldId> = conflict.fields.iter().filter_map(|name| view.entity.field_id(name)).collect();
+        if view.entity.units.iter().any(|unit| fields.iter().all(|field| unit.fields.contains(field))) {
+            continue;
+        }
+        let claimed = resolution.ends.values().any(|ends| ends.keys().any(|field| fields.contains(field)));
+        if !claimed {
+            resolution.closed.push(conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now));
+            continue;
+        }
+        let Some(decision) = &conflict.decision else { continue };
+        for (name, value) in &decision.values {
+            let Some(field) = view.entity.field_id(name) else { continue };
+            let before = resolution.fields.insert(field, value.clone());
+            let origin = Origin { store: decision.store.clone(), rule: OriginRule::Person };
+            resolution.origins.insert(field, origin);
+            if before.as_ref() != Some(value) {
+                for ends in resolution.ends.values_mut() {
+                    ends.entry(field).and_modify(|end| *end = ClaimEnd::Lost);
+                }
+            }
+        }
+        let by = &decision.by;
+        resolution.closed.push(conflict.ended(ConflictStatus::Resolved, decision.store.clone(), by, view.now));
+        gathered.decisions.push(decision.clone());
+    }
 }
 
 /// What the canonical store has now; null where it has nothing.
@@ -219,7 +252,7 @@ fn withhold(
         resolution.rejections.push(Rejection { store: author.clone(), field: Some(field), rule, value });
     } else {
         let conflict = merge_conflict(view, &involved, &authors);
-        if !view.conflicts.iter().any(|open| open.id == conflict.id) {
+        if !view.conflicts.iter().any(|open| open.status.is_open() && open.same_matter(&conflict)) {
             resolution.conflicts.push(conflict);
         }
         resolution.closed.retain(|closed| !closed.fields.iter().any(|name| {

@@ -271,7 +271,9 @@ pub struct Resolution {
     pub conflicts: Vec<Conflict>,
     /// Open conflicts that ended, as they should stand afterwards.
     pub closed: Vec<Conflict>,
-    /// Stores in which the record went back to an older version: held there.
+    /// Stores in which the record went back to an older version.
+    pub went_back: BTreeSet<StoreName>,
+    /// Those of them in which it is held; the others are brought forward again.
     pub regressed: BTreeSet<StoreName>,
     /// The stores that a delete came from.
     pub deleted_by: BTreeSet<StoreName>,
@@ -300,6 +302,7 @@ impl Resolution {
             already_invalid: Vec::new(),
             conflicts: Vec::new(),
             closed: Vec::new(),
+            went_back: BTreeSet::new(),
             regressed: BTreeSet::new(),
             deleted_by: BTreeSet::new(),
             touched: false,

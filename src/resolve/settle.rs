@@ -329,8 +329,8 @@ fn conflict(
     let fields = unit.fields.iter().map(|field| view.entity.field(*field).name.clone()).collect();
     let record = RecordId { entity: view.entity.name.clone(), key: view.key.clone() };
     let found = Conflict::new(record, fields, sides, winner.clone(), reason, view.now);
-    let known = open.iter().any(|conflict| conflict.id == found.id);
-    for conflict in open.iter().filter(|conflict| conflict.id != found.id) {
+    let known = open.iter().find(|conflict| conflict.same_matter(&found));
+    for conflict in open.iter().filter(|conflict| !conflict.same_matter(&found)) {
         let (status, by) = if verdict.is_some() { (ConflictStatus::Resolved, "rule") } else { (ConflictStatus::Withdrawn, "superseded") };
         settled.closed.push(conflict.ended(status, winner.clone(), by, view.now));
     }
@@ -341,15 +341,16 @@ fn conflict(
                 ConflictReason::LaterTimestamp => OriginRule::LaterTimestamp,
                 _ => OriginRule::FirstMeeting,
             };
-            if known {
-                settled.closed.push(found.ended(ConflictStatus::Resolved, winner.clone(), "rule", view.now));
-            } else {
-                settled.conflict = Some(found);
+            match known {
+                Some(known) => {
+                    settled.closed.push(known.ended(ConflictStatus::Resolved, winner.clone(), "rule", view.now));
+                }
+                None => settled.conflict = Some(found),
             }
             finish(view, settled, contestants, &groups[at].0.clone(), Origin { store: winner, rule });
         }
         None => {
-            if !known {
+            if known.is_none() {
                 settled.conflict = Some(found);
             }
             let held = contestants.into_iter().filter_map(|contestant| contestant.claim);

@@ -1,9 +1,78 @@
 //! Manifests: YAML as written, checked, and compiled into what the other stages consume.
 
+//!
+//! The stages: [`yaml`](self) reads texts into trees that know their places, the generated JSON Schemas check the form,
+//! [`raw`] is what was written, and compiling resolves every name and short form into a [`Spec`]. All of it is pure: the texts
+//! are read by [`crate::cli::load`].
+
+mod compile;
+mod expand;
+mod ordered;
+pub mod raw;
+mod render;
+mod schema;
+mod secrets;
+mod structure;
+mod words;
+mod yaml;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Entity, EntityName, Mapping, StoreName};
+use crate::model::{Diagnostics, Entity, EntityName, Mapping, StoreName};
+
+pub use compile::compile_all;
+pub use render::{render, render_lines};
+pub use schema::schemas;
+
+/// A file of manifests, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The file, as messages name it.
+    pub file: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// The files that manifests name as JSON Schemas, in whatever document can be read.
+pub fn schema_files(manifests: &[Source]) -> std::collections::BTreeSet<String> {
+    let mut files = std::collections::BTreeSet::new();
+    for source in manifests {
+        let (roots, _) = yaml::parse(&source.file, &source.text, &mut Diagnostics::new());
+        for root in roots {
+            let Some(fields) = root.at(&["spec", "fields"]) else { continue };
+            let yaml::Kind::Map(fields) = &fields.kind else { continue };
+            files
+                .extend(fields.iter().filter_map(|(_, field)| Some(field.get("schema")?.text()?.to_owned())));
+        }
+    }
+    files
+}
+
+/// What compiling yields.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The spec.
+    pub spec: Spec,
+    /// The same written out: YAML in long forms with all defaults, which compiles to a spec of the same hash. References to
+    /// the outside stand in it as written.
+    pub expanded: String,
+    /// What is worth knowing.
+    pub warnings: Diagnostics,
+}
+
+/// Compiles manifests. `side_files` are the files that `schema:` names, by the name used there.
+///
+/// # Errors
+/// All mistakes found, with the warnings, in the order of files and lines.
+pub fn compile(
+    folder: &Path,
+    manifests: &[Source],
+    side_files: &BTreeMap<String, String>,
+) -> Result<(Spec, Diagnostics), Diagnostics> {
+    compile_all(folder, manifests, side_files).map(|compiled| (compiled.spec, compiled.warnings))
+}
 
 /// A text that may refer to something outside the manifest, resolved only when a store is opened. Its `Debug` and `Display`
 /// show the reference, never what it refers to.

@@ -1,1 +1,220 @@
-//! Placeholder.
+//! A state in memory: plain data for simulations, and a [`State`] around it for trials.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::model::{
+    Entity, EntityName, Header, Intent, IntentEnd, Memory, RecordId, RecordKey, StateId, Timestamp,
+    Transition,
+};
+
+use super::{Lease, State, StateError, held_by};
+
+/// The data of a state. Clones are copies, as of a restored file.
+#[derive(Debug, Clone)]
+pub struct MemoryStateData {
+    header: Header,
+    lease: Option<Lease>,
+    memories: BTreeMap<RecordId, Memory>,
+    open: Vec<Intent>,
+    ended: Vec<(Intent, IntentEnd)>,
+    /// Whether commits fail, as on a full disk.
+    pub fail_commits: bool,
+}
+
+impl MemoryStateData {
+    /// An empty state of this id.
+    pub fn new(id: StateId) -> Self {
+        Self {
+            header: Header { id, acknowledged: 0, intended: 0 },
+            lease: None,
+            memories: BTreeMap::new(),
+            open: Vec::new(),
+            ended: Vec::new(),
+            fail_commits: false,
+        }
+    }
+
+    /// Where it stands.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Takes or renews the lease.
+    pub fn acquire(&mut self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
+        if let Some(lease) = self.lease.as_ref().filter(|lease| lease.holder != holder && lease.expires > now)
+        {
+            return Err(held_by(lease));
+        }
+        self.lease = Some(Lease { holder: holder.to_owned(), expires: until });
+        Ok(())
+    }
+
+    /// Gives the lease up.
+    pub fn release(&mut self, holder: &str) {
+        self.lease.take_if(|lease| lease.holder == holder);
+    }
+
+    /// The lease.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// The intents that have not ended, oldest first.
+    pub fn open_intents(&self) -> &[Intent] {
+        &self.open
+    }
+
+    /// The intents that ended, oldest first.
+    pub fn ended_intents(&self) -> &[(Intent, IntentEnd)] {
+        &self.ended
+    }
+
+    /// The memories of an entity in the order of keys.
+    pub fn page(
+        &self,
+        entity: &EntityName,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Vec<(RecordKey, Memory)> {
+        let at = |key: &RecordKey| RecordId { entity: entity.clone(), key: key.clone() };
+        let from = match after {
+            Some(key) => Bound::Excluded(at(key)),
+            None => Bound::Included(at(&RecordKey::new(Vec::new()))),
+        };
+        self.memories
+            .range((from, Bound::Unbounded))
+            .take_while(|(id, _)| id.entity == *entity)
+            .take(limit)
+            .map(|(id, memory)| (id.key.clone(), memory.clone()))
+            .collect()
+    }
+
+    /// What is remembered of a record.
+    pub fn recall(&self, record: &RecordId) -> Option<&Memory> {
+        self.memories.get(record)
+    }
+
+    /// How many records of an entity are remembered.
+    pub fn count(&self, entity: &EntityName) -> u64 {
+        let all = self.memories.keys().filter(|id| id.entity == *entity).count();
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// Makes a change, all of it or none.
+    pub fn commit(&mut self, transition: &Transition) -> Result<(), StateError> {
+        if self.fail_commits {
+            return Err(StateError::new("the state cannot be written"));
+        }
+        if transition.forget_everything {
+            self.memories.clear();
+            self.open.clear();
+        }
+        if let Some(pass) = transition.intend_pass {
+            self.header.intended = pass;
+        }
+        if let Some(pass) = transition.acknowledge_pass {
+            self.header.acknowledged = pass;
+        }
+        for intent in &transition.open {
+            self.open.retain(|known| known.id != intent.id);
+            self.open.push(intent.clone());
+        }
+        for (id, end) in &transition.close {
+            if let Some(at) = self.open.iter().position(|intent| intent.id == *id) {
+                self.ended.push((self.open.remove(at), *end));
+            }
+        }
+        for (record, store, shadow) in &transition.shadows {
+            let memory = self.memories.entry(record.clone()).or_default();
+            memory.stores.insert(store.clone(), shadow.clone());
+        }
+        for (record, store) in &transition.forget {
+            if let Some(memory) = self.memories.get_mut(record) {
+                memory.stores.remove(store);
+                if memory.stores.is_empty() {
+                    self.memories.remove(record);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A [`MemoryStateData`] behind the [`State`] trait. Clones share the data.
+#[derive(Debug, Clone)]
+pub struct MemoryState(Arc<Mutex<MemoryStateData>>);
+
+impl MemoryState {
+    /// An empty state of this id.
+    pub fn new(id: StateId) -> Self {
+        Self::with(MemoryStateData::new(id))
+    }
+
+    /// A state of this data.
+    pub fn with(data: MemoryStateData) -> Self {
+        Self(Arc::new(Mutex::new(data)))
+    }
+
+    /// The data.
+    pub fn data(&self) -> MutexGuard<'_, MemoryStateData> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl State for MemoryState {
+    async fn header(&self) -> Result<Header, StateError> {
+        Ok(self.data().header().clone())
+    }
+
+    async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
+        self.data().acquire(holder, now, until)
+    }
+
+    async fn release(&self, holder: &str) -> Result<(), StateError> {
+        self.data().release(holder);
+        Ok(())
+    }
+
+    async fn lease(&self) -> Result<Option<Lease>, StateError> {
+        Ok(self.data().lease().cloned())
+    }
+
+    async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {
+        Ok(self.data().open_intents().to_vec())
+    }
+
+    async fn page(
+        &self,
+        entity: &Entity,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Memory)>, StateError> {
+        Ok(self.data().page(&entity.name, after, limit))
+    }
+
+    async fn recall(
+        &self,
+        entity: &Entity,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
+        let data = self.data();
+        let look = |key: &RecordKey| {
+            let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+            data.recall(&id).map(|memory| (key.clone(), memory.clone()))
+        };
+        Ok(keys.iter().filter_map(look).collect())
+    }
+
+    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
+        Ok(self.data().count(entity))
+    }
+
+    async fn commit(&self, transition: &Transition) -> Result<(), StateError> {
+        self.data().commit(transition)
+    }
+}

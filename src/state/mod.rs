@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::model::{Entity, EntityName, Header, Intent, Memory, RecordKey, Timestamp, Transition};
 
+pub mod codec;
 pub mod memory;
 pub mod sqlite;
 
@@ -36,6 +37,17 @@ pub struct Lease {
     pub holder: String,
     /// When it lapses unless renewed.
     pub expires: Timestamp,
+}
+
+/// The error of a lease that another holder has.
+fn held_by(lease: &Lease) -> StateError {
+    StateError {
+        message: format!(
+            "{} works on it until {}: wait for it with `--lock-timeout`, or stop it",
+            lease.holder, lease.expires
+        ),
+        held_elsewhere: true,
+    }
 }
 
 /// A journal of writes and the shadows of records.

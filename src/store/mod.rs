@@ -16,8 +16,14 @@ use crate::model::{
     Row, StoreError, StoreName,
 };
 
+mod checks;
+pub(crate) mod files;
 pub mod memory;
 pub mod sqlite;
+mod sync;
+
+pub use checks::guard_holds;
+use checks::{check_write, repeated_keys};
 
 /// What a store says of itself when asked whether it is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

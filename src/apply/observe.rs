@@ -1,0 +1,241 @@
+//! Looking at everything: the stores' ordered snapshots and the state's memories, joined by key as they stream by.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::model::{
+    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, Row, StoreError, StoreName, Unknown,
+};
+use crate::plan::{Observed, Planner, SnapshotReport};
+use crate::reconcile::Opened;
+use crate::store::{SnapshotItem, SnapshotStream};
+use crate::telemetry::Event;
+
+use super::Executor;
+
+/// How many memories are read from the state at a time.
+const PAGE: usize = 2_000;
+
+/// A pass's view of everything.
+pub struct Sight<'a> {
+    /// What runs effects.
+    pub executor: &'a Executor<'a>,
+    /// What the opening found.
+    pub opened: &'a Opened,
+}
+
+impl Sight<'_> {
+    /// Feeds every record of every entity to the planner.
+    ///
+    /// # Errors
+    /// When the state cannot be read. A store that cannot be read is no error: its records are unknown.
+    pub async fn feed(&self, planner: &mut Planner) -> Result<(), String> {
+        for entity in &self.executor.spec.entities {
+            self.feed_entity(entity, planner).await?;
+        }
+        Ok(())
+    }
+
+    async fn feed_entity(&self, entity: &Arc<Entity>, planner: &mut Planner) -> Result<(), String> {
+        let mut cursors = Vec::new();
+        for store in self.executor.spec.stores_of(&entity.name) {
+            cursors.push(Cursor::open(self.executor, entity, store).await);
+        }
+        let mut memories = Memories::new(self, entity);
+        memories.fill().await?;
+        for cursor in &mut cursors {
+            cursor.fill(self.executor, entity).await;
+        }
+        loop {
+            let next = cursors.iter().filter_map(Cursor::key).chain(memories.key()).min().cloned();
+            let Some(key) = next else { break };
+            let memory = memories.take(&key).await?;
+            let mut presences = BTreeMap::new();
+            for cursor in &mut cursors {
+                let presence = cursor.take(&key);
+                presences.insert(cursor.store.clone(), self.doubt(entity, &key, &cursor.store, presence));
+                cursor.fill(self.executor, entity).await;
+            }
+            planner.add(entity, Observed { memory: self.overlaid(entity, &key, memory), key, presences });
+        }
+        planner.end_entity(entity, cursors.into_iter().map(|cursor| (cursor.store.clone(), cursor.report())).collect());
+        Ok(())
+    }
+
+    /// A record with a write of which nobody knows what became of it is not known in that store.
+    fn doubt(&self, entity: &Entity, key: &RecordKey, store: &StoreName, presence: Presence) -> Presence {
+        if self.opened.unresolved.is_empty() {
+            return presence;
+        }
+        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+        let unresolved = self.opened.unresolved.contains(&(id, store.clone()));
+        if unresolved { Presence::Unknown(Unknown::Unreachable) } else { presence }
+    }
+
+    fn overlaid(&self, entity: &Entity, key: &RecordKey, memory: Option<Memory>) -> Option<Memory> {
+        if self.opened.overlay.is_empty() {
+            return memory;
+        }
+        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+        let Some(found) = self.opened.overlay.get(&id) else { return memory };
+        let mut memory = memory.unwrap_or_default();
+        memory.stores.extend(found.clone());
+        Some(memory)
+    }
+}
+
+/// The memories of an entity, a page at a time.
+struct Memories<'a> {
+    sight: &'a Sight<'a>,
+    entity: &'a Entity,
+    page: VecDeque<(RecordKey, Memory)>,
+    last: Option<RecordKey>,
+    ended: bool,
+}
+
+impl<'a> Memories<'a> {
+    fn new(sight: &'a Sight<'a>, entity: &'a Entity) -> Self {
+        // A state that is lost or stale says nothing.
+        Self { sight, entity, page: VecDeque::new(), last: None, ended: sight.opened.rebuild }
+    }
+
+    fn key(&self) -> Option<&RecordKey> {
+        self.page.front().map(|(key, _)| key)
+    }
+
+    async fn fill(&mut self) -> Result<(), String> {
+        if !self.page.is_empty() || self.ended {
+            return Ok(());
+        }
+        let state = self.sight.executor.state;
+        let page = state.page(self.entity, self.last.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+        self.ended = page.len() < PAGE;
+        self.last = page.last().map(|(key, _)| key.clone());
+        self.page = page.into();
+        Ok(())
+    }
+
+    async fn take(&mut self, key: &RecordKey) -> Result<Option<Memory>, String> {
+        if self.key() != Some(key) {
+            return Ok(None);
+        }
+        let memory = self.page.pop_front().map(|(_, memory)| memory);
+        self.fill().await?;
+        Ok(memory)
+    }
+}
+
+/// A store's snapshot of an entity, as far as it has been read.
+struct Cursor {
+    store: StoreName,
+    stream: Option<SnapshotStream>,
+    rows: VecDeque<Row>,
+    last: Option<RecordKey>,
+    certificate: Option<Certificate>,
+    /// Keys that are known not to be known: two rows have them.
+    doubled: std::collections::BTreeSet<RecordKey>,
+    error: Option<StoreError>,
+    began: bool,
+}
+
+impl Cursor {
+    async fn open(executor: &Executor<'_>, entity: &Arc<Entity>, store: StoreName) -> Self {
+        let mut cursor = Self {
+            store,
+            stream: None,
+            rows: VecDeque::new(),
+            last: None,
+            certificate: None,
+            doubled: std::collections::BTreeSet::new(),
+            error: None,
+            began: false,
+        };
+        let opened = executor.store(&cursor.store).and_then(|store| Ok((store, executor.mapped(&entity.name, &cursor.store)?)));
+        let stream = match opened {
+            Ok((store, mapped)) => store.snapshot(mapped).await,
+            Err(error) => Err(error),
+        };
+        match stream {
+            Ok(stream) => cursor.stream = Some(stream),
+            Err(error) => cursor.fail(executor, error),
+        }
+        cursor
+    }
+
+    fn fail(&mut self, executor: &Executor<'_>, error: StoreError) {
+        let (kind, message) = (error.kind, error.message.as_str());
+        executor.observer.notice(&Event::StoreFailed { store: &self.store, kind, message });
+        self.error = Some(error);
+        self.stream = None;
+        self.rows.clear();
+    }
+
+    fn key(&self) -> Option<&RecordKey> {
+        self.rows.front().map(|row| &row.key)
+    }
+
+    /// Reads on, until there is a row or the end.
+    async fn fill(&mut self, executor: &Executor<'_>, entity: &Entity) {
+        while self.rows.is_empty() {
+            let Some(stream) = &mut self.stream else { return };
+            match stream.recv().await {
+                Some(Ok(SnapshotItem::Rows(rows))) => {
+                    self.began = true;
+                    let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                    executor.observer.notice(&Event::RowsRead { entity: &entity.name, store: &self.store, rows: count });
+                    if !self.ascends(&rows) {
+                        let message = format!("the rows of `{}` did not come in the order of their keys", entity.name);
+                        self.fail(executor, StoreError::new(ErrorKind::Corrupt, &self.store, message));
+                        return;
+                    }
+                    self.rows = rows.into();
+                }
+                Some(Ok(SnapshotItem::End(certificate))) => {
+                    self.doubled = certificate.duplicate_keys.iter().cloned().collect();
+                    self.certificate = Some(certificate);
+                    self.stream = None;
+                }
+                Some(Err(error)) => self.fail(executor, error),
+                // The stream ended without its end: what was not read may be there.
+                None => {
+                    self.certificate = Some(Certificate::default());
+                    self.stream = None;
+                }
+            }
+        }
+    }
+
+    /// Whether the rows' keys rise strictly, from the last one on. Everything is joined on that.
+    fn ascends(&mut self, rows: &[Row]) -> bool {
+        for row in rows {
+            if self.last.as_ref().is_some_and(|last| *last >= row.key) {
+                return false;
+            }
+            self.last = Some(row.key.clone());
+        }
+        true
+    }
+
+    fn take(&mut self, key: &RecordKey) -> Presence {
+        if self.key() == Some(key)
+            && let Some(row) = self.rows.pop_front()
+        {
+            return Presence::Present(row);
+        }
+        match &self.error {
+            Some(_) => Presence::Unknown(Unknown::Unreachable),
+            None if self.doubled.contains(key) => Presence::Unknown(Unknown::DuplicateKey),
+            None => Presence::Absent,
+        }
+    }
+
+    fn report(self) -> SnapshotReport {
+        // A snapshot that broke off after some rows is incomplete: absences before that are doubtful as well.
+        let broke_off = self.error.is_some() && self.began;
+        SnapshotReport {
+            certificate: if broke_off { Some(Certificate::default()) } else { self.certificate },
+            error: self.error.map(|error| error.to_string()),
+            paused: false,
+        }
+    }
+}

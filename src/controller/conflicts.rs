@@ -1,0 +1,156 @@
+//! Conflicts that wait for a person, and a person's decisions.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use crate::apply::clock;
+use crate::model::{
+    Batch, BatchId, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId, Native, Outcome,
+    RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
+};
+use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
+use crate::telemetry::Silent;
+
+use super::{Engine, EngineError};
+
+/// How a person settles a conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// This store's values stand.
+    Take(StoreName),
+    /// These values stand, as text in canonical form (`null` clears).
+    Set(BTreeMap<FieldName, String>),
+}
+
+impl Engine {
+    /// The conflicts in the canonical store: the open ones, or all, oldest first.
+    ///
+    /// # Errors
+    /// When the canonical store cannot be read.
+    pub async fn conflicts(&self, all: bool) -> Result<Vec<Conflict>, EngineError> {
+        let executor = self.executor(&Silent, None);
+        let rows = executor.system_rows(&self.ledger.conflicts).await?;
+        let mut conflicts: Vec<Conflict> = rows.iter().filter_map(|row| self.ledger.conflict_of(row)).collect();
+        conflicts.retain(|conflict| all || conflict.status.is_open());
+        conflicts.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(conflicts)
+    }
+
+    /// Records a person's decision in the canonical store; the next pass over the record carries it out.
+    ///
+    /// # Errors
+    /// When there is no such open conflict, the choice does not fit it, or the canonical store cannot be written.
+    pub async fn decide(&self, id: &ConflictId, choice: Choice, by: &str) -> Result<Conflict, EngineError> {
+        let found = self.conflicts(true).await?.into_iter().find(|conflict| conflict.id == *id);
+        let Some(conflict) = found else {
+            return Err(EngineError::new(format!("there is no conflict {id}")).hint("see `trueup conflicts list`"));
+        };
+        if !conflict.status.is_open() {
+            return Err(EngineError::new(format!("the conflict {id} is {} already", conflict.status.as_str())));
+        }
+        let (store, values) = self.chosen(&conflict, choice)?;
+        let decision = Decision { values, store, by: by.to_owned(), at: clock() };
+        let decided = Conflict { status: ConflictStatus::Decided, decision: Some(decision), ..conflict.clone() };
+        self.put_decision(&conflict, &decided).await?;
+        Ok(decided)
+    }
+
+    fn chosen(
+        &self,
+        conflict: &Conflict,
+        choice: Choice,
+    ) -> Result<(Option<StoreName>, BTreeMap<FieldName, Value>), EngineError> {
+        match choice {
+            Choice::Take(store) => {
+                let sides: Vec<&str> = conflict.sides.iter().map(|side| side.store.as_str()).collect();
+                let side = conflict.side(&store).ok_or_else(|| {
+                    EngineError::new(format!("`{store}` is no side of the conflict {}", conflict.id))
+                        .hint(format!("its sides are {}", sides.join(", ")))
+                })?;
+                Ok((Some(store), side.values.clone()))
+            }
+            Choice::Set(texts) => {
+                let entity = self.spec.entity(&conflict.record.entity).ok_or_else(|| {
+                    EngineError::new(format!("no manifest names the entity `{}` any more", conflict.record.entity))
+                })?;
+                Ok((None, set(entity, conflict, texts)?))
+            }
+        }
+    }
+
+    async fn put_decision(&self, before: &Conflict, decided: &Conflict) -> Result<(), EngineError> {
+        let mapped = &self.ledger.conflicts;
+        let fields = self.ledger.conflict_fields(decided);
+        let stands = self.ledger.conflict_fields(before);
+        // The whole row as it was read: somebody who decided at the same time is not written over.
+        let guard = Guard {
+            fields: stands.into_iter().map(|(field, value)| (field, Cell::Value(value))).collect(),
+            meta: SyncMeta::default(),
+        };
+        let intent = IntentId(format!("decide-{}", decided.id));
+        let write = Write {
+            intent: intent.clone(),
+            key: RecordKey::new(vec![decided.id.0.clone()]),
+            store_id: None,
+            op: WriteOp::Update { fields, meta: None, updated: None, guard },
+        };
+        let batch = Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write] };
+        let executor = self.executor(&Silent, None);
+        let mut outcomes = executor.store(&self.spec.canonical)?.apply(mapped, &batch).await?;
+        match outcomes.remove(&intent) {
+            Some(Outcome::Applied(_)) => Ok(()),
+            Some(Outcome::Refused(error) | Outcome::Unknown(error)) => Err(error.into()),
+            Some(Outcome::Moved) | None => {
+                Err(EngineError::new(format!("the conflict {} changed meanwhile", decided.id)).hint("look at it again"))
+            }
+        }
+    }
+}
+
+/// The values a person typed, by the fields' types. Together with what the first side holds they must keep the fields' rules.
+fn set(
+    entity: &Entity,
+    conflict: &Conflict,
+    texts: BTreeMap<FieldName, String>,
+) -> Result<BTreeMap<FieldName, Value>, EngineError> {
+    let mut values = BTreeMap::new();
+    for (name, text) in texts {
+        if !conflict.fields.contains(&name) {
+            let fields: Vec<&str> = conflict.fields.iter().map(FieldName::as_str).collect();
+            return Err(EngineError::new(format!("`{name}` is no field of the conflict {}", conflict.id))
+                .hint(format!("its fields are {}", fields.join(", "))));
+        }
+        let Some(field) = entity.field_id(&name) else {
+            return Err(EngineError::new(format!("no manifest names the field `{name}` any more")));
+        };
+        values.insert(name.clone(), typed(entity.field(field).ty, &name, &text)?);
+    }
+    if let Some(missing) = conflict.fields.iter().find(|field| !values.contains_key(*field)) {
+        return Err(EngineError::new(format!("`{missing}` is a field of the conflict too")).hint(format!("add --set {missing}=VALUE")));
+    }
+    let whole = |field: FieldRef| -> Value {
+        let FieldRef::Field(id) = field else { return Value::Null };
+        let name = &entity.field(id).name;
+        let held = conflict.sides.iter().find_map(|side| match &side.record {
+            SideRecord::Held(record) => record.get(name),
+            SideRecord::Deleted => None,
+        });
+        values.get(name).or(held).cloned().unwrap_or_default()
+    };
+    for (name, value) in &values {
+        let Some(field) = entity.field_id(name) else { continue };
+        if let Some(rule) = violations(entity, field, &Cell::Value(value.clone()), &whole).first() {
+            return Err(EngineError::new(format!("the value for `{name}` breaks the rule `{rule}`")));
+        }
+    }
+    Ok(values)
+}
+
+fn typed(ty: FieldType, name: &FieldName, text: &str) -> Result<Value, EngineError> {
+    if text == "null" {
+        return Ok(Value::Null);
+    }
+    decode(&Native::Text(text.to_owned()), ty, Form::Native, &TimeZone::UTC)
+        .map_err(|error| EngineError::new(format!("the value for `{name}` is no {}: {error}", ty.as_str())))
+}

@@ -1,0 +1,65 @@
+//! Opening what the manifests name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::apply::Opened;
+use crate::model::{ErrorKind, StoreError, StoreName};
+use crate::spec::{Reference, Spec, StoreKind, StoreSpec};
+use crate::state::State;
+use crate::state::sqlite::SqliteState;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
+
+use super::EngineError;
+
+/// Opens every store; one that cannot be opened is kept as its error.
+pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
+    let mut stores = Opened::new();
+    for (name, store) in &spec.stores {
+        stores.insert(name.clone(), one(&spec.folder, store, create).await);
+    }
+    stores
+}
+
+async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
+    match &store.kind {
+        StoreKind::Memory => Ok(Arc::new(MemoryStore::new(store.name.clone()))),
+        StoreKind::Sqlite { path } => {
+            let path = folder.join(look_up(folder, &store.name, path)?);
+            let options = SqliteOptions { create, read_only: store.read_only, ..SqliteOptions::default() };
+            Ok(Arc::new(SqliteStore::open(store.name.clone(), &path, options).await?))
+        }
+        StoreKind::Unsupported { kind } => {
+            let message = format!("this version cannot open stores of kind `{kind}`");
+            Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
+        }
+    }
+}
+
+/// What a reference refers to. The error names the reference, never the content.
+fn look_up(folder: &Path, store: &StoreName, reference: &Reference) -> Result<PathBuf, StoreError> {
+    let missing = |what: String, hint: &str| StoreError::new(ErrorKind::Invalid, store, what).hint(hint);
+    match reference {
+        Reference::Plain(text) => Ok(PathBuf::from(text)),
+        Reference::Env(name) => std::env::var_os(name)
+            .map(PathBuf::from)
+            .ok_or_else(|| missing(format!("the environment variable `{name}` is not set"), "set it, or change the manifest")),
+        Reference::File(path) => std::fs::read_to_string(folder.join(path))
+            .map(|text| PathBuf::from(text.trim_end_matches(['\r', '\n'])))
+            .map_err(|error| missing(format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")),
+    }
+}
+
+/// Opens the state.
+pub(super) async fn state(spec: &Spec) -> Result<Arc<dyn State>, EngineError> {
+    Ok(Arc::new(SqliteState::open(&spec.folder.join(&spec.controller.state_path)).await?))
+}
+
+/// Who works: the process and its host, for people to read.
+pub(super) fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host.map(|host| host.trim().to_owned()).filter(|host| !host.is_empty());
+    format!("{}@{}", std::process::id(), host.as_deref().unwrap_or("localhost"))
+}

@@ -1,0 +1,303 @@
+//! The tables that trueup keeps in the canonical store: conflicts, tombstones and the number of the last pass. They are entities
+//! like any other, so that a store needs no code of its own for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::model::{
+    Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping, FieldName,
+    FieldType, Form, Json, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Memory, RecordId, RecordKey, Row, Shape,
+    StateId, StoreName, SyncPlace, TableName, Timestamp, Times, Unit, Value, Version,
+};
+use crate::plan::TombstoneDraft;
+use crate::resolve::{Conflict, SideRecord, Tombstone};
+
+/// The names of the system tables; `sync_conflicts` is the seed's.
+const CONFLICTS: &str = "sync_conflicts";
+/// The table of tombstones.
+const TOMBSTONES: &str = "trueup_tombstones";
+/// The table with the number of the last pass.
+const PASSES: &str = "trueup_passes";
+
+/// The key of the one row in the table of passes.
+const PASS_KEY: &str = "last";
+
+/// The system tables, mapped.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// `sync_conflicts`.
+    pub conflicts: Mapped,
+    /// `trueup_tombstones`.
+    pub tombstones: Mapped,
+    /// `trueup_passes`.
+    pub passes: Mapped,
+}
+
+/// What the system tables hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerContents {
+    /// The last pass, if there ever was one.
+    pub pass: Option<PassRow>,
+    /// Open conflicts by record.
+    pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
+    /// Tombstones by record.
+    pub tombstones: BTreeMap<RecordId, Tombstone>,
+}
+
+/// The last pass, as the canonical store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassRow {
+    /// Its number.
+    pub number: i64,
+    /// The state it was made with.
+    pub state: StateId,
+}
+
+impl Ledger {
+    /// The system tables in a canonical store.
+    ///
+    /// # Panics
+    /// Never: the names are fixed and good.
+    pub fn new(canonical: &StoreName) -> Self {
+        use FieldType::{Int64, Json, String, StringList, Timestamp};
+        let conflicts = [
+            ("entity", String),
+            ("key", String),
+            ("source_store", String),
+            ("source_record", Json),
+            ("target_store", String),
+            ("target_record", Json),
+            ("fields", StringList),
+            ("winner", String),
+            ("reason", String),
+            ("status", String),
+            ("created_at", Timestamp),
+            ("resolved_at", Timestamp),
+            ("resolved_by", String),
+            ("detail", Json),
+        ];
+        let tombstones = [
+            ("entity", String),
+            ("key", String),
+            ("version", Int64),
+            ("deleted_by", StringList),
+            ("deleted_at", Timestamp),
+            ("status", String),
+            ("records", Json),
+            ("shadows", Json),
+        ];
+        let passes = [("number", Int64), ("state", String), ("holder", String), ("at", Timestamp)];
+        Self {
+            conflicts: mapped(canonical, CONFLICTS, "conflict_id", &conflicts),
+            tombstones: mapped(canonical, TOMBSTONES, "tombstone_id", &tombstones),
+            passes: mapped(canonical, PASSES, "name", &passes),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&Mapped; 3] {
+        [&self.conflicts, &self.tombstones, &self.passes]
+    }
+
+    /// A conflict as a row.
+    pub fn conflict_fields(&self, conflict: &Conflict) -> BTreeMap<FieldId, Value> {
+        let text = |text: &str| Value::text(text);
+        let source = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
+        let target = conflict.sides.iter().find(|side| Some(&side.store) != source.map(|source| &source.store));
+        let store = |side: Option<&crate::resolve::ConflictSide>| side.map_or(Value::Null, |side| text(side.store.as_str()));
+        let record = |side: Option<&crate::resolve::ConflictSide>| {
+            side.map_or(Value::Null, |side| match &side.record {
+                SideRecord::Deleted => Value::Null,
+                SideRecord::Held(record) => Value::Json(Json::new(plain(record))),
+            })
+        };
+        let time = |time: Option<Timestamp>| time.map_or(Value::Null, Value::Time);
+        in_order([
+            text(conflict.record.entity.as_str()),
+            text(&key_text(&conflict.record.key)),
+            store(source),
+            record(source),
+            store(target),
+            record(target),
+            Value::List(conflict.fields.iter().map(ToString::to_string).collect()),
+            conflict.winner.as_ref().map_or(Value::Null, |winner| text(winner.as_str())),
+            text(conflict.reason.as_str()),
+            text(conflict.status.as_str()),
+            Value::Time(conflict.created_at),
+            time(conflict.resolved_at),
+            conflict.resolved_by.as_deref().map_or(Value::Null, text),
+            json(conflict),
+        ])
+    }
+
+    /// A row as a conflict; none when it is not one of ours.
+    pub fn conflict_of(&self, row: &Row) -> Option<Conflict> {
+        read_json(row, 13)
+    }
+
+    /// A tombstone as a row, with the native rows that are about to go.
+    pub fn tombstone_fields(
+        &self,
+        record: &RecordId,
+        draft: &TombstoneDraft,
+        confirmed: bool,
+        records: Option<serde_json::Value>,
+    ) -> BTreeMap<FieldId, Value> {
+        let mut fields = in_order([
+            Value::text(record.entity.as_str()),
+            Value::text(key_text(&record.key)),
+            Value::Int(draft.version.0),
+            Value::List(draft.deleted_by.iter().map(ToString::to_string).collect()),
+            Value::Time(draft.deleted_at),
+            Value::text(if confirmed { "confirmed" } else { "pending" }),
+            records.clone().map_or(Value::Null, |records| Value::Json(Json::new(records))),
+            if confirmed { json(&Memory::default()) } else { json(&draft.memory) },
+        ]);
+        if records.is_none() {
+            fields.remove(&FieldId(6));
+        }
+        fields
+    }
+
+    /// A row as a tombstone.
+    pub fn tombstone_of(&self, row: &Row) -> Option<(RecordId, Tombstone)> {
+        let entity = EntityName::new(text_of(row, 0)?).ok()?;
+        let key: RecordKey = serde_json::from_str(text_of(row, 1)?).ok()?;
+        let version = match value_of(row, 2)? {
+            Value::Int(number) => Version(*number),
+            _ => return None,
+        };
+        let memory = read_json(row, 7).unwrap_or_default();
+        Some((RecordId { entity, key }, Tombstone { version, memory }))
+    }
+
+    /// A tombstone's key: the record's address.
+    pub fn tombstone_key(record: &RecordId) -> RecordKey {
+        RecordKey::new(vec![record.to_string()])
+    }
+
+    /// The key of the row of passes.
+    pub fn pass_key() -> RecordKey {
+        RecordKey::new(vec![PASS_KEY.to_owned()])
+    }
+
+    /// The last pass as a row.
+    pub fn pass_fields(&self, row: &PassRow, holder: &str, now: Timestamp) -> BTreeMap<FieldId, Value> {
+        in_order([Value::Int(row.number), Value::text(&row.state.0), Value::text(holder), Value::Time(now)])
+    }
+
+    /// What must stand in the row of passes for the next one to be put there.
+    pub fn pass_guard(row: &PassRow) -> BTreeMap<FieldId, Cell> {
+        let [number, state] = [Value::Int(row.number), Value::text(&row.state.0)];
+        BTreeMap::from([(FieldId(0), Cell::Value(number)), (FieldId(1), Cell::Value(state))])
+    }
+
+    /// A row as the last pass.
+    pub fn pass_of(&self, row: &Row) -> Option<PassRow> {
+        let Value::Int(number) = value_of(row, 0)? else { return None };
+        Some(PassRow { number: *number, state: StateId(text_of(row, 1)?.to_owned()) })
+    }
+
+    /// Puts the rows of the system tables together.
+    pub fn contents(&self, conflicts: &[Row], tombstones: &[Row], passes: &[Row]) -> LedgerContents {
+        let mut contents = LedgerContents::default();
+        for conflict in conflicts.iter().filter_map(|row| self.conflict_of(row)) {
+            if conflict.status.is_open() {
+                contents.conflicts.entry(conflict.record.clone()).or_default().push(conflict);
+            }
+        }
+        contents.tombstones = tombstones.iter().filter_map(|row| self.tombstone_of(row)).collect();
+        contents.pass = passes.iter().find_map(|row| self.pass_of(row));
+        contents
+    }
+}
+
+/// A record's key as it stands in the system tables: a JSON array of its parts.
+fn key_text(key: &RecordKey) -> String {
+    serde_json::to_string(key).unwrap_or_default()
+}
+
+fn plain(record: &BTreeMap<FieldName, Value>) -> serde_json::Value {
+    serde_json::Value::Object(record.iter().map(|(name, value)| (name.to_string(), value.to_plain())).collect())
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).map_or(Value::Null, |value| Value::Json(Json::new(value)))
+}
+
+fn read_json<T: DeserializeOwned>(row: &Row, at: u16) -> Option<T> {
+    let Value::Json(json) = value_of(row, at)? else { return None };
+    serde_json::from_value(json.as_value().clone()).ok()
+}
+
+fn value_of(row: &Row, at: u16) -> Option<&Value> {
+    row.fields.get(&FieldId(at))?.value()
+}
+
+fn text_of(row: &Row, at: u16) -> Option<&str> {
+    value_of(row, at)?.as_text()
+}
+
+fn in_order<const N: usize>(values: [Value; N]) -> BTreeMap<FieldId, Value> {
+    (0..).map(FieldId).zip(values).collect()
+}
+
+fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldType)]) -> Mapped {
+    let name = |text: &str| FieldName::new(text).expect("system names are good");
+    let entity_name = EntityName::new(table).expect("system names are good");
+    let declared: Vec<Field> = fields
+        .iter()
+        .map(|(field, ty)| Field {
+            name: name(field),
+            ty: *ty,
+            required: false,
+            unique: false,
+            sensitive: false,
+            checks: Vec::new(),
+            derive: None,
+            description: None,
+        })
+        .collect();
+    let ids = || (0..u16::try_from(fields.len()).unwrap_or(u16::MAX)).map(FieldId);
+    let mapping = Mapping {
+        entity: entity_name.clone(),
+        store: canonical.clone(),
+        shape: Shape::Table(TableName { schema: None, name: table.to_owned() }),
+        key: vec![KeyMapping { column: Column::plain(key), form: Form::Native }],
+        fields: ids()
+            .zip(fields)
+            .map(|(field, (column, _))| {
+                let column = Column::plain(*column);
+                (field, FieldMapping { field, column, form: Form::Native, direction: Direction::Both, tag: MappingTag(0) })
+            })
+            .collect(),
+        sync: SyncPlace::None,
+        created: None,
+        updated: None,
+        scope: None,
+        timezone: TimeZone::UTC,
+    };
+    let entity = Entity {
+        name: entity_name,
+        key: vec![KeyField { name: name(key), ty: FieldType::String }],
+        units: ids().map(|field| Unit { fields: vec![field] }).collect(),
+        fields: declared,
+        references: Vec::new(),
+        times: Times::default(),
+        match_rules: Vec::new(),
+        conflicts: ConflictPolicy::default(),
+        deletes: DeletePolicy::default(),
+        default_region: None,
+        system: true,
+    };
+    Mapped { entity: Arc::new(entity), mapping: Arc::new(mapping) }
+}
+
+/// The names of all system tables.
+pub fn system_tables() -> BTreeSet<&'static str> {
+    BTreeSet::from([CONFLICTS, TOMBSTONES, PASSES])
+}

@@ -1,0 +1,240 @@
+//! Where things stand before a pass: does the state belong to this canonical store, and what became of writes in flight?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{BatchId, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition};
+
+use crate::spec::Spec;
+
+use super::recovery;
+use super::{Effect, Event, LedgerContents};
+
+/// What the opening found.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Where the state stands.
+    pub header: Header,
+    /// What the system tables hold.
+    pub ledger: LedgerContents,
+    /// Whether everything meets for the first time: the state was lost, or is an older copy.
+    pub rebuild: bool,
+    /// Shadows that the recovery found and that are not in the state (of a mere plan, which changes no state).
+    pub overlay: BTreeMap<RecordId, BTreeMap<StoreName, Shadow>>,
+    /// Records of which it is not known what became of a write, in a store that cannot be read.
+    pub unresolved: BTreeSet<(RecordId, StoreName)>,
+    /// Whether writes of an earlier pass had to be found out about.
+    pub recovered: bool,
+}
+
+/// Why nothing can be done at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpeningFailed {
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Opening {
+    spec: Arc<Spec>,
+    /// Whether what is found out may be put into the state.
+    commit: bool,
+    header: Option<Header>,
+    intents: Vec<Intent>,
+    ledger: Option<LedgerContents>,
+    waiting: usize,
+    found: recovery::Found,
+    rebuild: bool,
+    committing: bool,
+    done: Option<Result<Opened, OpeningFailed>>,
+}
+
+impl Opening {
+    /// A machine that has not begun. With `commit`, what is found out is put into the state.
+    pub fn new(spec: Arc<Spec>, commit: bool) -> Self {
+        Self {
+            spec,
+            commit,
+            header: None,
+            intents: Vec::new(),
+            ledger: None,
+            waiting: 0,
+            found: recovery::Found::default(),
+            rebuild: false,
+            committing: false,
+            done: None,
+        }
+    }
+
+    /// The result, once there are no more effects.
+    pub fn result(self) -> Result<Opened, OpeningFailed> {
+        self.done.unwrap_or_else(|| Err(failed("the opening did not end", None)))
+    }
+
+    /// Takes an event and says what to do next; nothing when it is done, or while others are still awaited.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        self.waiting = self.waiting.saturating_sub(1);
+        match event {
+            Event::Start => return self.ask(vec![Effect::LoadState, Effect::LoadLedger]),
+            Event::State(Ok((header, intents))) => {
+                self.header = Some(header);
+                self.intents = intents;
+            }
+            Event::State(Err(message)) | Event::Committed(Err(message)) => self.fail(failed(&message, None)),
+            Event::Ledger(Ok(ledger)) => self.ledger = Some(ledger),
+            Event::Ledger(Err(error)) => {
+                let hint = error.hint.clone();
+                self.fail(OpeningFailed { message: format!("the canonical store `{}` cannot be used: {}", error.store, error.message), hint });
+            }
+            Event::Receipts(Ok(receipts)) => self.found.receipts = receipts,
+            Event::Receipts(Err(error)) => self.fail(failed(&error.to_string(), None)),
+            Event::Rows { store, entity, rows } => self.found.take_rows(store, entity, rows.ok()),
+            Event::Committed(Ok(()))
+            | Event::Rechecked(_)
+            | Event::Native { .. }
+            | Event::Wrote { .. }
+            | Event::ReceiptsForgotten => {}
+        }
+        if self.waiting > 0 || self.done.is_some() {
+            return Vec::new();
+        }
+        self.go_on()
+    }
+
+    fn ask(&mut self, effects: Vec<Effect>) -> Vec<Effect> {
+        self.waiting = effects.len();
+        effects
+    }
+
+    fn fail(&mut self, failure: OpeningFailed) {
+        self.done.get_or_insert(Err(failure));
+    }
+
+    fn go_on(&mut self) -> Vec<Effect> {
+        let (Some(header), Some(ledger)) = (self.header.clone(), self.ledger.clone()) else { return Vec::new() };
+        if self.committing {
+            self.finish(header, ledger);
+            return Vec::new();
+        }
+        if !self.found.asked {
+            self.found.asked = true;
+            match belongs(&header, &ledger) {
+                Belongs::Yes => {}
+                Belongs::Stale => self.rebuild = true,
+                Belongs::RolledBack(failure) => {
+                    self.fail(failure);
+                    return Vec::new();
+                }
+            }
+            let effects = if self.rebuild { Vec::new() } else { questions(&self.intents) };
+            if !effects.is_empty() {
+                return self.ask(effects);
+            }
+        }
+        let transition = self.transition(&header, &ledger);
+        if self.commit && !transition.is_empty() {
+            self.committing = true;
+            return self.ask(vec![Effect::Commit(transition)]);
+        }
+        self.finish(header, ledger);
+        Vec::new()
+    }
+
+    fn transition(&self, header: &Header, ledger: &LedgerContents) -> Transition {
+        if self.rebuild {
+            return Transition::default();
+        }
+        let mut transition = self.found.transition(&self.spec, &self.intents);
+        let announced = ledger.pass.as_ref().map_or(0, |pass| pass.number);
+        if announced > header.acknowledged {
+            transition.acknowledge_pass = Some(announced);
+        }
+        transition
+    }
+
+    fn finish(&mut self, mut header: Header, ledger: LedgerContents) {
+        let transition = self.transition(&header, &ledger);
+        if let Some(number) = transition.acknowledge_pass {
+            header.acknowledged = number;
+        }
+        let mut overlay: BTreeMap<RecordId, BTreeMap<StoreName, Shadow>> = BTreeMap::new();
+        if !self.commit {
+            for (record, store, shadow) in transition.shadows {
+                overlay.entry(record).or_default().insert(store, shadow);
+            }
+        }
+        let ended: BTreeSet<&IntentId> = transition.close.iter().map(|(id, _)| id).collect();
+        let unresolved = self
+            .intents
+            .iter()
+            .filter(|intent| !self.rebuild && !ended.contains(&intent.id))
+            .map(|intent| (intent.record.clone(), intent.store.clone()))
+            .collect();
+        let opened = Opened {
+            header,
+            ledger,
+            rebuild: self.rebuild,
+            overlay,
+            unresolved,
+            recovered: !self.intents.is_empty(),
+        };
+        self.done.get_or_insert(Ok(opened));
+    }
+}
+
+fn failed(message: &str, hint: Option<&str>) -> OpeningFailed {
+    OpeningFailed { message: message.to_owned(), hint: hint.map(ToOwned::to_owned) }
+}
+
+enum Belongs {
+    Yes,
+    Stale,
+    RolledBack(OpeningFailed),
+}
+
+/// Whether the state is the one that the canonical store was last written with.
+fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
+    let rolled_back = |found: i64| {
+        Belongs::RolledBack(failed(
+            &format!(
+                "the canonical store went back: it knows of pass {found}, the state of pass {}",
+                header.acknowledged
+            ),
+            Some(
+                "restore the newer copy of the canonical store; or, if the older one is to stand, move the state away, and \
+                 everything meets for the first time",
+            ),
+        ))
+    };
+    match &ledger.pass {
+        None if header.acknowledged > 0 => rolled_back(0),
+        None => Belongs::Yes,
+        Some(pass) if pass.state != header.id => Belongs::Stale,
+        Some(pass) if pass.number < header.acknowledged => rolled_back(pass.number),
+        Some(pass) if pass.number > header.acknowledged.max(header.intended) => Belongs::Stale,
+        Some(_) => Belongs::Yes,
+    }
+}
+
+/// What has to be asked to find out about intents that did not end.
+fn questions(intents: &[Intent]) -> Vec<Effect> {
+    let mut batches: BTreeSet<BatchId> = BTreeSet::new();
+    let mut reads: BTreeMap<(StoreName, EntityName), Vec<RecordKey>> = BTreeMap::new();
+    for intent in intents {
+        if intent.receipt {
+            batches.insert(intent.batch.clone());
+        } else {
+            let place = (intent.store.clone(), intent.record.entity.clone());
+            reads.entry(place).or_default().push(intent.record.key.clone());
+        }
+    }
+    let mut effects = Vec::new();
+    if !batches.is_empty() {
+        effects.push(Effect::Receipts(batches.into_iter().collect()));
+    }
+    effects.extend(reads.into_iter().map(|((store, entity), keys)| Effect::Read { store, entity, keys }));
+    effects
+}

@@ -1,0 +1,116 @@
+//! What became of writes that were in flight when a pass died.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    BatchId, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row, Shadow,
+    StoreName, Transition, Value, Version,
+};
+use crate::spec::Spec;
+
+/// What the questions brought to light.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Whether the questions were asked.
+    pub asked: bool,
+    /// Which batches left a receipt, and what they applied.
+    pub receipts: BTreeMap<BatchId, Vec<IntentId>>,
+    rows: BTreeMap<(StoreName, EntityName), BTreeMap<RecordKey, Presence>>,
+}
+
+impl Found {
+    /// Takes what a store holds now; nothing, when it cannot be read.
+    pub(super) fn take_rows(
+        &mut self,
+        store: StoreName,
+        entity: EntityName,
+        rows: Option<BTreeMap<RecordKey, Presence>>,
+    ) {
+        if let Some(rows) = rows {
+            self.rows.insert((store, entity), rows);
+        }
+    }
+
+    /// The change of the state that follows. Intents of stores that cannot be read stay open.
+    pub(super) fn transition(&self, spec: &Spec, intents: &[Intent]) -> Transition {
+        let mut transition = Transition::default();
+        for intent in intents {
+            let Some((end, advances)) = self.ending(spec, intent) else { continue };
+            transition.close.push((intent.id.clone(), end));
+            let advances = advances.into_iter().map(|(store, shadow)| (intent.record.clone(), store, shadow));
+            transition.shadows.extend(advances);
+        }
+        transition
+    }
+
+    fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, BTreeMap<StoreName, Shadow>)> {
+        let nothing = BTreeMap::new;
+        if intent.receipt {
+            let applied = self.receipts.get(&intent.batch).is_some_and(|applied| applied.contains(&intent.id));
+            return Some(if applied {
+                (IntentEnd::Applied, intent.advances.clone())
+            } else {
+                (IntentEnd::NotApplied, nothing())
+            });
+        }
+        let rows = self.rows.get(&(intent.store.clone(), intent.record.entity.clone()))?;
+        let applied = || Some((IntentEnd::Applied, intent.advances.clone()));
+        let not_applied = || Some((IntentEnd::NotApplied, nothing()));
+        match (intent.kind, rows.get(&intent.record.key)?) {
+            (_, Presence::Unknown(_)) => None,
+            (IntentKind::Delete, Presence::Absent) => applied(),
+            (IntentKind::Delete, Presence::Present(_)) | (IntentKind::Create | IntentKind::Update, Presence::Absent) => {
+                not_applied()
+            }
+            // A row that is there but not as we would have made it meets for the first time.
+            (IntentKind::Create, Presence::Present(row)) => {
+                if holds(spec, intent, row, &intent.after) && meta_is_ours(intent, row) { applied() } else { not_applied() }
+            }
+            (IntentKind::Update, Presence::Present(row)) => Some(update_ending(spec, intent, row)),
+        }
+    }
+}
+
+/// The metadata tells where the write changed it; else the fields do; where neither, the fields count as changed there, by
+/// somebody who had seen nothing.
+fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMap<StoreName, Shadow>) {
+    let applied = (IntentEnd::Applied, intent.advances.clone());
+    let not_applied = (IntentEnd::NotApplied, BTreeMap::new());
+    let tells = intent.meta_after.as_ref().is_some_and(|after| !after.same_evidence(&intent.meta_before));
+    if tells && meta_is_ours(intent, row) {
+        return applied;
+    }
+    let as_before = row.meta.same_evidence(&intent.meta_before);
+    if !tells && holds(spec, intent, row, &intent.after) {
+        return applied;
+    }
+    if as_before && holds(spec, intent, row, &intent.before) {
+        return not_applied;
+    }
+    let mut advances = intent.advances.clone();
+    if let Some(shadow) = advances.get_mut(&intent.store) {
+        // What the row says of itself now is all that is known of its version.
+        shadow.meta = row.meta.clone().evidence();
+        for (name, field) in &mut shadow.fields {
+            if intent.after.contains_key(name) {
+                field.unsure = true;
+                field.version = Version::NONE;
+            }
+        }
+    }
+    advances.retain(|store, _| *store == intent.store);
+    (IntentEnd::Unresolved, advances)
+}
+
+fn meta_is_ours(intent: &Intent, row: &Row) -> bool {
+    intent.meta_after.as_ref().is_none_or(|after| after.same_evidence(&row.meta))
+}
+
+/// Whether the row holds these values.
+fn holds(spec: &Spec, intent: &Intent, row: &Row, values: &BTreeMap<FieldName, Value>) -> bool {
+    let Some(entity) = spec.entity(&intent.record.entity) else { return false };
+    values.iter().all(|(name, value)| {
+        let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));
+        cell.and_then(Cell::value) == Some(value)
+    })
+}

@@ -1,0 +1,138 @@
+//! The controller's settings, and their defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::{Doc, Docs, unknown};
+use crate::model::{Diagnostic, Diagnostics};
+use crate::spec::raw::ControllerBody;
+use crate::spec::words::{duration_ms, ratio};
+use crate::spec::{ControllerSpec, Guards};
+
+const SECOND_MS: u64 = 1000;
+const MINUTE_MS: u64 = 60 * SECOND_MS;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+impl Default for ControllerSpec {
+    /// What holds where no Controller document says otherwise.
+    fn default() -> Self {
+        Self {
+            interval_ms: MINUTE_MS,
+            deep_check_interval_ms: DAY_MS,
+            guards: Guards { max_delete_ratio: 0.1, max_update_ratio: 0.3, min_records: 10 },
+            state_path: PathBuf::from(".trueup/state.db"),
+            lease_ms: MINUTE_MS,
+            http_address: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            retention_ms: 90 * DAY_MS,
+            drift_alert_ratio: 0.05,
+            latency_alert_ms: 5 * MINUTE_MS,
+        }
+    }
+}
+
+pub(super) fn controller(docs: &Docs, _folder: &Path, out: &mut Diagnostics) -> ControllerSpec {
+    let mut spec = ControllerSpec::default();
+    let Some(doc) = docs.controllers.first() else { return spec };
+    let body = &doc.body;
+    let mut reader = Reader { doc, out };
+    reader.period(&["interval"], body.interval.as_deref(), &mut spec.interval_ms);
+    reader.period(
+        &["deep_check_interval"],
+        body.deep_check_interval.as_deref(),
+        &mut spec.deep_check_interval_ms,
+    );
+    reader.period(&["lease"], body.lease.as_deref(), &mut spec.lease_ms);
+    reader.duration(&["retention"], body.retention.as_deref(), &mut spec.retention_ms);
+    reader.duration(&["alerts", "latency"], body.alerts.latency.as_deref(), &mut spec.latency_alert_ms);
+    reader.ratio(&["alerts", "drift"], body.alerts.drift.as_deref(), &mut spec.drift_alert_ratio);
+    reader.ratio(
+        &["guards", "max_deletes"],
+        body.guards.max_deletes.as_deref(),
+        &mut spec.guards.max_delete_ratio,
+    );
+    reader.ratio(
+        &["guards", "max_updates"],
+        body.guards.max_updates.as_deref(),
+        &mut spec.guards.max_update_ratio,
+    );
+    if let Some(records) = body.guards.min_records {
+        spec.guards.min_records = records;
+    }
+    if let Some(path) = &body.state.sqlite {
+        if path.trim().is_empty() || path.contains('\0') {
+            out.push(Diagnostic::error("the state's file has no name").at(doc.place(&["state", "sqlite"])));
+        }
+        spec.state_path = PathBuf::from(path);
+    }
+    if let Some(address) = &body.http.address {
+        match address.parse() {
+            Ok(address) => spec.http_address = address,
+            Err(_) => out.push(
+                Diagnostic::error(format!("`{address}` is no address to serve on"))
+                    .at(doc.place(&["http", "address"]))
+                    .hint("write an IP address and a port: `127.0.0.1:9464`, or `0.0.0.0:9464` for all interfaces"),
+            ),
+        }
+    }
+    triggers(doc, docs, out);
+    spec
+}
+
+/// Reads the texts of one document.
+struct Reader<'a> {
+    doc: &'a Doc<ControllerBody>,
+    out: &'a mut Diagnostics,
+}
+
+impl Reader<'_> {
+    fn duration(&mut self, path: &[&str], text: Option<&str>, into: &mut u64) {
+        match text.map(duration_ms) {
+            None => {}
+            Some(Ok(ms)) => *into = ms,
+            Some(Err(why)) => self.out.push(Diagnostic::error(why).at(self.doc.place(path))),
+        }
+    }
+
+    /// A duration that something is repeated after.
+    fn period(&mut self, path: &[&str], text: Option<&str>, into: &mut u64) {
+        let errors = self.out.len();
+        self.duration(path, text, into);
+        if text.is_some() && *into == 0 && self.out.len() == errors {
+            let name = path.last().copied().unwrap_or_default();
+            self.out.push(
+                Diagnostic::error(format!("`{name}` must be longer than nothing")).at(self.doc.place(path)),
+            );
+        }
+    }
+
+    fn ratio(&mut self, path: &[&str], text: Option<&str>, into: &mut f64) {
+        match text.map(ratio) {
+            None => {}
+            Some(Ok(share)) => *into = share,
+            Some(Err(why)) => self.out.push(Diagnostic::error(why).at(self.doc.place(path))),
+        }
+    }
+}
+
+fn triggers(doc: &Doc<ControllerBody>, docs: &Docs, out: &mut Diagnostics) {
+    let Some(triggers) = &doc.body.triggers else { return };
+    if let Some(Err(why)) = triggers.debounce.as_deref().map(duration_ms) {
+        out.push(Diagnostic::error(why).at(doc.place(&["triggers", "debounce"])));
+    }
+    for (list, names) in
+        [("webhooks", &triggers.webhooks), ("notify", &triggers.notify), ("files", &triggers.files)]
+    {
+        for (at, name) in names.iter().enumerate() {
+            let known = docs.stores.iter().any(|store| &store.name == name) || docs.may_be("Store", name);
+            if !known {
+                let place = doc.place(&["triggers", list, &at.to_string()]);
+                out.push(unknown("store", name, place, docs.stores.iter().map(|store| store.name.as_str())));
+            }
+        }
+    }
+    // A trigger only makes a pass come sooner: without it nothing is lost.
+    out.push(
+        Diagnostic::warning("triggers are not applied yet by this version: passes come at their interval")
+            .at(doc.key_place(&["triggers"])),
+    );
+}

@@ -1,0 +1,313 @@
+//! What must hold between entities, stores and mappings taken together: every field has a canonical place, no two things share
+//! a column, and nothing is kept in part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::mapping::Mappings;
+use super::store::Stores;
+use super::{Doc, Docs};
+use crate::model::{
+    Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, Shape, StoreName, SyncPlace,
+};
+use crate::spec::StoreKind;
+use crate::spec::raw::MappingBody;
+use crate::spec::words::list;
+
+pub(super) fn check(
+    docs: &Docs,
+    entities: &[Arc<Entity>],
+    stores: &Stores,
+    mappings: &Mappings,
+    out: &mut Diagnostics,
+) {
+    for entity in entities {
+        let mapped = mappings.get(&entity.name);
+        for mapping in mapped.into_iter().flatten().map(|(_, mapping)| mapping) {
+            let Some(checker) = Checker::new(docs, entity, mapping) else { continue };
+            checker.whole_groups(out);
+            checker.columns(stores, out);
+        }
+        if let Some(canonical) = &stores.canonical {
+            canonical_place(docs, entity, canonical, mappings, out);
+        }
+    }
+    shared_tables(docs, mappings, out);
+    idle_stores(docs, stores, mappings, out);
+}
+
+/// The document that maps an entity in a store.
+fn mapping_doc<'a>(docs: &'a Docs, entity: &str, store: &str) -> Option<&'a Doc<MappingBody>> {
+    docs.mappings.iter().find(|doc| doc.body.entity == entity && doc.body.stores.get(store).is_some())
+}
+
+struct Checker<'a> {
+    doc: &'a Doc<MappingBody>,
+    entity: &'a Entity,
+    mapping: &'a Mapping,
+}
+
+impl<'a> Checker<'a> {
+    fn new(docs: &'a Docs, entity: &'a Entity, mapping: &'a Mapping) -> Option<Self> {
+        let doc = mapping_doc(docs, entity.name.as_str(), mapping.store.as_str())?;
+        Some(Self { doc, entity, mapping })
+    }
+
+    fn place(&self, steps: &[&str]) -> Place {
+        let path: Vec<&str> =
+            ["stores", self.mapping.store.as_str()].into_iter().chain(steps.iter().copied()).collect();
+        self.doc.key_place(&path)
+    }
+
+    fn name(&self, id: FieldId) -> &str {
+        self.entity.field(id).name.as_str()
+    }
+
+    /// A group is settled as one, so a store that has some of it could neither be told from nor given the rest.
+    fn whole_groups(&self, out: &mut Diagnostics) {
+        let record = self.entity.conflicts.granularity == Granularity::Record;
+        for unit in &self.entity.units {
+            let (here, missing): (Vec<FieldId>, Vec<FieldId>) =
+                unit.fields.iter().copied().partition(|id| self.mapping.fields.contains_key(id));
+            // With the whole record as one group, what is derived follows from the rest.
+            let missing: Vec<FieldId> =
+                missing.into_iter().filter(|id| !record || self.entity.field(*id).derive.is_none()).collect();
+            let Some(first) = here.first() else { continue };
+            if missing.is_empty() {
+                continue;
+            }
+            let names = list(missing.iter().map(|id| self.name(*id)));
+            let store = &self.mapping.store;
+            let message = if record {
+                format!(
+                    "with `granularity: record` a record is one group, and `{store}` has no place for {names}"
+                )
+            } else {
+                format!("`{store}` has only a part of a group: no place for {names}")
+            };
+            out.push(
+                Diagnostic::error(message)
+                    .at(self.place(&["fields", self.name(*first)]))
+                    .hint("map the whole group, or none of it"),
+            );
+        }
+    }
+
+    /// No two things stand in one column, nor one inside another's.
+    fn columns(&self, stores: &Stores, out: &mut Diagnostics) {
+        let kind = stores.specs.get(&self.mapping.store).map(|spec| &spec.kind);
+        let folds = matches!(kind, Some(StoreKind::Sqlite { .. }))
+            || matches!(kind, Some(StoreKind::Unsupported { kind }) if kind == "bigquery");
+        let fold = |path: &[String]| -> Vec<String> {
+            path.iter().map(|step| if folds { step.to_lowercase() } else { step.clone() }).collect()
+        };
+        let mut taken: Vec<(Vec<String>, String)> = Vec::new();
+        for (what, steps, path) in self.all_columns() {
+            let path = fold(&path);
+            let clash = taken.iter().find(|(other, _)| path.starts_with(other) || other.starts_with(&path));
+            if let Some((_, other)) = clash {
+                let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+                out.push(
+                    Diagnostic::error(format!("{other} and {what} share the column `{}`", path.join(".")))
+                        .at(self.place(&steps))
+                        .hint("give each a column of its own"),
+                );
+            }
+            taken.push((path, what));
+        }
+    }
+
+    /// Everything that has a column: what it is, where the manifest says so, and the column.
+    fn all_columns(&self) -> Vec<(String, Vec<String>, Vec<String>)> {
+        let mut all = Vec::new();
+        let steps = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<String>>();
+        for (part, mapped) in self.entity.key.iter().zip(&self.mapping.key) {
+            let name = part.name.as_str();
+            all.push((format!("`{name}`"), steps(&["key", name]), mapped.column.0.clone()));
+        }
+        for (id, mapped) in &self.mapping.fields {
+            let name = self.name(*id);
+            all.push((format!("`{name}`"), steps(&["fields", name]), mapped.column.0.clone()));
+        }
+        let clocks = [
+            (&self.entity.times.created, &self.mapping.created),
+            (&self.entity.times.updated, &self.mapping.updated),
+        ];
+        for (name, column) in clocks {
+            if let (Some(name), Some(column)) = (name, column) {
+                all.push((format!("`{name}`"), steps(&["fields", name.as_str()]), column.0.clone()));
+            }
+        }
+        match &self.mapping.sync {
+            SyncPlace::None => {}
+            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
+                all.push(("the sync metadata".to_owned(), steps(&["sync"]), column.0.clone()));
+            }
+            SyncPlace::Columns {
+                version,
+                last_updated,
+                last_updated_by,
+                sync_status,
+                source_systems,
+                sync_errors,
+            } => {
+                let parts = [
+                    ("version", version),
+                    ("last_updated", last_updated),
+                    ("last_updated_by", last_updated_by),
+                    ("sync_status", sync_status),
+                    ("source_systems", source_systems),
+                    ("sync_errors", sync_errors),
+                ];
+                for (name, column) in parts {
+                    if let Some(column) = column {
+                        let what = format!("the sync metadata's `{name}`");
+                        all.push((what, steps(&["sync", "columns", name]), column.0.clone()));
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The canonical store has every record, every field, and the sync metadata that settles conflicts.
+fn canonical_place(
+    docs: &Docs,
+    entity: &Entity,
+    canonical: &StoreName,
+    mappings: &Mappings,
+    out: &mut Diagnostics,
+) {
+    let Some(mapping) = mappings.get(&entity.name).and_then(|stores| stores.get(canonical)) else {
+        let in_text = mapping_doc(docs, entity.name.as_str(), canonical.as_str()).is_some();
+        if !in_text
+            && !docs.any_broken("Mapping")
+            && let Some(doc) = docs.entities.iter().find(|doc| doc.name == entity.name.as_str())
+        {
+            out.push(
+                Diagnostic::error(format!(
+                    "`{}` is not mapped in the canonical store `{canonical}`",
+                    entity.name
+                ))
+                .at(doc.name_place())
+                .hint(format!(
+                    "add `{canonical}: {{table: …, fields: {{\"*\": same}}}}` to its Mapping's stores"
+                )),
+            );
+        }
+        return;
+    };
+    let Some(checker) = Checker::new(docs, entity, mapping) else { return };
+    if mapping.scope.is_some() {
+        out.push(
+            Diagnostic::error("the canonical store holds every record, so it has no `where`")
+                .at(checker.place(&["where"]))
+                .hint("put the condition on the stores that hold only some"),
+        );
+    }
+    let timeless = match &mapping.sync {
+        SyncPlace::None => true,
+        SyncPlace::Columns { version, last_updated, .. } => version.is_none() || last_updated.is_none(),
+        _ => false,
+    };
+    if timeless {
+        out.push(
+            Diagnostic::error(format!(
+                "`{}` has no place for its version and time in the canonical store `{canonical}`",
+                entity.name
+            ))
+            .at(checker.place(&["sync"]))
+            .hint("add `sync: {columns: same}`, or one of its other forms: conflicts are settled by version and time"),
+        );
+    }
+    for id in entity.field_ids() {
+        canonical_field(entity, id, mapping, mappings, &checker, out);
+    }
+}
+
+fn canonical_field(
+    entity: &Entity,
+    id: FieldId,
+    mapping: &Mapping,
+    mappings: &Mappings,
+    checker: &Checker<'_>,
+    out: &mut Diagnostics,
+) {
+    let field = entity.field(id);
+    let name = &field.name;
+    let canonical = &mapping.store;
+    if let Some(mapped) = mapping.fields.get(&id) {
+        if !mapped.direction.reads() {
+            out.push(
+                Diagnostic::error(format!("`{name}` is never read from the canonical store"))
+                    .at(checker.place(&["fields", name.as_str(), "direction"]))
+                    .hint("the canonical store says what a record is: use `both` or `from-store`"),
+            );
+        }
+        return;
+    }
+    let elsewhere: Vec<&str> = mappings
+        .get(&entity.name)
+        .into_iter()
+        .flatten()
+        .filter(|(_, other)| other.fields.contains_key(&id))
+        .map(|(store, _)| store.as_str())
+        .collect();
+    let found = if field.required {
+        Diagnostic::error(format!(
+            "`{name}` is required, and has no place in the canonical store `{canonical}`"
+        ))
+    } else if field.derive.is_some() {
+        // It is computed from what the canonical store has.
+        return;
+    } else if elsewhere.is_empty() {
+        Diagnostic::warning(format!("`{name}` has no place in any store"))
+    } else {
+        Diagnostic::error(format!(
+            "`{name}` is kept in {}, and has no place in the canonical store `{canonical}`",
+            list(elsewhere)
+        ))
+    };
+    out.push(
+        found
+            .at(checker.place(&["fields"]))
+            .hint(format!("map it: `{name}: same`, or all fields by `\"*\": same`")),
+    );
+}
+
+/// Two entities in one table would each see the other's rows as records of its own.
+fn shared_tables(docs: &Docs, mappings: &Mappings, out: &mut Diagnostics) {
+    let mut taken: BTreeMap<(&StoreName, String), &Mapping> = BTreeMap::new();
+    for mapping in mappings.values().flat_map(BTreeMap::values) {
+        let table = match &mapping.shape {
+            Shape::Table(table) => table.to_string(),
+            Shape::Object(object) => object.clone(),
+        };
+        let Some(other) = taken.insert((&mapping.store, table.clone()), mapping) else { continue };
+        let Some(doc) = mapping_doc(docs, mapping.entity.as_str(), mapping.store.as_str()) else { continue };
+        out.push(
+            Diagnostic::error(format!(
+                "`{}` and `{}` are both mapped to `{table}`",
+                other.entity, mapping.entity
+            ))
+            .at(doc.key_place(&["stores", mapping.store.as_str()]))
+            .hint("each entity has a table of its own"),
+        );
+    }
+}
+
+fn idle_stores(docs: &Docs, stores: &Stores, mappings: &Mappings, out: &mut Diagnostics) {
+    for doc in &docs.stores {
+        let used =
+            mappings.values().any(|of_entity| of_entity.keys().any(|store| store.as_str() == doc.name));
+        let named = docs.mappings.iter().any(|mapping| mapping.body.stores.get(&doc.name).is_some());
+        let canonical = stores.canonical.as_ref().is_some_and(|canonical| canonical.as_str() == doc.name);
+        if !used && !named && !canonical && !docs.any_broken("Mapping") {
+            out.push(
+                Diagnostic::warning(format!("no entity is mapped in the store `{}`", doc.name))
+                    .at(doc.name_place()),
+            );
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Columns: which one a field has in a store, in which form, and a hash of what that means.
+
+use sha2::{Digest, Sha256};
+
+use crate::model::{Column, Diagnostic, Direction, FieldType, Form, KeyMapping, MappingTag, Shape};
+use crate::spec::raw::{Place, PlaceBody};
+use crate::spec::yaml::shorten;
+
+/// A field's place as a manifest gives it, understood.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Placed {
+    Nowhere,
+    At { column: Column, form: Option<Form>, direction: Option<Direction> },
+}
+
+/// Reads a place; `name` is the field's own, which `same` stands for.
+pub(super) fn placed(name: &str, place: &Place) -> Result<Placed, Diagnostic> {
+    let body = match place {
+        Place::Nowhere => return Ok(Placed::Nowhere),
+        Place::Short(word) if word == "none" => return Ok(Placed::Nowhere),
+        Place::Short(word) if word == "same" => PlaceBody::default(),
+        Place::Short(path) => PlaceBody { path: Some(path.clone()), ..PlaceBody::default() },
+        Place::Long(body) => body.clone(),
+    };
+    let column = match (&body.column, &body.path) {
+        (Some(_), Some(_)) => {
+            return Err(Diagnostic::error(format!("`{name}` has both a `column` and a `path`"))
+                .hint("`path` is the column and the names inside it: keep one of the two"));
+        }
+        (Some(column), None) => plain(column)?,
+        (None, Some(path)) => dotted(path)?,
+        (None, None) => Column::plain(name),
+    };
+    Ok(Placed::At { column, form: body.form, direction: body.direction })
+}
+
+/// A column as it is named.
+pub(super) fn plain(name: &str) -> Result<Column, Diagnostic> {
+    if name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > 300 {
+        return Err(Diagnostic::error(format!(
+            "`{}` is no column",
+            shorten(&name.escape_debug().to_string())
+        )));
+    }
+    Ok(Column::plain(name))
+}
+
+/// A column and names inside it, with dots between.
+pub(super) fn dotted(path: &str) -> Result<Column, Diagnostic> {
+    let steps = path.split('.').map(|step| plain(step).map(|column| column.head().to_owned()));
+    let steps: Result<Vec<String>, Diagnostic> = steps.collect();
+    steps.map(Column).map_err(|found| Diagnostic {
+        message: format!("`{}` is no column or path", shorten(&path.escape_debug().to_string())),
+        ..found
+    })
+}
+
+/// The forms that a type may take.
+pub(super) fn forms_of(ty: FieldType) -> Vec<Form> {
+    let mut forms = vec![Form::Native, Form::Text];
+    match ty {
+        FieldType::String | FieldType::Int64 | FieldType::Bool => forms.push(Form::Int64),
+        FieldType::Timestamp => forms.extend([Form::UnixSeconds, Form::UnixMillis, Form::UnixMicros]),
+        FieldType::Json | FieldType::StringList => forms.push(Form::JsonText),
+        FieldType::Float64 | FieldType::Numeric | FieldType::Date => {}
+    }
+    forms
+}
+
+/// A hash of everything that decides what a field's column means.
+pub(super) fn tag(
+    shape: &Shape,
+    key: &[KeyMapping],
+    column: &Column,
+    form: Form,
+    ty: FieldType,
+    timezone: &str,
+) -> MappingTag {
+    let (kind, place) = match shape {
+        Shape::Table(table) => ("table", table.to_string()),
+        Shape::Object(object) => ("object", object.clone()),
+    };
+    let key: Vec<(&Vec<String>, &str)> =
+        key.iter().map(|part| (&part.column.0, part.form.as_str())).collect();
+    let zone = if ty == FieldType::Timestamp { Some(timezone) } else { None };
+    // JSON keeps the parts apart whatever characters they hold.
+    let meaning = serde_json::json!([kind, place, key, column.0, form.as_str(), ty.as_str(), zone]);
+    let hash = Sha256::digest(meaning.to_string().as_bytes());
+    let mut first = [0; 4];
+    for (to, from) in first.iter_mut().zip(hash.iter()) {
+        *to = *from;
+    }
+    MappingTag(u32::from_be_bytes(first))
+}

@@ -1,0 +1,205 @@
+//! Stores: exactly one kind each, exactly one canonical, secrets by reference only.
+
+use std::collections::BTreeMap;
+
+use super::{Doc, Docs};
+use crate::model::{Diagnostic, Diagnostics, StoreName};
+use crate::spec::raw::{Limits, Size, StoreBody};
+use crate::spec::words::{list, reference, size_bytes};
+use crate::spec::{Reference, StoreKind, StoreSpec};
+
+/// The stores, and which of them is canonical.
+#[derive(Default)]
+pub(super) struct Stores {
+    pub(super) specs: BTreeMap<StoreName, StoreSpec>,
+    pub(super) canonical: Option<StoreName>,
+}
+
+impl Stores {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.specs.keys().map(StoreName::as_str)
+    }
+}
+
+pub(super) fn stores(docs: &Docs, out: &mut Diagnostics) -> Stores {
+    let mut stores = Stores::default();
+    for doc in &docs.stores {
+        let kind = kind(doc, out);
+        limits(doc, &kind, out);
+        if doc.body.canonical && doc.body.read_only {
+            out.push(
+                Diagnostic::error(format!("the canonical store `{}` is read-only", doc.name))
+                    .at(doc.key_place(&["read_only"]))
+                    .hint("every record is written to the canonical store first: remove `read_only` here"),
+            );
+        }
+        // A bad or second name has been named already; the first document of a name counts.
+        let Ok(name) = StoreName::new(&doc.name) else { continue };
+        let batch_size = doc.body.limits.as_ref().and_then(|limits| limits.batch_size);
+        stores.specs.entry(name.clone()).or_insert_with(|| StoreSpec {
+            name,
+            kind,
+            read_only: doc.body.read_only,
+            batch_size: batch_size.and_then(|size| usize::try_from(size).ok()),
+        });
+    }
+    stores.canonical = canonical(docs, out);
+    stores
+}
+
+fn canonical(docs: &Docs, out: &mut Diagnostics) -> Option<StoreName> {
+    let chosen: Vec<&Doc<StoreBody>> = docs.stores.iter().filter(|doc| doc.body.canonical).collect();
+    for other in chosen.iter().skip(1) {
+        let first = chosen.first().map_or("", |doc| doc.name.as_str());
+        out.push(
+            Diagnostic::error(format!("`{}` is a second canonical store", other.name))
+                .at(other.key_place(&["canonical"]))
+                .hint(format!("one store is canonical; `{first}` is one already")),
+        );
+    }
+    let Some(first) = chosen.first() else {
+        if !docs.any_broken("Store") {
+            let message = Diagnostic::error("no store is canonical");
+            let message = match docs.stores.first() {
+                Some(doc) => {
+                    message.at(doc.name_place()).hint("add `canonical: true` to the `spec` of one store")
+                }
+                None => message.hint("add a document of kind Store with `canonical: true`"),
+            };
+            out.push(message);
+        }
+        return None;
+    };
+    if first.body.twenty.is_some() {
+        out.push(
+            Diagnostic::error(format!("`{}` cannot be canonical", first.name))
+                .at(first.key_place(&["canonical"]))
+                .hint("a canonical store needs conditional writes and tables of trueup's own: choose an SQL store"),
+        );
+    }
+    StoreName::new(&first.name).ok()
+}
+
+fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
+    let body = &doc.body;
+    let given: Vec<&str> = [
+        ("sqlite", body.sqlite.is_some()),
+        ("memory", body.memory.is_some()),
+        ("postgres", body.postgres.is_some()),
+        ("bigquery", body.bigquery.is_some()),
+        ("twenty", body.twenty.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(kind, given)| given.then_some(kind))
+    .collect();
+    for second in given.iter().skip(1) {
+        out.push(
+            Diagnostic::error(format!("`{}` is of two kinds: {}", doc.name, list(given.iter().copied())))
+                .at(doc.key_place(&[second]))
+                .hint("keep one, and write another Store for the other"),
+        );
+    }
+    let Some(kind) = given.first() else {
+        out.push(
+            Diagnostic::error(format!("the store `{}` does not say what it is", doc.name))
+                .at(doc.name_place())
+                .hint("add one of `sqlite: {path: …}`, `memory: {}`, `postgres`, `bigquery` and `twenty`"),
+        );
+        return StoreKind::Memory;
+    };
+    connection(doc, out);
+    match (&body.sqlite, &body.memory) {
+        (Some(sqlite), _) => {
+            let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
+            if sqlite.path.trim().is_empty() || sqlite.path.contains('\0') {
+                out.push(Diagnostic::error("the SQLite file has no name").at(doc.place(&["sqlite", "path"])));
+            }
+            StoreKind::Sqlite { path }
+        }
+        (None, Some(_)) => StoreKind::Memory,
+        (None, None) => {
+            out.push(
+                Diagnostic::error(format!("this version cannot open a `{kind}` store"))
+                    .at(doc.key_place(&[kind]))
+                    .hint("it can open `sqlite` and `memory` stores"),
+            );
+            StoreKind::Unsupported { kind: (*kind).to_owned() }
+        }
+    }
+}
+
+/// Checks every text of the connection: references are well formed, and secrets are nothing but references.
+fn connection(doc: &Doc<StoreBody>, out: &mut Diagnostics) {
+    let body = &doc.body;
+    let mut texts: Vec<([&str; 2], Option<&str>, bool)> = Vec::new();
+    if let Some(sqlite) = &body.sqlite {
+        texts.push((["sqlite", "path"], Some(&sqlite.path), false));
+    }
+    if let Some(postgres) = &body.postgres {
+        texts.push((["postgres", "url"], Some(&postgres.url), has_password(&postgres.url)));
+        texts.push((["postgres", "schema"], postgres.schema.as_deref(), false));
+    }
+    if let Some(bigquery) = &body.bigquery {
+        texts.push((["bigquery", "project"], Some(&bigquery.project), false));
+        texts.push((["bigquery", "dataset"], Some(&bigquery.dataset), false));
+        texts.push((["bigquery", "location"], bigquery.location.as_deref(), false));
+        texts.push((["bigquery", "credentials"], bigquery.credentials.as_deref(), true));
+    }
+    if let Some(twenty) = &body.twenty {
+        texts.push((["twenty", "url"], Some(&twenty.url), has_password(&twenty.url)));
+        texts.push((["twenty", "api_key"], Some(&twenty.api_key), true));
+        texts.push((["twenty", "webhook_secret"], twenty.webhook_secret.as_deref(), true));
+    }
+    for (path, text, secret) in texts {
+        let Some(text) = text else { continue };
+        match reference(text) {
+            Err(why) => out.push(Diagnostic::error(why).at(doc.place(&path))),
+            Ok(Reference::Plain(_)) if secret => out.push(
+                Diagnostic::error(format!(
+                    "`{}` is a secret, and secrets do not stand in manifests",
+                    path[1]
+                ))
+                .at(doc.key_place(&path))
+                .hint("put it into a file or an environment variable: `${file:PATH}` or `${env:NAME}`"),
+            ),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Whether an address carries a password: `scheme://user:password@host`.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let in_address = rest
+        .split('/')
+        .next()
+        .unwrap_or_default()
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(':'));
+    in_address || url.to_ascii_lowercase().contains("password=")
+}
+
+fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
+    let Some(Limits { max_bytes_per_pass, calls_per_second, calls_per_minute, .. }) = &doc.body.limits else {
+        return;
+    };
+    if let Some(Size::Text(text)) = max_bytes_per_pass
+        && let Err(why) = size_bytes(text)
+    {
+        out.push(Diagnostic::error(why).at(doc.place(&["limits", "max_bytes_per_pass"])));
+    }
+    if matches!(kind, StoreKind::Unsupported { .. }) {
+        return;
+    }
+    let idle = [
+        ("max_bytes_per_pass", max_bytes_per_pass.is_some()),
+        ("calls_per_second", calls_per_second.is_some()),
+        ("calls_per_minute", calls_per_minute.is_some()),
+    ];
+    for (name, _) in idle.into_iter().filter(|(_, given)| *given) {
+        out.push(
+            Diagnostic::warning(format!("`{name}` limits nothing in a store of this kind"))
+                .at(doc.key_place(&["limits", name])),
+        );
+    }
+}

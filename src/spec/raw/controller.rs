@@ -1,0 +1,100 @@
+//! A Controller document as written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How passes are run. Everything has a default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControllerBody {
+    /// The time between passes of `run`, such as `30s`; one minute where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// The time after which `run` reads everything again; one day where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep_check_interval: Option<String>,
+    /// What is refused unless it is allowed by name.
+    #[serde(default)]
+    pub guards: GuardsBody,
+    /// How long tombstones and settled conflicts are kept; 90 days where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<String>,
+    /// Where the state is kept.
+    #[serde(default)]
+    pub state: StateBody,
+    /// What is served over HTTP.
+    #[serde(default)]
+    pub http: HttpBody,
+    /// How long a lease lasts without being renewed; one minute where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// When the alert rules fire.
+    #[serde(default)]
+    pub alerts: AlertsBody,
+    /// What makes `run` look sooner than its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub triggers: Option<TriggersBody>,
+}
+
+/// What is refused unless it is allowed by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuardsBody {
+    /// Deletes, as a share of an entity's records in a store; `10%` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<String>,
+    /// Updates, as a share; `30%` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_updates: Option<String>,
+    /// Shares count from this many records on; 10 where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_records: Option<u64>,
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateBody {
+    /// A SQLite file, relative to the manifests' folder; `.trueup/state.db` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<String>,
+}
+
+/// What is served over HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpBody {
+    /// The address of `/metrics` and `/healthz`; `127.0.0.1:9464` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// When the alert rules fire.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsBody {
+    /// Above this share of drifting records; `5%` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<String>,
+    /// Above this latency; `5m` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<String>,
+}
+
+/// What makes `run` look sooner than its interval.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriggersBody {
+    /// How long to gather hints before looking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<String>,
+    /// Stores whose webhooks are listened to.
+    #[serde(default)]
+    pub webhooks: Vec<String>,
+    /// Postgres stores whose notifications are listened to.
+    #[serde(default)]
+    pub notify: Vec<String>,
+    /// SQLite stores whose files are watched.
+    #[serde(default)]
+    pub files: Vec<String>,
+}

@@ -1,0 +1,171 @@
+//! Round trips, the order of keys, and the size of a record.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Float, Json};
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        any::<f64>().prop_map(|number| Value::Float(Float::new(number))),
+        "-?[1-9][0-9]{0,40}".prop_map(|text| Value::numeric(&text).expect("a number")),
+        any::<String>().prop_map(Value::Text),
+        (-9999_i16..9999, 1_i8..=12, 1_i8..=28).prop_map(|(y, m, d)| Value::Date(jiff::civil::date(y, m, d))),
+        any::<i32>()
+            .prop_map(|s| Value::Time(Timestamp::from_micros(i64::from(s) * 1_000_000).expect("near"))),
+        any::<i32>().prop_map(|us| Value::Time(Timestamp::from_micros(i64::from(us)).expect("near"))),
+        any::<String>()
+            .prop_map(|text| Value::Json(Json::new(serde_json::json!({ "a": [text, null, 1.5] })))),
+        prop::collection::vec(any::<String>(), 0..3).prop_map(Value::List),
+    ]
+}
+
+fn any_field() -> impl Strategy<Value = FieldShadow> {
+    let value = prop_oneof![Just(Value::Null), Just(Value::text("same")), any_value()];
+    let held = prop_oneof![
+        8 => value.clone().prop_map(Cell::Value),
+        1 => (".*", any::<u64>()).prop_map(|(why, fingerprint)| Cell::Unreadable { why, fingerprint }),
+    ];
+    (held, prop::option::weighted(0.2, value), 0_i64..4, 0_u32..2, prop::bool::weighted(0.1)).prop_map(
+        |(held, stands_for, version, tag, unsure)| FieldShadow {
+            held,
+            stands_for,
+            version: Version(version),
+            tag: MappingTag(tag),
+            unsure,
+        },
+    )
+}
+
+fn any_meta() -> impl Strategy<Value = SyncMeta> {
+    let status = prop_oneof![
+        Just(None),
+        Just(Some(SyncStatus::Synced)),
+        Just(Some(SyncStatus::Pending)),
+        Just(Some(SyncStatus::Conflict))
+    ];
+    (
+        prop::option::of(any::<i64>()),
+        prop::option::of(0_i64..9),
+        prop::option::of(".{0,4}"),
+        prop::collection::vec(".{0,4}", 0..3),
+        status,
+    )
+        .prop_map(|(version, time, by, source_systems, sync_status)| SyncMeta {
+            version: version.map(Version),
+            last_updated: time.and_then(Timestamp::from_micros),
+            last_updated_by: by,
+            source_systems,
+            sync_status,
+            sync_errors: Vec::new(),
+        })
+}
+
+fn any_memory() -> impl Strategy<Value = Memory> {
+    let names = || prop::sample::select(vec!["a", "b", "c", "d"]);
+    let fields = prop::collection::btree_map(
+        names().prop_map(|name| FieldName::new(name).expect("a name")),
+        any_field(),
+        0..4,
+    );
+    let shadow = (any::<bool>(), prop::option::of(".{0,3}"), any_meta(), prop::option::of(0_i64..3), fields)
+        .prop_map(|(present, id, meta, updated, fields)| Shadow {
+            present,
+            store_id: id.map(StoreRecordId),
+            meta,
+            updated: updated.and_then(Timestamp::from_micros),
+            fields,
+        })
+        .boxed();
+    // Stores that agree are the common case: a shadow is often another's copy.
+    (shadow.clone(), prop::collection::btree_map(names(), prop::option::of(shadow), 0..4)).prop_map(
+        |(common, stores)| Memory {
+            stores: stores
+                .into_iter()
+                .map(|(name, own)| {
+                    (StoreName::new(name).expect("a name"), own.unwrap_or_else(|| common.clone()))
+                })
+                .collect(),
+        },
+    )
+}
+
+fn any_key() -> impl Strategy<Value = RecordKey> {
+    prop::collection::vec(prop_oneof!["[\0\u{1}a]{0,3}", any::<String>()], 1..3).prop_map(RecordKey::new)
+}
+
+proptest! {
+    #[test]
+    fn memories_come_back(memory in any_memory()) {
+        let mut dictionary = Dictionary::default();
+        let bytes = encode(&memory, &mut dictionary);
+        prop_assert_eq!(decode(&bytes, &mut dictionary), Ok(memory.clone()));
+        prop_assert_eq!(encode(&memory, &mut dictionary), bytes, "equal memories are equal bytes");
+    }
+
+    #[test]
+    fn keys_come_back_in_order(a in any_key(), b in any_key()) {
+        prop_assert_eq!(key_from_bytes(&key_to_bytes(&a)), Ok(a.clone()));
+        prop_assert_eq!(key_to_bytes(&a).cmp(&key_to_bytes(&b)), a.cmp(&b));
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(memory in any_memory(), at in any::<usize>(), with in any::<u8>(), cut in any::<usize>()) {
+        let mut dictionary = Dictionary::default();
+        let mut bytes = encode(&memory, &mut dictionary);
+        let length = bytes.len();
+        bytes[at % length] = with;
+        let _ = decode(&bytes, &mut dictionary);
+        bytes.truncate(cut % length);
+        let _ = decode(&bytes, &mut dictionary);
+        let _ = key_from_bytes(&bytes);
+    }
+}
+
+/// A contact of 22 fields with about 580 bytes of data, known to three stores that agree.
+pub(crate) fn wide_memory(number: i64) -> Memory {
+    let time =
+        |offset| Value::Time(Timestamp::from_micros((1_718_452_800 + offset) * 1_000_000).expect("near"));
+    let mut fields = BTreeMap::new();
+    for at in 0..22_i64 {
+        let value = match at % 5 {
+            0 => {
+                Value::Json(Json::new(serde_json::json!({ "score": number + at, "note": "met at the fair" })))
+            }
+            1 => time(number * 86_400 + at),
+            _ => Value::text(format!("{number:08} value of the field {at:02} and")),
+        };
+        let held = Cell::Value(value);
+        let field =
+            FieldShadow { held, stands_for: None, version: Version(3), tag: MappingTag(7), unsure: false };
+        fields.insert(FieldName::new(format!("field_{at:02}")).expect("a name"), field);
+    }
+    let meta = SyncMeta {
+        version: Some(Version(3)),
+        last_updated: Timestamp::from_micros(1_718_452_800_123_456),
+        last_updated_by: Some("supabase".into()),
+        ..SyncMeta::default()
+    };
+    let shadow = Shadow { present: true, meta, fields, ..Shadow::default() };
+    let stores = ["bigquery", "local", "supabase"];
+    Memory { stores: stores.map(|name| (StoreName::new(name).expect("a name"), shadow.clone())).into() }
+}
+
+#[test]
+fn stores_that_agree_cost_next_to_nothing() {
+    let memory = wide_memory(127);
+    let one = Memory { stores: memory.stores.clone().into_iter().take(1).collect() };
+    let data: usize = one
+        .stores
+        .values()
+        .flat_map(|s| s.fields.values())
+        .map(|f| f.held.value().map_or(0, |v| v.to_string().len()))
+        .sum();
+    let mut dictionary = Dictionary::default();
+    let (one, three) = (encode(&one, &mut dictionary).len(), encode(&memory, &mut dictionary).len());
+    assert!(three - one <= 16, "two more stores take {} bytes", three - one);
+    assert!(three < data + 60, "{three} bytes for {data} bytes of data");
+}

@@ -1,0 +1,59 @@
+//! What every store checks alike before it writes.
+
+use std::collections::BTreeSet;
+
+use crate::model::{
+    Batch, ErrorKind, FieldType, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
+};
+
+/// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
+pub fn guard_holds(guard: &Guard, row: &Row) -> bool {
+    guard.meta.same_evidence(&row.meta)
+        && guard.fields.iter().all(|(id, cell)| row.fields.get(id) == Some(cell))
+}
+
+/// The keys that more than one write of a batch names.
+pub(super) fn repeated_keys(batch: &Batch) -> BTreeSet<&RecordKey> {
+    let mut seen = BTreeSet::new();
+    batch.writes.iter().map(|write| &write.key).filter(|key| !seen.insert(*key)).collect()
+}
+
+/// Refuses a write that no store may take, whatever it could do with it: a mistake in the plan, not in the data.
+pub(super) fn check_write(
+    store: &StoreName,
+    mapped: &Mapped,
+    write: &Write,
+    repeated: &BTreeSet<&RecordKey>,
+) -> Result<(), StoreError> {
+    let invalid = |message: String| Err(StoreError::new(ErrorKind::Invalid, store, message));
+    if repeated.contains(&write.key) {
+        return invalid(format!("a batch writes {} twice", write.key));
+    }
+    if write.key.parts().len() != mapped.mapping.key.len() {
+        return invalid(format!("the key {} has not the parts that `{}` has", write.key, mapped.name()));
+    }
+    for (part, text) in mapped.entity.key.iter().zip(write.key.parts()) {
+        let is_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == *text);
+        if part.ty == FieldType::Int64 && !is_number {
+            return invalid(format!("the key {} of `{}` is no int64", write.key, mapped.name()));
+        }
+    }
+    let fields = match &write.op {
+        WriteOp::Create { fields, .. } | WriteOp::Update { fields, .. } => fields,
+        WriteOp::Delete { .. } => return Ok(()),
+    };
+    for (id, value) in fields {
+        let field = mapped.entity.fields.get(id.index());
+        let (Some(field), Some(place)) = (field, mapped.mapping.fields.get(id)) else {
+            let name = field.map_or("?", |field| field.name.as_str());
+            return invalid(format!("the field `{name}` of `{}` has no place here", mapped.name()));
+        };
+        if !place.direction.writes() {
+            return invalid(format!("the field `{}` of `{}` is only read here", field.name, mapped.name()));
+        }
+        if !field.ty.admits(value) {
+            return invalid(format!("`{}.{}` is given no {}", mapped.name(), field.name, field.ty.as_str()));
+        }
+    }
+    Ok(())
+}

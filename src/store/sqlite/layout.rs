@@ -1,0 +1,272 @@
+//! What a table has, and where in its rows a mapping's parts stand.
+
+use sqlx::{Row as _, SqliteConnection};
+
+use crate::model::{
+    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+};
+
+use super::super::sync;
+use super::error::store_error;
+use super::native::{query, quoted};
+
+/// How a column changes what is put into it (`SQLite`'s type affinity).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    /// Numbers become text.
+    Text,
+    /// Texts that look like numbers become numbers.
+    Integer,
+    /// The same.
+    Numeric,
+    /// All numbers become floating point.
+    Real,
+    /// Everything stays as it is.
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ColumnInfo {
+    pub(super) name: String,
+    pub(super) affinity: Affinity,
+    /// The database computes it: it is read, never written.
+    pub(super) generated: bool,
+}
+
+/// A table as it is.
+#[derive(Debug, Clone)]
+pub(super) struct TableInfo {
+    pub(super) columns: Vec<ColumnInfo>,
+    /// A name of the row's number that no column hides; none in tables without one.
+    pub(super) rowid: Option<&'static str>,
+}
+
+impl TableInfo {
+    /// A column's place. Names of columns do not tell upper from lower case.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The part of a table's row that something mapped stands in.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The place of its column among those that are read.
+    pub(super) slot: usize,
+    /// The path inside the column's JSON; empty: the column itself.
+    pub(super) path: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct FieldPlace {
+    pub(super) id: FieldId,
+    pub(super) ty: FieldType,
+    pub(super) form: Form,
+    pub(super) place: Place,
+}
+
+/// Where sync metadata stands.
+#[derive(Debug, Clone)]
+pub(super) enum MetaPlace {
+    None,
+    /// As one JSON object.
+    Object(Place),
+    /// In a column for each part.
+    Parts([Option<Place>; 6]),
+}
+
+/// A mapping laid onto a table as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// The table's name as SQL has it.
+    pub(super) table: String,
+    /// The table's name for people.
+    pub(super) title: String,
+    pub(super) info: TableInfo,
+    /// The columns that are read, by their place in the table; each once.
+    pub(super) slots: Vec<usize>,
+    pub(super) key: Vec<Place>,
+    pub(super) fields: Vec<FieldPlace>,
+    pub(super) meta: MetaPlace,
+    /// Parts of the metadata that have a column in the mapping and none in the table.
+    pub(super) meta_missing: bool,
+    pub(super) created: Option<Place>,
+    pub(super) updated: Option<Place>,
+    pub(super) missing: Vec<String>,
+}
+
+/// The table that an entity's mapping names, as SQL has it and for people.
+pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, String), StoreError> {
+    match &mapped.mapping.shape {
+        Shape::Table(table) => Ok((format!("main.{}", quoted(&table.name)), table.name.clone())),
+        Shape::Object(object) => Err(StoreError::new(
+            ErrorKind::Unsupported,
+            store,
+            format!("`{object}` is an object: SQLite has tables only"),
+        )),
+    }
+}
+
+/// A table as it is; none if it is not there.
+pub(super) async fn table_info(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<TableInfo>, sqlx::Error> {
+    let found =
+        query("SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE")
+            .bind(name.to_owned())
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some(found) = found else { return Ok(None) };
+    let is_table = found.try_get::<String, _>(0)? == "table";
+    let without_rowid = found.try_get::<i64, _>(1)? != 0;
+    let rows = query("SELECT name, type, hidden FROM pragma_table_xinfo(?, 'main')")
+        .bind(name.to_owned())
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut columns = Vec::with_capacity(rows.len());
+    for row in rows {
+        columns.push(ColumnInfo {
+            name: row.try_get(0)?,
+            affinity: affinity(&row.try_get::<String, _>(1)?),
+            generated: row.try_get::<i64, _>(2)? != 0,
+        });
+    }
+    let mut info = TableInfo { columns, rowid: None };
+    if is_table && !without_rowid {
+        info.rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|name| info.position(name).is_none());
+    }
+    Ok(Some(info))
+}
+
+fn affinity(declared: &str) -> Affinity {
+    let declared = declared.to_ascii_uppercase();
+    let has = |part: &str| declared.contains(part);
+    if has("INT") {
+        Affinity::Integer
+    } else if has("CHAR") || has("CLOB") || has("TEXT") {
+        Affinity::Text
+    } else if has("BLOB") || declared.trim().is_empty() {
+        Affinity::None
+    } else if has("REAL") || has("FLOA") || has("DOUB") {
+        Affinity::Real
+    } else {
+        Affinity::Numeric
+    }
+}
+
+impl Layout {
+    /// Lays a mapping onto its table.
+    ///
+    /// # Errors
+    /// When there is no such table, or when it lacks a column of the key.
+    pub(super) async fn of(
+        store: &StoreName,
+        connection: &mut SqliteConnection,
+        mapped: &Mapped,
+    ) -> Result<Self, StoreError> {
+        let (table, title) = table_of(store, mapped)?;
+        let info = table_info(connection, &title).await.map_err(|error| store_error(store, &error))?;
+        let info = info.ok_or_else(|| {
+            StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`"))
+                .hint("run `trueup migrate` to add it")
+        })?;
+        let mut layout = Self {
+            table,
+            title,
+            info,
+            slots: Vec::new(),
+            key: Vec::new(),
+            fields: Vec::new(),
+            meta: MetaPlace::None,
+            meta_missing: false,
+            created: None,
+            updated: None,
+            missing: Vec::new(),
+        };
+        layout.place_all(store, mapped)?;
+        layout.missing.sort();
+        layout.missing.dedup();
+        Ok(layout)
+    }
+
+    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
+        let mapping = &mapped.mapping;
+        for part in &mapping.key {
+            let place = self.place(&part.column).ok_or_else(|| {
+                let message =
+                    format!("`{}` has no column `{}`, which its key needs", self.title, part.column);
+                StoreError::new(ErrorKind::NotFound, store, message)
+                    .hint("check the mapping's key; a key's column is only made together with its table")
+            })?;
+            self.key.push(place);
+        }
+        for (id, field) in &mapping.fields {
+            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
+            if let Some(place) = self.place(&field.column) {
+                self.fields.push(FieldPlace { id: *id, ty: known.ty, form: field.form, place });
+            }
+        }
+        self.meta = match &mapping.sync {
+            SyncPlace::None => MetaPlace::None,
+            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
+                self.place(column).map_or(MetaPlace::None, MetaPlace::Object)
+            }
+            place @ SyncPlace::Columns { .. } => {
+                MetaPlace::Parts(sync::part_columns(place).map(|column| self.place(column?)))
+            }
+        };
+        self.meta_missing = match &self.meta {
+            MetaPlace::None => mapping.has_sync(),
+            MetaPlace::Object(_) => false,
+            MetaPlace::Parts(places) => {
+                let columns = sync::part_columns(&mapping.sync);
+                places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some())
+            }
+        };
+        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
+        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
+        Ok(())
+    }
+
+    /// Finds a column and reads it with the others; notes it as missing if it is not there.
+    fn place(&mut self, column: &Column) -> Option<Place> {
+        let Some(position) = self.info.position(column.head()) else {
+            self.missing.push(column.head().to_owned());
+            return None;
+        };
+        let slot = self.slots.iter().position(|known| *known == position).unwrap_or_else(|| {
+            self.slots.push(position);
+            self.slots.len() - 1
+        });
+        Some(Place { slot, path: column.0.iter().skip(1).cloned().collect() })
+    }
+
+    /// The column of a slot.
+    pub(super) fn column(&self, slot: usize) -> Option<&ColumnInfo> {
+        self.info.columns.get(*self.slots.get(slot)?)
+    }
+
+    /// The column of a slot, qualified: a name in double quotes that is no column would be read as a text.
+    pub(super) fn qualified(&self, slot: usize) -> String {
+        format!("t.{}", quoted(self.column(slot).map_or("", |column| &column.name)))
+    }
+
+    /// `t."a", t."b"`: everything that is read.
+    pub(super) fn select_list(&self) -> String {
+        (0..self.slots.len()).map(|slot| self.qualified(slot)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The order of record keys: the bytes of each part's text. A column of texts is in that order by itself, and an
+    /// index may be used.
+    pub(super) fn key_order(&self) -> String {
+        let parts = self.key.iter().map(|place| {
+            let column = self.qualified(place.slot);
+            match self.column(place.slot).map(|column| column.affinity) {
+                Some(Affinity::Text) => format!("{column} COLLATE BINARY"),
+                _ => format!("CAST({column} AS TEXT) COLLATE BINARY"),
+            }
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,61 @@
+//! Migrations, and names that look like statements.
+
+use trueup::model::{FieldType, Form, Outcome, Value, WriteOp};
+
+use crate::harness::*;
+
+pub(crate) async fn migration_is_idempotent<H: Harness>() {
+    let system = Words { system: true, ..Words::new("sys") }.field("name", FieldType::String).mapped();
+    let all = [things(), pairs(), system];
+    let harness = H::new().await;
+    let store = harness.store();
+    let steps = store.plan_migration(&all).await.expect("planned");
+    assert!(steps.iter().any(|step| step.adds.contains("things")), "{steps:?}");
+    store.migrate(&steps).await.expect("migrated");
+    assert_eq!(store.plan_migration(&all).await.expect("planned"), [], "nothing is missing any more");
+    store.migrate(&[]).await.expect("nothing to do");
+    assert!(store.audit(&all).is_empty());
+}
+
+pub(crate) async fn migration_adds_columns_and_keeps_rows<H: Harness>() {
+    let mapped = things();
+    let harness = H::with(&[&mapped]).await;
+    let store = harness.store();
+    harness.insert(&mapped, &key("a"), &[("name", Value::text("n"))], &meta(1)).await;
+    let wider = Words::new("things")
+        .field("name", FieldType::String)
+        .field("count", FieldType::Int64)
+        .field("more", FieldType::Json)
+        .mapped();
+    let steps = store.plan_migration(std::slice::from_ref(&wider)).await.expect("planned");
+    assert_eq!(steps.iter().map(|step| step.adds.as_str()).collect::<Vec<_>>(), ["column `things.more`"]);
+    store.migrate(&steps).await.expect("migrated");
+    let row = read_one(&store, &wider, &key("a")).await.expect("there");
+    assert_eq!(value_of(&wider, &row, "name"), Value::text("n"));
+    assert_eq!(value_of(&wider, &row, "more"), Value::Null);
+}
+
+pub(crate) async fn names_are_not_statements<H: Harness>() {
+    let mut words = Words { table: "th'ings\"; DROP TABLE things; --", ..Words::new("things") };
+    words.fields = vec![
+        ("name", FieldType::String, Form::Native, "na\"me' --".to_owned()),
+        ("count", FieldType::Int64, Form::Native, "select".to_owned()),
+    ];
+    let mapped = words.mapped();
+    let plain = things();
+    let harness = H::with(&[&mapped, &plain]).await;
+    let store = harness.store();
+    let hostile = key("x'); DROP TABLE things; --");
+    let fields = [("name", Value::text("'; DELETE FROM things; --")), ("count", Value::Int(1))];
+    let outcomes = apply(&store, &mapped, vec![(hostile.clone(), create(&mapped, &fields, &meta(1)))]).await;
+    assert!(matches!(&outcomes[0], Outcome::Applied(Some(_))), "{outcomes:?}");
+    let row = read_one(&store, &mapped, &hostile).await.expect("there");
+    assert_eq!(value_of(&mapped, &row, "name"), fields[0].1);
+    assert_eq!(store.read_native(&mapped, std::slice::from_ref(&hostile)).await.expect("read").len(), 1);
+    let (rows, _) = snapshot(&store, &mapped).await;
+    assert_eq!(rows.len(), 1);
+    let delete = WriteOp::Delete { guard: guard(&mapped, &fields, &meta(1)) };
+    let outcomes = apply(&store, &mapped, vec![(hostile, delete)]).await;
+    assert_eq!(outcomes, [Outcome::Applied(None)]);
+    assert!(snapshot(&store, &plain).await.1.is_complete(), "the other table is still there");
+}

@@ -1,0 +1,281 @@
+//! The promises, on random worlds: edits everywhere, races, kills after every effect, outages, lost answers, lost and stale states.
+//!
+//! Two phases: first anything goes wrong; then everything heals, and the world has to come to agree within a few passes and stay
+//! so, with no edit lost. An edit is lost when it is neither in the canonical store, nor in `sync_conflicts`, nor in a tombstone, and was
+//! not overwritten by somebody who had seen it.
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use trueup::model::{Cell, Value};
+use trueup::store::memory::{Hook, MemoryRow};
+use world::{Died, Stamp, World, field, key};
+
+const STORES: [&str; 3] = ["hub", "app", "local"];
+const RECORDS: [&str; 2] = ["1", "2"];
+const FIELDS: [&str; 2] = ["a", "b"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Edit { at: usize, record: usize, field: usize, stamp: Stamp },
+    Clear { at: usize, record: usize, field: usize },
+    Insert { at: usize, record: usize, stamp: Stamp },
+    Delete { at: usize, record: usize },
+    Reach { at: usize, reachable: bool },
+    Pass,
+    Killed { after: usize },
+    Race { at: usize, record: usize, field: usize },
+    LoseAnswer { at: usize },
+    FailBatch { at: usize },
+    LoseState,
+    KeepState,
+    StaleState,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let at = || 0..STORES.len();
+    let record = || 0..RECORDS.len();
+    let of = || 0..FIELDS.len();
+    let stamp = || prop_oneof![Just(Stamp::None), Just(Stamp::Clock), Just(Stamp::Raise)];
+    let op = prop_oneof![
+        8 => (at(), record(), of(), stamp()).prop_map(|(at, record, field, stamp)| Op::Edit { at, record, field, stamp }),
+        1 => (at(), record(), of()).prop_map(|(at, record, field)| Op::Clear { at, record, field }),
+        2 => (at(), record(), stamp()).prop_map(|(at, record, stamp)| Op::Insert { at, record, stamp }),
+        2 => (at(), record()).prop_map(|(at, record)| Op::Delete { at, record }),
+        2 => (1..STORES.len(), any::<bool>()).prop_map(|(at, reachable)| Op::Reach { at, reachable }),
+        6 => Just(Op::Pass),
+        4 => (0..24usize).prop_map(|after| Op::Killed { after }),
+        2 => (at(), record(), of()).prop_map(|(at, record, field)| Op::Race { at, record, field }),
+        1 => at().prop_map(|at| Op::LoseAnswer { at }),
+        1 => at().prop_map(|at| Op::FailBatch { at }),
+        1 => Just(Op::LoseState),
+        1 => Just(Op::KeepState),
+        1 => Just(Op::StaleState),
+    ];
+    prop::collection::vec(op, 1..18)
+}
+
+/// Every edit writes a text of its own. This knows which text each one replaced, in its own store, before its author's eyes.
+#[derive(Default)]
+struct Edits {
+    made: usize,
+    replaced: BTreeMap<String, Option<String>>,
+    /// Texts that somebody removed on purpose, having seen them.
+    removed: BTreeSet<String>,
+    /// Edits in the middle of a pass, as they came to be.
+    races: Arc<Mutex<Vec<(String, Option<String>)>>>,
+}
+
+impl Edits {
+    fn next(&mut self, replaced: Option<String>) -> String {
+        self.made += 1;
+        let token = format!("e{:03}", self.made);
+        self.replaced.insert(token.clone(), replaced);
+        token
+    }
+
+    /// The edits that nothing accounts for.
+    fn lost(&self, surviving: &str) -> Vec<String> {
+        let mut accounted: BTreeSet<String> = BTreeSet::new();
+        let kept = self.replaced.keys().filter(|token| surviving.contains(token.as_str()));
+        for token in kept.chain(&self.removed) {
+            let mut next = Some(token.clone());
+            while let Some(token) = next.filter(|token| !accounted.contains(token)) {
+                next = self.replaced.get(&token).cloned().flatten();
+                accounted.insert(token);
+            }
+        }
+        self.replaced.keys().filter(|token| !accounted.contains(*token)).cloned().collect()
+    }
+}
+
+fn token(world: &World, at: &str, record: &str, name: &str) -> Option<String> {
+    Some(world.get(at, record, name)).filter(|text| text.starts_with('e'))
+}
+
+fn perform(world: &mut World, edits: &mut Edits, op: &Op, saved: &mut Option<trueup::state::memory::MemoryStateData>) {
+    match op.clone() {
+        Op::Edit { at, record, field, stamp } => {
+            let (at, record, field) = (STORES[at], RECORDS[record], FIELDS[field]);
+            if world.get(at, record, field) != "-" {
+                let token = edits.next(token(world, at, record, field));
+                world.edit(at, record, field, &token, stamp);
+            }
+        }
+        Op::Clear { at, record, field } => {
+            let (at, record, field) = (STORES[at], RECORDS[record], FIELDS[field]);
+            edits.removed.extend(token(world, at, record, field));
+            world.edit(at, record, field, "null", Stamp::None);
+        }
+        Op::Insert { at, record, stamp } => {
+            let (at, record) = (STORES[at], RECORDS[record]);
+            if world.get(at, record, "a") == "-" {
+                let (a, b) = (edits.next(None), edits.next(None));
+                world.insert(at, record, &[("a", &a), ("b", &b), ("must", "m")], stamp);
+            }
+        }
+        Op::Delete { at, record } => {
+            let (at, record) = (STORES[at], RECORDS[record]);
+            edits.removed.extend(FIELDS.iter().filter_map(|field| token(world, at, record, field)));
+            world.delete(at, record);
+        }
+        Op::Reach { at, reachable } => world.reach(STORES[at], reachable),
+        Op::Pass => {
+            world.tick();
+            let _ = world.pass();
+        }
+        Op::Killed { after } => {
+            world.tick();
+            world.lives = Some(after);
+            let _ = world.pass();
+            world.lives = None;
+        }
+        Op::Race { at, record, field } => race(world, edits, STORES[at], RECORDS[record], FIELDS[field]),
+        Op::LoseAnswer { at } => world.db(STORES[at]).faults.lose_answers = 1,
+        Op::FailBatch { at } => world.db(STORES[at]).faults.fail_batches = 1,
+        Op::LoseState => world.lose_state(),
+        Op::KeepState => *saved = Some(world.state.clone()),
+        Op::StaleState => {
+            if let Some(state) = saved.clone() {
+                world.state = state;
+            }
+        }
+    }
+}
+
+/// Somebody edits a field just before the next batch reaches its store.
+fn race(world: &mut World, edits: &mut Edits, at: &str, record: &str, name: &str) {
+    edits.made += 1;
+    let token = format!("e{:03}", edits.made);
+    let races = edits.races.clone();
+    let mapped = world.mapped("things", at);
+    let (record, name) = (key(record), field(name));
+    world.db(at).faults.before_batch = Some(Hook::new(move |db| {
+        db.edit(&mapped, &record, |row: &mut MemoryRow| {
+            let replaced = row.fields.insert(name.clone(), Cell::Value(Value::text(&token)));
+            let seen = replaced.as_ref().and_then(Cell::value).and_then(Value::as_text).map(ToOwned::to_owned);
+            races.lock().expect("no panic").push((token.clone(), seen.filter(|text| text.starts_with('e'))));
+        });
+    }));
+}
+
+/// Everything that is kept: the canonical store, the conflicts and the tombstones.
+fn surviving(world: &World) -> String {
+    let canonical: String =
+        RECORDS.iter().flat_map(|record| FIELDS.map(|field| world.get("hub", record, field) + " ")).collect();
+    format!("{canonical}{:?}{}", world.conflicts(), world.tombstones())
+}
+
+/// Edits that wait, by name, for a person: in rows that went back to an older version (as a row does that is removed and made
+/// anew without its metadata), and in entities that a guard has stopped.
+fn waiting(world: &mut World) -> String {
+    let plan = world.plan();
+    let mut texts = String::new();
+    for at in STORES {
+        for record in RECORDS {
+            let named = plan.notices.iter().any(|notice| {
+                notice.kind.as_str() == "regressed" && notice.record.as_ref().is_some_and(|id| id.key == key(record))
+            });
+            if named || !plan.guards.is_empty() {
+                texts += &FIELDS.map(|field| world.get(at, record, field) + " ").concat();
+            }
+        }
+    }
+    texts
+}
+
+fn heal(world: &mut World) {
+    for at in STORES {
+        let db = world.db(at);
+        db.faults.unreachable = false;
+        db.faults.lose_answers = 0;
+        db.faults.fail_batches = 0;
+    }
+}
+
+/// Runs a world; the description of what went wrong, if anything did.
+fn live(ops: &[Op]) -> Result<(), String> {
+    let mut world = World::three();
+    let mut edits = Edits::default();
+    let mut saved = None;
+    for op in ops {
+        perform(&mut world, &mut edits, op, &mut saved);
+    }
+    for at in STORES {
+        world.db(at).faults.before_batch = None;
+    }
+    edits.replaced.extend(edits.races.lock().expect("no panic").drain(..));
+    heal(&mut world);
+    let mut quiet = false;
+    for _ in 0..8 {
+        let before = world.writes();
+        world.tick();
+        match world.pass() {
+            Ok(report) => {
+                if !report.failed.is_empty() {
+                    return Err(format!("failed after healing: {:?}", report.failed));
+                }
+                if world.writes() == before && report.pass.is_none() {
+                    quiet = true;
+                    break;
+                }
+            }
+            Err(Died::Killed) => {}
+            Err(Died::Failed(message)) => return Err(format!("failed after healing: {message}")),
+        }
+    }
+    if !quiet {
+        return Err("does not come to rest".to_owned());
+    }
+    agree(&mut world)?;
+    let lost = edits.lost(&format!("{}{}", surviving(&world), waiting(&mut world)));
+    if lost.is_empty() { Ok(()) } else { Err(format!("lost: {lost:?}")) }
+}
+
+/// Every field is the same in all stores, or held.
+fn agree(world: &mut World) -> Result<(), String> {
+    let open: BTreeSet<(String, String)> = world
+        .open_conflicts()
+        .iter()
+        .flat_map(|conflict| {
+            let record = conflict.record.key.parts()[0].clone();
+            conflict.fields.iter().map(move |field| (record.clone(), field.to_string())).collect::<Vec<_>>()
+        })
+        .collect();
+    let plan = world.plan();
+    let held: BTreeSet<String> = plan
+        .notices
+        .iter()
+        .filter(|notice| notice.kind.as_str() == "regressed")
+        .filter_map(|notice| Some(notice.record.as_ref()?.key.parts()[0].clone()))
+        .collect();
+    if !plan.guards.is_empty() {
+        return Ok(());
+    }
+    for record in RECORDS.iter().filter(|record| !held.contains(**record)) {
+        for name in FIELDS.iter().filter(|name| !open.contains(&((*record).to_owned(), (**name).to_owned()))) {
+            let everywhere = world.everywhere(record, name);
+            if everywhere.iter().collect::<BTreeSet<_>>().len() > 1 {
+                return Err(format!("record {record} field {name} differs: {everywhere:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many worlds: `PROPTEST_CASES` where it is set.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_and_all_come_to_agree(ops in ops()) {
+        prop_assert_eq!(live(&ops), Ok(()));
+    }
+}

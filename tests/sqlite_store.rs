@@ -1,0 +1,324 @@
+//! What is `SQLite`'s alone: files that are none, other applications' tables with all their habits, JSON inside columns.
+
+#[allow(dead_code)]
+#[path = "conformance/harness.rs"]
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use harness::*;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use trueup::model::{
+    Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Outcome, SyncPlace, Value, WriteOp,
+};
+use trueup::store::Store;
+use trueup::store::sqlite::{SqliteOptions, SqliteStore};
+
+/// A file that another application made with these statements.
+struct Theirs {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Theirs {
+    async fn new(statements: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let theirs = Self { path: folder.path().join("theirs.db"), _folder: folder };
+        std::fs::write(&theirs.path, "").expect("made");
+        theirs.run(statements).await;
+        theirs
+    }
+
+    async fn connect(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(&self.path);
+        SqliteConnection::connect_with(&options).await.expect("connected")
+    }
+
+    async fn run(&self, statements: &str) {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut connection).await.expect(statements);
+        connection.close().await.expect("closed");
+    }
+
+    async fn text(&self, sql: &str) -> String {
+        let mut connection = self.connect().await;
+        sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.expect(sql).get(0)
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(store_name(), &self.path, SqliteOptions::default()).await.expect("opened"))
+    }
+}
+
+/// `things` without sync metadata and times, changed by `change`.
+fn bare(change: impl FnOnce(&mut Mapping)) -> Mapped {
+    let mut mapped = things();
+    let mut mapping = (*mapped.mapping).clone();
+    mapping.sync = SyncPlace::None;
+    mapping.created = None;
+    mapping.updated = None;
+    change(&mut mapping);
+    mapped.mapping = Arc::new(mapping);
+    mapped
+}
+
+fn none() -> trueup::model::SyncMeta {
+    trueup::model::SyncMeta::default()
+}
+
+async fn open_error(path: &Path, options: SqliteOptions) -> trueup::model::StoreError {
+    SqliteStore::open(store_name(), path, options).await.expect_err("not opened")
+}
+
+#[tokio::test]
+async fn files_that_are_no_databases_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = open_error(&folder.path().join("missing.db"), SqliteOptions::default()).await;
+    assert_eq!(missing.kind, ErrorKind::NotFound);
+    assert!(missing.message.contains("missing.db") && missing.hint.is_some());
+    assert!(!folder.path().join("missing.db").exists(), "it is not made by the way");
+    assert_eq!(open_error(folder.path(), SqliteOptions::default()).await.kind, ErrorKind::Invalid);
+    let garbage = folder.path().join("garbage.db");
+    std::fs::write(&garbage, "s3cret text that is no database ".repeat(99)).expect("written");
+    for read_only in [false, true] {
+        let error = open_error(&garbage, SqliteOptions { read_only, ..SqliteOptions::default() }).await;
+        assert_eq!(error.kind, ErrorKind::Corrupt);
+        assert!(!error.to_string().contains("s3cret") && error.hint.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_store_opened_for_reading_is_not_written() {
+    let theirs = Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER)").await;
+    let options = SqliteOptions { read_only: true, ..SqliteOptions::default() };
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(store_name(), &theirs.path, options).await.expect("opened"));
+    let mapped = bare(|_| {});
+    assert!(snapshot(&store, &mapped).await.1.is_complete());
+    let write = batch("1", vec![(key("a"), create(&mapped, &[], &none()))]);
+    let outcomes = apply_batch(&store, &mapped, &write).await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Refused(error) if error.kind == ErrorKind::Unauthorised),
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn keys_of_other_applications_are_taken_as_they_are() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id, name TEXT, count INTEGER);
+         INSERT INTO things VALUES (10, 'ten', 1), ('9', 'nine', 1), (NULL, 'none', 1), (x'00', 'blob', 1), (1.5, 'real', 1)",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let (rows, certificate) = snapshot(&store, &mapped).await;
+    assert_eq!(rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>(), [key("10"), key("9")]);
+    assert_eq!((certificate.rows_read, certificate.bad_keys), (5, 3));
+    for (text, name) in [("10", "ten"), ("9", "nine")] {
+        let row = read_one(&store, &mapped, &key(text)).await.expect("found");
+        assert_eq!(value_of(&mapped, &row, "name"), Value::text(name));
+    }
+    let write = update(&mapped, &[("count", Value::Int(2))], None, guard(&mapped, &[], &none()));
+    let outcomes = apply(&store, &mapped, vec![(key("10"), write)]).await;
+    assert!(matches!(outcomes[0], Outcome::Applied(Some(_))), "{outcomes:?}");
+    assert_eq!(theirs.text("SELECT typeof(id) FROM things WHERE name = 'ten'").await, "integer");
+}
+
+#[tokio::test]
+async fn folded_keys_numbered_keys_and_tables_without_numbers_are_written_exactly() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT COLLATE NOCASE, name TEXT, count INTEGER, rowid TEXT, _rowid_ TEXT, oid TEXT);
+         INSERT INTO things (id, name) VALUES ('a', 'lower'), ('A', 'upper');
+         CREATE TABLE whole (id INTEGER PRIMARY KEY, name TEXT, count INTEGER);
+         INSERT INTO whole VALUES (7, 'seven', 0);
+         CREATE TABLE without (id TEXT PRIMARY KEY, name TEXT, count INTEGER) WITHOUT ROWID;
+         INSERT INTO without VALUES ('a', 'x', 0)",
+    )
+    .await;
+    let store = theirs.open().await;
+    let table = |name: &str| {
+        let name = name.to_owned();
+        bare(|mapping| {
+            mapping.shape = trueup::model::Shape::Table(trueup::model::TableName { schema: None, name });
+        })
+    };
+    let set =
+        |mapped: &Mapped| update(mapped, &[("name", Value::text("ours"))], None, guard(mapped, &[], &none()));
+    for (mapped, one) in [(table("things"), "A"), (table("whole"), "7"), (table("without"), "a")] {
+        let outcomes = apply(&store, &mapped, vec![(key(one), set(&mapped))]).await;
+        assert!(matches!(outcomes[0], Outcome::Applied(Some(_))), "{outcomes:?}");
+    }
+    assert_eq!(
+        theirs.text("SELECT group_concat(name) FROM (SELECT name FROM things ORDER BY name)").await,
+        "lower,ours"
+    );
+    let whole = table("whole");
+    for bad in ["007", "1.0", " 7"] {
+        let outcomes = apply(&store, &whole, vec![(key(bad), create(&whole, &[], &none()))]).await;
+        assert!(matches!(outcomes[0], Outcome::Refused(_)), "`{bad}` would become another key: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn constraints_refuse_one_write_and_show_no_value() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY ON CONFLICT REPLACE, name TEXT UNIQUE ON CONFLICT REPLACE, count INTEGER CHECK (count < 10));
+         INSERT INTO things VALUES ('there', 's3cret', 1);
+         CREATE TRIGGER t BEFORE INSERT ON things WHEN NEW.name = 'ignored' BEGIN SELECT RAISE(IGNORE); END;
+         CREATE TRIGGER u BEFORE INSERT ON things WHEN NEW.name = 'undone' BEGIN SELECT RAISE(ROLLBACK, 's3cret'); END",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let with = |name: &str, count| {
+        create(&mapped, &[("name", Value::text(name)), ("count", Value::Int(count))], &none())
+    };
+    let writes = || {
+        vec![
+            (key("a"), with("fine", 1)),
+            (key("b"), with("s3cret", 1)),
+            (key("c"), with("c", 99)),
+            (key("d"), with("ignored", 1)),
+            (key("e"), with("fine too", 1)),
+        ]
+    };
+    let check = |outcomes: &[Outcome]| {
+        let kinds: Vec<Option<ErrorKind>> = outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Outcome::Refused(error) => {
+                    assert!(!error.to_string().contains("s3cret"), "{error}");
+                    Some(error.kind)
+                }
+                Outcome::Applied(Some(_)) => None,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        kinds
+    };
+    let kinds = check(&apply(&store, &mapped, writes()).await);
+    let expected =
+        [None, Some(ErrorKind::Conflict), Some(ErrorKind::Invalid), Some(ErrorKind::Corrupt), None];
+    assert_eq!(kinds, expected);
+    assert_eq!(theirs.text("SELECT group_concat(id) FROM things").await, "a,e,there", "nothing was replaced");
+
+    // A trigger that throws the transaction away takes no other write with it.
+    theirs.run("DELETE FROM things WHERE id <> 'there'").await;
+    let mut all = writes();
+    all.insert(1, (key("f"), with("undone", 1)));
+    let kinds = check(&apply(&store, &mapped, all).await);
+    assert_eq!((kinds[0], kinds[1], kinds[5]), (None, Some(ErrorKind::Invalid), None), "{kinds:?}");
+    assert_eq!(theirs.text("SELECT group_concat(id) FROM things").await, "a,e,there");
+    assert!(snapshot(&store, &mapped).await.1.is_complete(), "the connections are fit for use");
+}
+
+#[tokio::test]
+async fn values_inside_json_columns_are_read_and_written_in_place() {
+    let theirs = Theirs::new(
+        r#"CREATE TABLE things (id TEXT PRIMARY KEY, doc TEXT, meta TEXT);
+           INSERT INTO things VALUES ('a', '{"name":{"first":"Ada","last":"L"},"count":7}', '{"theirs":1,"version":3}'),
+             ('b', NULL, NULL), ('c', 'no json', '')"#,
+    )
+    .await;
+    let store = theirs.open().await;
+    let path = |parts: &[&str]| Column(parts.iter().map(|part| (*part).to_owned()).collect());
+    let mapped = bare(|mapping| {
+        let columns = [path(&["doc", "name", "first"]), path(&["doc", "count"])];
+        for (field, column) in mapping.fields.values_mut().zip(columns) {
+            field.column = column;
+        }
+        mapping.sync = SyncPlace::Json(Column::plain("meta"));
+    });
+    let row = read_one(&store, &mapped, &key("a")).await.expect("there");
+    assert_eq!(value_of(&mapped, &row, "name"), Value::text("Ada"));
+    assert_eq!(value_of(&mapped, &row, "count"), Value::Int(7));
+    assert_eq!(row.meta.version, Some(trueup::model::Version(3)));
+    let fields = [("name", Value::text("Bea")), ("count", Value::Null)];
+    let write = |version| update(&mapped, &fields, Some(meta(4)), guard(&mapped, &[], &version));
+    let writes =
+        vec![(key("a"), write(row.meta.clone())), (key("b"), write(none())), (key("c"), write(none()))];
+    let outcomes = apply(&store, &mapped, writes).await;
+    assert!(
+        matches!(&outcomes[..], [Outcome::Applied(Some(_)), Outcome::Applied(Some(_)), Outcome::Refused(_)]),
+        "{outcomes:?}"
+    );
+    let doc = theirs.text("SELECT doc FROM things WHERE id = 'a'").await;
+    assert_eq!(Json::parse(&doc).expect("JSON").to_string(), r#"{"name":{"first":"Bea","last":"L"}}"#);
+    let meta_text = theirs.text("SELECT meta FROM things WHERE id = 'a'").await;
+    assert!(meta_text.contains(r#""theirs":1"#) && meta_text.contains(r#""version":4"#), "{meta_text}");
+    assert_eq!(theirs.text("SELECT doc FROM things WHERE id = 'c'").await, "no json", "left as it is");
+}
+
+#[tokio::test]
+async fn computed_columns_are_read_and_not_written() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, count INTEGER, name TEXT AS ('n' || count));
+         INSERT INTO things (id, count) VALUES ('a', 1)",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let row = read_one(&store, &mapped, &key("a")).await.expect("there");
+    assert_eq!(value_of(&mapped, &row, "name"), Value::text("n1"));
+    let set = |name, value| update(&mapped, &[(name, value)], None, guard(&mapped, &[], &none()));
+    let outcomes = apply(&store, &mapped, vec![(key("a"), set("name", Value::text("x")))]).await;
+    assert!(matches!(&outcomes[0], Outcome::Refused(error) if error.hint.is_some()), "{outcomes:?}");
+    let outcomes = apply(&store, &mapped, vec![(key("a"), set("count", Value::Int(2)))]).await;
+    let Outcome::Applied(Some(row)) = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert_eq!(value_of(&mapped, row, "name"), Value::text("n2"), "read back after the write");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_is_no_unknown_outcome() {
+    let theirs = Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER)").await;
+    let options = SqliteOptions { busy_timeout_ms: 1, ..SqliteOptions::default() };
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(store_name(), &theirs.path, options).await.expect("opened"));
+    let mapped = bare(|_| {});
+    let mut connection = theirs.connect().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.expect("locked");
+    let write = batch("1", vec![(key("a"), create(&mapped, &[], &none()))]);
+    assert_eq!(store.apply(&mapped, &write).await.expect_err("locked").kind, ErrorKind::Unavailable);
+    assert!(snapshot(&store, &mapped).await.1.is_complete(), "reading goes on");
+    sqlx::query("ROLLBACK").execute(&mut connection).await.expect("unlocked");
+    assert!(matches!(apply_batch(&store, &mapped, &write).await[0], Outcome::Applied(_)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_before_anything_is_contacted() {
+    let theirs = Theirs::new("SELECT 1").await;
+    let store = theirs.open().await;
+    let wrong = [
+        bare(|mapping| mapping.shape = trueup::model::Shape::Object("person".into())),
+        bare(|mapping| {
+            let name = "things".to_owned();
+            mapping.shape =
+                trueup::model::Shape::Table(trueup::model::TableName { schema: Some("public".into()), name });
+        }),
+        bare(|mapping| mapping.sync = SyncPlace::Struct(Column::plain("meta"))),
+        bare(|mapping| mapping.key[0].column = Column(vec!["a".into(), "b".into()])),
+        bare(|mapping| mapping.fields.values_mut().for_each(|field| field.column = Column::plain("same"))),
+        Words::new("things").form("name", FieldType::Json, Form::UnixSeconds).mapped(),
+    ];
+    for mapped in wrong {
+        let found = store.audit(std::slice::from_ref(&mapped));
+        assert_eq!(found.len(), 1, "{:?}: {found:?}", mapped.mapping);
+        assert!(found[0].hint.is_some());
+    }
+    assert!(store.audit(&[bare(|_| {}), pairs()]).is_empty());
+}
+
+#[tokio::test]
+async fn a_delete_does_not_cascade_into_what_no_mapping_names() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER);
+         CREATE TABLE theirs (thing TEXT REFERENCES things (id) ON DELETE CASCADE);
+         INSERT INTO things VALUES ('a', NULL, 1); INSERT INTO theirs VALUES ('a')",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let guard = guard(&mapped, &[("count", Value::Int(1))], &none());
+    let outcomes = apply(&store, &mapped, vec![(key("a"), WriteOp::Delete { guard })]).await;
+    assert_eq!(outcomes, [Outcome::Applied(None)]);
+    assert_eq!(theirs.text("SELECT thing FROM theirs").await, "a");
+}

@@ -1,0 +1,292 @@
+//! One suite that every state passes, and what is the file's alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use trueup::model::{
+    BatchId, Cell, EntityName, FieldName, FieldShadow, Intent, IntentEnd, IntentId, IntentKind, MappingTag,
+    RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, Timestamp, Transition, Value, Version,
+};
+use trueup::state::State;
+use trueup::state::memory::MemoryState;
+use trueup::state::sqlite::SqliteState;
+
+fn entity(name: &str) -> trueup::model::Entity {
+    trueup::model::Entity {
+        name: EntityName::new(name).expect("a name"),
+        key: Vec::new(),
+        fields: Vec::new(),
+        units: Vec::new(),
+        references: Vec::new(),
+        times: trueup::model::Times::default(),
+        match_rules: Vec::new(),
+        conflicts: trueup::model::ConflictPolicy::default(),
+        deletes: trueup::model::DeletePolicy::default(),
+        default_region: None,
+        system: false,
+    }
+}
+
+fn record(entity: &str, key: &str) -> RecordId {
+    RecordId { entity: EntityName::new(entity).expect("a name"), key: RecordKey::new(vec![key.to_owned()]) }
+}
+
+fn store(name: &str) -> StoreName {
+    StoreName::new(name).expect("a name")
+}
+
+fn shadow(value: &str) -> Shadow {
+    let field = FieldShadow {
+        held: Cell::Value(Value::text(value)),
+        stands_for: None,
+        version: Version(1),
+        tag: MappingTag(1),
+        unsure: false,
+    };
+    Shadow {
+        present: true,
+        fields: [(FieldName::new("name").expect("a name"), field)].into(),
+        ..Shadow::default()
+    }
+}
+
+fn intent(id: &str) -> Intent {
+    Intent {
+        id: IntentId(id.into()),
+        batch: BatchId("1-1".into()),
+        store: store("app"),
+        receipt: false,
+        record: record("things", "a"),
+        kind: IntentKind::Update,
+        before: [(FieldName::new("name").expect("a name"), Value::Null)].into(),
+        after: BTreeMap::new(),
+        meta_before: SyncMeta::default(),
+        meta_after: None,
+        advances: [(store("app"), shadow("x"))].into(),
+    }
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros).expect("near")
+}
+
+fn key(text: &str) -> RecordKey {
+    RecordKey::new(vec![text.to_owned()])
+}
+
+async fn shadows_are_kept_a_store_at_a_time(state: &dyn State) {
+    let things = entity("things");
+    let first = Transition {
+        shadows: vec![
+            (record("things", "a"), store("app"), shadow("1")),
+            (record("things", "a"), store("local"), shadow("1")),
+            (record("others", "a"), store("app"), shadow("o")),
+        ],
+        ..Transition::default()
+    };
+    state.commit(&first).await.expect("committed");
+    let second = Transition {
+        shadows: vec![(record("things", "a"), store("app"), shadow("2"))],
+        forget: vec![(record("others", "a"), store("app")), (record("things", "none"), store("app"))],
+        ..Transition::default()
+    };
+    state.commit(&second).await.expect("committed");
+    let recalled = state.recall(&things, &[key("a"), key("b")]).await.expect("recalled");
+    assert_eq!(recalled.len(), 1, "keys without a memory are left out");
+    assert_eq!(
+        recalled[&key("a")].stores,
+        [(store("app"), shadow("2")), (store("local"), shadow("1"))].into()
+    );
+    assert_eq!(state.count(&things.name).await, Ok(1));
+    assert_eq!(state.count(&entity("others").name).await, Ok(0), "nothing is left of what is forgotten");
+}
+
+async fn pages_come_in_the_order_of_keys(state: &dyn State) {
+    let things = entity("things");
+    let mut keys: Vec<String> =
+        ["", "10", "9", "a", "A", "é", "🦀", "a\0", "a\0b", "a b", "'"].map(str::to_owned).into();
+    keys.extend((0..700).map(|number| format!("n{number}")));
+    let shadows = keys.iter().map(|key| (record("things", key), store("app"), shadow(key))).collect();
+    state.commit(&Transition { shadows, ..Transition::default() }).await.expect("committed");
+    keys.sort();
+    let mut seen = Vec::new();
+    let mut after: Option<RecordKey> = None;
+    loop {
+        let page = state.page(&things, after.as_ref(), 100).await.expect("a page");
+        assert!(page.len() <= 100);
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page.into_iter().map(|(key, memory)| {
+            assert_eq!(memory.stores[&store("app")], shadow(&key.parts()[0]));
+            key.parts()[0].clone()
+        }));
+    }
+    assert_eq!(seen, keys);
+    let all: Vec<RecordKey> = keys.iter().map(|text| key(text)).collect();
+    assert_eq!(state.recall(&things, &all).await.expect("recalled").len(), keys.len());
+}
+
+async fn intents_are_open_until_they_end(state: &dyn State) {
+    let open = vec![intent("1-1-1"), intent("1-1-2"), intent("1-1-3")];
+    let transition = Transition { open: open.clone(), intend_pass: Some(4), ..Transition::default() };
+    state.commit(&transition).await.expect("committed");
+    assert_eq!(state.open_intents().await, Ok(open.clone()));
+    let ended = Transition {
+        close: vec![
+            (IntentId("1-1-2".into()), IntentEnd::Applied),
+            (IntentId("1-1-1".into()), IntentEnd::NotApplied),
+            (IntentId("unheard of".into()), IntentEnd::Unresolved),
+        ],
+        acknowledge_pass: Some(4),
+        ..Transition::default()
+    };
+    state.commit(&ended).await.expect("committed");
+    assert_eq!(state.open_intents().await, Ok(open[2..].to_vec()));
+    let header = state.header().await.expect("a header");
+    assert_eq!((header.acknowledged, header.intended), (4, 4));
+    assert!(!header.id.0.is_empty());
+}
+
+async fn everything_can_be_forgotten(state: &dyn State) {
+    let id = state.header().await.expect("a header").id;
+    let full = Transition {
+        open: vec![intent("1-1-1")],
+        shadows: vec![(record("things", "a"), store("app"), shadow("1"))],
+        acknowledge_pass: Some(9),
+        ..Transition::default()
+    };
+    state.commit(&full).await.expect("committed");
+    let anew = Transition {
+        forget_everything: true,
+        shadows: vec![(record("things", "b"), store("app"), shadow("2"))],
+        ..Transition::default()
+    };
+    state.commit(&anew).await.expect("committed");
+    assert_eq!(state.open_intents().await, Ok(Vec::new()));
+    let page = state.page(&entity("things"), None, 10).await.expect("a page");
+    assert_eq!(page.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), [key("b")]);
+    let header = state.header().await.expect("a header");
+    assert_eq!((header.id, header.acknowledged), (id, 9), "the state is the same one");
+}
+
+async fn one_holder_at_a_time(state: &dyn State) {
+    state.acquire("1@here", at(0), at(100)).await.expect("free");
+    state.acquire("1@here", at(50), at(150)).await.expect("renewed");
+    let refused = state.acquire("2@there", at(149), at(300)).await.expect_err("held");
+    assert!(refused.held_elsewhere && refused.message.contains("1@here"), "{refused}");
+    state.release("2@there").await.expect("not theirs to give");
+    assert_eq!(state.lease().await.expect("read").expect("held").holder, "1@here");
+    state.acquire("2@there", at(150), at(300)).await.expect("lapsed");
+    assert!(state.acquire("1@here", at(200), at(400)).await.is_err());
+    state.release("2@there").await.expect("released");
+    assert_eq!(state.lease().await, Ok(None));
+    state.acquire("1@here", at(200), at(400)).await.expect("free");
+}
+
+macro_rules! suite {
+    ($($case:ident,)*) => {
+        mod in_memory {
+            $(#[tokio::test] async fn $case() {
+                let state = crate::MemoryState::new(crate::StateId("1".into()));
+                crate::$case(&state).await;
+            })*
+        }
+        mod in_sqlite {
+            $(#[tokio::test] async fn $case() {
+                let folder = tempfile::tempdir().expect("a folder");
+                let state = crate::SqliteState::open(&folder.path().join("state.db")).await.expect("opened");
+                crate::$case(&state).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    shadows_are_kept_a_store_at_a_time,
+    pages_come_in_the_order_of_keys,
+    intents_are_open_until_they_end,
+    everything_can_be_forgotten,
+    one_holder_at_a_time,
+}
+
+async fn open_error(path: &Path) -> String {
+    SqliteState::open(path).await.expect_err("no state").message
+}
+
+#[tokio::test]
+async fn a_file_is_private_and_keeps_what_was_committed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("made/state.db");
+    let state = SqliteState::open(&path).await.expect("opened");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().expect("a folder"))), (0o600, 0o700));
+    }
+    let id = state.header().await.expect("a header").id;
+    let transition = Transition {
+        open: vec![intent("1-1-1")],
+        shadows: vec![(record("things", "a"), store("app"), shadow("1"))],
+        ..Transition::default()
+    };
+    state.commit(&transition).await.expect("committed");
+    // No goodbye: as after a kill.
+    drop(state);
+    let state = SqliteState::open(&path).await.expect("opened again");
+    assert_eq!(state.header().await.expect("a header").id, id);
+    assert_eq!(state.open_intents().await, Ok(transition.open));
+    let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
+    assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("1"));
+    let close = vec![(IntentId("1-1-1".into()), IntentEnd::Applied)];
+    state.commit(&Transition { close, ..Transition::default() }).await.expect("committed");
+    let ended = state.ended_intents(10).await.expect("read");
+    assert_eq!(ended, [(intent("1-1-1"), IntentEnd::Applied)], "before-images are kept");
+}
+
+#[tokio::test]
+async fn two_programs_may_write_one_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let (one, two) =
+        (SqliteState::open(&path).await.expect("opened"), SqliteState::open(&path).await.expect("opened"));
+    for (number, state) in [&one, &two, &one, &two].into_iter().enumerate() {
+        let name = format!("store_{number}");
+        let shadows = vec![(record("things", &name), store(&name), shadow(&name))];
+        state.commit(&Transition { shadows, ..Transition::default() }).await.expect("committed");
+    }
+    for state in [&one, &two] {
+        for (key, memory) in state.page(&entity("things"), None, 10).await.expect("a page") {
+            let name = key.parts()[0].clone();
+            assert_eq!(memory.stores, [(store(&name), shadow(&name))].into(), "names are not mixed up");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_no_states_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("garbage.db");
+    std::fs::write(&path, "no database at all, but long enough to have a header".repeat(99))
+        .expect("written");
+    let message = open_error(&path).await;
+    assert!(message.contains("garbage.db") && message.contains("move it away"), "{message}");
+    assert!(open_error(folder.path()).await.contains("is a folder"));
+
+    let path = folder.path().join("newer.db");
+    drop(SqliteState::open(&path).await.expect("made"));
+    sql(&path, "PRAGMA user_version = 99").await;
+    assert!(open_error(&path).await.contains("newer"));
+    let path = folder.path().join("other.db");
+    std::fs::write(&path, "").expect("written");
+    sql(&path, "CREATE TABLE theirs (id)").await;
+    assert!(open_error(&path).await.contains("something else"));
+}
+
+async fn sql(path: &Path, sql: &'static str) {
+    use sqlx::Connection as _;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("connected");
+    sqlx::query(sql).execute(&mut connection).await.expect("done");
+    connection.close().await.expect("closed");
+}
