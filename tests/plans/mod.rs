@@ -176,6 +176,7 @@ pub fn empty() -> Plan {
         made_at: at(0),
         spec_sha: "5e".repeat(32),
         state: StateId("state-1".to_owned()),
+        state_pass: 6,
         canonical: store("hub"),
         entities: vec![entity("contacts")],
         rebuild: false,

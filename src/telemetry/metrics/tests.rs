@@ -34,6 +34,7 @@ fn plan(changed: u64) -> Plan {
         made_at: Timestamp::from_micros(1_781_500_000_500_000).unwrap(),
         spec_sha: String::new(),
         state: StateId(String::new()),
+        state_pass: 0,
         canonical: store("hub"),
         entities: vec![contacts()],
         rebuild: false,
