@@ -34,7 +34,9 @@ pub(super) fn validate(session: &Session<'_>, args: &ValidateArgs) -> Result<Exi
             }
             if !args.expand {
                 let (stores, entities) = (loaded.spec.stores.len(), loaded.spec.entities.len());
-                ui.out(&format!("Success! The manifests are valid: {stores} stores, {entities} entities.\n"));
+                ui.out(&format!(
+                    "Success! The manifests are valid (stores: {stores}, entities: {entities}).\n"
+                ));
             }
             Ok(Exit::Ok)
         }
