@@ -43,7 +43,12 @@ fn page(plan: &Plan, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
     let mut text = format!("As of {}, under the manifests {}.\n", plan.made_at, short(&plan.spec_sha));
     match lease {
         Some(lease) => {
-            let _ = writeln!(text, "{} is at work (its lease lasts until {}).", clean(&lease.holder), lease.expires);
+            let _ = writeln!(
+                text,
+                "{} is at work (its lease lasts until {}).",
+                clean(&lease.holder),
+                lease.expires
+            );
         }
         None => text.push_str("No controller is at work.\n"),
     }
@@ -61,7 +66,13 @@ fn page(plan: &Plan, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
         let _ = writeln!(text, "\nConflicts that wait for a person:");
         for conflict in conflicts {
             let stores: Vec<&str> = conflict.sides.iter().map(|side| side.store.as_str()).collect();
-            let _ = writeln!(text, "  {} {} ({})", conflict.id, clean(&conflict.record.to_string()), stores.join(", "));
+            let _ = writeln!(
+                text,
+                "  {} {} ({})",
+                conflict.id,
+                clean(&conflict.record.to_string()),
+                stores.join(", ")
+            );
         }
     }
     notices(&mut text, plan);
@@ -76,7 +87,11 @@ fn notices(text: &mut String, plan: &Plan) {
         text.push_str("\nWorth knowing:\n");
     }
     for notice in notices {
-        let place = notice.record.as_ref().map(ToString::to_string).or(notice.entity.as_ref().map(ToString::to_string));
+        let place = notice
+            .record
+            .as_ref()
+            .map(ToString::to_string)
+            .or(notice.entity.as_ref().map(ToString::to_string));
         let store = notice.store.as_ref().map_or(String::new(), |store| format!("{store}."));
         let _ = writeln!(text, "  {store}{}: {}", clean(&place.unwrap_or_default()), clean(&notice.message));
     }
