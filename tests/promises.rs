@@ -52,7 +52,12 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..18)
 }
 
-fn perform(world: &mut World, edits: &mut Edits, op: &Op, saved: &mut Option<trueup::state::memory::MemoryStateData>) {
+fn perform(
+    world: &mut World,
+    edits: &mut Edits,
+    op: &Op,
+    saved: &mut Option<trueup::state::memory::MemoryStateData>,
+) {
     match op.clone() {
         Op::Edit { at, record, field, stamp } => {
             let (at, record, field) = (STORES[at], RECORDS[record], FIELDS[field]);
@@ -112,7 +117,8 @@ fn race(world: &mut World, edits: &mut Edits, at: &str, record: &str, name: &str
     world.db(at).faults.before_batch = Some(Hook::new(move |db| {
         db.edit(&mapped, &record, |row: &mut MemoryRow| {
             let replaced = row.fields.insert(name.clone(), Cell::Value(Value::text(&token)));
-            let seen = replaced.as_ref().and_then(Cell::value).and_then(Value::as_text).map(ToOwned::to_owned);
+            let seen =
+                replaced.as_ref().and_then(Cell::value).and_then(Value::as_text).map(ToOwned::to_owned);
             races.lock().expect("no panic").push((token.clone(), seen.filter(|text| text.starts_with('e'))));
         });
     }));

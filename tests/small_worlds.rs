@@ -48,7 +48,9 @@ fn agreed() -> (World, Edits) {
 /// Every choice of one of `deeds` for each of the three stores.
 fn histories(deeds: &[Deed]) -> Vec<[Deed; 3]> {
     let each = || deeds.iter().copied();
-    each().flat_map(|hub| each().flat_map(move |app| deeds.iter().map(move |local| [hub, app, *local]))).collect()
+    each()
+        .flat_map(|hub| each().flat_map(move |app| deeds.iter().map(move |local| [hub, app, *local])))
+        .collect()
 }
 
 fn happen(world: &mut World, edits: &mut Edits, record: &str, deeds: [Deed; 3]) {
@@ -88,7 +90,13 @@ fn picture(world: &World) -> String {
         .iter()
         .map(|conflict| {
             let sides: Vec<_> = conflict.sides.iter().map(|side| (&side.store, &side.values)).collect();
-            format!("{} {:?} {} {} {sides:?}\n", conflict.record, conflict.fields, conflict.reason.as_str(), conflict.status.as_str())
+            format!(
+                "{} {:?} {} {} {sides:?}\n",
+                conflict.record,
+                conflict.fields,
+                conflict.reason.as_str(),
+                conflict.status.as_str()
+            )
         })
         .collect();
     conflicts.sort();

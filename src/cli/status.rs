@@ -18,6 +18,7 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
     let engine = session.open().await?;
     let plan = planning::make(session, &engine, &PassOptions::default()).await?;
     let lease = engine.lease().await?;
+    let last_pass = engine.last_pass().await?;
     let conflicts = engine.conflicts(false).await?;
     if session.ui.json {
         // Values are left out: status is for dashboards and tickets.
@@ -26,6 +27,7 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
             "format_version": "1.0",
             "at": plan.made_at,
             "spec_sha": plan.spec_sha,
+            "last_pass": last_pass,
             "lease": lease.map(|lease| json!({"holder": lease.holder, "expires": lease.expires})),
             "books": books_json(&plan.books),
             "to_do": plan.totals(),
@@ -34,13 +36,19 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
             "open_conflicts": open,
         }));
     } else {
-        session.ui.out(&page(&plan, lease.as_ref(), &conflicts));
+        session.ui.out(&page(&plan, last_pass, lease.as_ref(), &conflicts));
     }
     Ok(Exit::Ok)
 }
 
-fn page(plan: &Plan, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
+fn page(plan: &Plan, last_pass: i64, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
     let mut text = format!("As of {}, under the manifests {}.\n", plan.made_at, short(&plan.spec_sha));
+    match last_pass {
+        0 => text.push_str("No pass has written or remembered anything yet.\n"),
+        number => {
+            let _ = writeln!(text, "The last pass that wrote or remembered anything was number {number}.");
+        }
+    }
     match lease {
         Some(lease) => {
             let _ = writeln!(

@@ -77,7 +77,8 @@ impl RecordPlan {
 
     /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
     pub fn goes(&self) -> bool {
-        self.tombstone.is_some() || (self.deletes() && self.actions.iter().all(|action| action.kind == ActionKind::Delete))
+        self.tombstone.is_some()
+            || (self.deletes() && self.actions.iter().all(|action| action.kind == ActionKind::Delete))
     }
 }
 

@@ -65,7 +65,8 @@ fn waiting(world: &mut World) -> String {
     for at in STORES {
         for record in RECORDS {
             let named = plan.notices.iter().any(|notice| {
-                notice.kind.as_str() == "regressed" && notice.record.as_ref().is_some_and(|id| id.key == key(record))
+                notice.kind.as_str() == "regressed"
+                    && notice.record.as_ref().is_some_and(|id| id.key == key(record))
             });
             if named || !plan.guards.is_empty() {
                 texts += &FIELDS.map(|field| world.get(at, record, field) + " ").concat();
@@ -134,7 +135,8 @@ fn agree(world: &mut World) -> Result<(), String> {
         return Ok(());
     }
     for record in RECORDS.iter().filter(|record| !held.contains(**record)) {
-        for name in FIELDS.iter().filter(|name| !open.contains(&((*record).to_owned(), (**name).to_owned()))) {
+        for name in FIELDS.iter().filter(|name| !open.contains(&((*record).to_owned(), (**name).to_owned())))
+        {
             let everywhere = world.everywhere(record, name);
             if everywhere.iter().collect::<BTreeSet<_>>().len() > 1 {
                 return Err(format!("record {record} field {name} differs: {everywhere:?}"));
@@ -143,4 +145,3 @@ fn agree(world: &mut World) -> Result<(), String> {
     }
     Ok(())
 }
-
