@@ -48,6 +48,8 @@ pub struct Executor<'a> {
     pub observer: &'a dyn Observer,
     /// Whether what is remembered counts for nothing.
     pub rebuild: bool,
+    /// Lets so many effects run at once; none: all.
+    pub gate: Option<tokio::sync::Semaphore>,
     /// The lease to keep while effects run; none for a mere plan.
     pub lease: Option<&'a KeptLease>,
 }
@@ -125,6 +127,11 @@ impl<'a> Executor<'a> {
     }
 
     async fn run(&self, effect: Effect) -> Event {
+        // The gate is never closed, so there is nothing to handle.
+        let _permit = match &self.gate {
+            Some(gate) => gate.acquire().await.ok(),
+            None => None,
+        };
         match effect {
             Effect::LoadState => Event::State(self.load_state().await),
             Effect::LoadLedger => Event::Ledger(self.load_ledger().await),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::diff::{Drift, Reason, SidePlan, Standing, diff};
 use crate::model::{
-    Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
-    Unknown, Value, fingerprint,
+    Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId, StoreName,
+    Timestamp, Unknown, Value, fingerprint,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Resolution, Side, Tombstone, View, resolve};
 use crate::spec::Spec;
@@ -55,6 +55,8 @@ pub struct PlanInputs {
     pub precision_micros: BTreeMap<StoreName, i64>,
     /// The tombstones of the canonical store.
     pub tombstones: BTreeMap<RecordId, Tombstone>,
+    /// How many records were deleted within the last day.
+    pub recent_deletes: RecentDeletes,
     /// The open conflicts of the canonical store.
     pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
 }

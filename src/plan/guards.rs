@@ -108,8 +108,21 @@ impl Planner {
             }
             let tally = Tally::of(work, store);
             let base = rows.max(remembered);
-            if base >= limits.min_records && exceeds(tally.deletes, base, limits.max_delete_ratio) {
-                let message = share("deleted", tally.deletes, base, limits.max_delete_ratio);
+            // Small steps must not drip everything away: what went within a day counts together. Updates count plan by plan,
+            // since ordinary editing reaches any share of a small table within a day, and takes nothing that is not kept.
+            let place = (entity.clone(), store.clone());
+            let before = self.inputs.recent_deletes.get(&place).copied().unwrap_or(0);
+            let (gone, whole) = (tally.deletes + before, base + before);
+            if tally.deletes > 0
+                && whole >= limits.min_records
+                && exceeds(gone, whole, limits.max_delete_ratio)
+            {
+                let lately = if before > 0 {
+                    format!(" ({before} of them within the last day already)")
+                } else {
+                    String::new()
+                };
+                let message = share("deleted", gone, whole, limits.max_delete_ratio) + &lately;
                 trip(GuardName::Deletes, store, message);
             }
             if base >= limits.min_records && exceeds(tally.updates, base, limits.max_update_ratio) {

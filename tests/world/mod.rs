@@ -479,6 +479,9 @@ impl World {
             targets: Vec::new(),
             precision_micros: BTreeMap::new(),
             tombstones: opened.ledger.tombstones.clone(),
+            recent_deletes: self
+                .state
+                .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
         };
         let mut planner = Planner::new(inputs);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Entity, ErrorKind, FieldShadow, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError, StoreName,
-    SyncError, Transition,
+    Deletes, Entity, ErrorKind, FieldShadow, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError,
+    StoreName, SyncError, Transition,
 };
-use crate::plan::RecordPlan;
+use crate::plan::{GuardName, RecordPlan};
 
 use super::super::Trouble;
 use super::Applying;
@@ -17,7 +17,9 @@ impl Applying {
     /// What the outcomes of the writes in flight change in the state; counts them.
     pub(super) fn take_outcomes(&mut self) -> Transition {
         let mut transition = Transition::default();
+        let entity = self.chunks[self.at].entity.clone();
         for (store, outcomes) in std::mem::take(&mut self.outcomes) {
+            let deleted_before = self.report.applied.delete;
             let sent: Vec<IntentId> = self
                 .intents
                 .iter()
@@ -32,6 +34,16 @@ impl Applying {
                 };
                 let outcome = outcomes.get(&id).cloned().unwrap_or_else(|| Outcome::Unknown(missing()));
                 self.take_outcome(at, intent, outcome, &mut transition);
+            }
+            let count = self.report.applied.delete - deleted_before;
+            // Deletes that a person allowed do not count against the next ones.
+            if count > 0 && !self.plan.allowed.contains(&GuardName::Deletes) {
+                transition.deletes.push(Deletes {
+                    at: self.inputs.now,
+                    entity: entity.clone(),
+                    store,
+                    count,
+                });
             }
         }
         transition
