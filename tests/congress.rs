@@ -62,7 +62,8 @@ async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &R
                 format!("INSERT INTO \"{entity}\" ({names}) VALUES ({marks})")
             }
             Some(_) => {
-                let sets = columns.iter().map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
+                let sets =
+                    columns.iter().map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
                 format!("UPDATE \"{entity}\" SET {sets} WHERE {named}")
             }
         };
@@ -98,14 +99,19 @@ async fn held(path: &Path, entity: &str, key: &[&str], columns: &[String]) -> Re
             let name = column.name();
             let value = match row.try_get::<Option<String>, _>(name) {
                 Ok(text) => text.map(Value::from),
-                Err(_) if name == "is_primary" => row.get::<Option<i64>, _>(name).map(|flag| Value::Bool(flag != 0)),
+                Err(_) if name == "is_primary" => {
+                    row.get::<Option<i64>, _>(name).map(|flag| Value::Bool(flag != 0))
+                }
                 Err(_) => row.get::<Option<i64>, _>(name).map(Value::from),
             };
             if let Some(value) = value {
                 record.insert(name.to_owned(), value);
             }
         }
-        records.insert(key.iter().map(|part| record[*part].as_str().expect("text").to_owned()).collect(), record);
+        records.insert(
+            key.iter().map(|part| record[*part].as_str().expect("text").to_owned()).collect(),
+            record,
+        );
     }
     records
 }
@@ -136,7 +142,8 @@ fn expected_changes(data: &Path) -> BTreeMap<String, [u64; 3]> {
             let (old, new) = (load(data, "2025-03-04", entity, key), load(data, "2026-06-15", entity, key));
             let added = new.keys().filter(|id| !old.contains_key(*id)).count();
             let removed = old.keys().filter(|id| !new.contains_key(*id)).count();
-            let changed = old.iter().filter(|(id, record)| new.get(*id).is_some_and(|new| new != *record)).count();
+            let changed =
+                old.iter().filter(|(id, record)| new.get(*id).is_some_and(|new| new != *record)).count();
             ((*entity).to_owned(), [count(added), count(removed), count(changed)])
         })
         .collect()
@@ -184,7 +191,8 @@ async fn real_drift_is_seen_applied_and_gone() {
         for (entity, key) in ENTITIES {
             let new = load(&data, "2026-06-15", entity, key);
             let old = load(&data, "2025-03-04", entity, key);
-            let mut columns: Vec<String> = new.values().chain(old.values()).flat_map(|record| record.keys().cloned()).collect();
+            let mut columns: Vec<String> =
+                new.values().chain(old.values()).flat_map(|record| record.keys().cloned()).collect();
             columns.sort();
             columns.dedup();
             let there = held(&folder.path().join(format!("{store}.db")), entity, key, &columns).await;
