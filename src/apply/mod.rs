@@ -85,10 +85,8 @@ impl KeptLease {
 
 /// The present time.
 pub fn clock() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()).unwrap_or_else(|| {
-        // The clock stands outside the years -9999 to 9999: no time is the honest one, the epoch the harmless one.
-        Timestamp::EPOCH
-    })
+    // Outside the years -9999 to 9999 there is no time; the epoch is the harmless one.
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()).unwrap_or(Timestamp::EPOCH)
 }
 
 impl<'a> Executor<'a> {
@@ -320,10 +318,9 @@ impl<'a> Executor<'a> {
             let result = match outcomes.as_ref().map(|outcomes| outcomes.get(&write.intent)) {
                 Ok(Some(Outcome::Applied(_))) => WriteResult::Applied,
                 Ok(Some(Outcome::Moved)) => WriteResult::Skipped,
-                Ok(Some(Outcome::Refused(error))) => WriteResult::Failed(error.kind),
                 Ok(Some(Outcome::Unknown(_)) | None) => WriteResult::Unknown,
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => WriteResult::Unknown,
-                Err(error) => WriteResult::Failed(error.kind),
+                Ok(Some(Outcome::Refused(error))) | Err(error) => WriteResult::Failed(error.kind),
             };
             self.observer.notice(&telemetry::Event::Wrote { store, entity, kind, result });
         }

@@ -265,7 +265,7 @@ impl Engine {
                 machine.step(event)
             })
             .await;
-        machine.result().map_err(|(message, _)| EngineError::new(message))
+        machine.result().map_err(EngineError::new)
     }
 
     /// The smallest batch that any store takes.

@@ -23,7 +23,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use forms::{FormError, Native, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
-    StoreName, StoreRecordId, Version,
+    StoreName, StoreRecordId, Version, fingerprint, hex,
 };
 pub use journal::{Header, Intent, IntentEnd, IntentKind, Transition};
 pub use json::{Json, JsonPatch};

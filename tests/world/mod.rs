@@ -122,9 +122,7 @@ pub fn text(text: &str) -> Value {
 pub fn spec(yaml: &str) -> Arc<Spec> {
     let source = Source { file: "world.yaml".to_owned(), text: yaml.to_owned() };
     let compiled = compile(Path::new("."), &[source], &BTreeMap::new());
-    Arc::new(
-        compiled.map(|(spec, _)| spec).unwrap_or_else(|found| panic!("the world's manifests: {found:#?}")),
-    )
+    Arc::new(compiled.map_or_else(|found| panic!("the world's manifests: {found:#?}"), |(spec, _)| spec))
 }
 
 impl World {
@@ -273,7 +271,10 @@ impl World {
     /// The text of every tombstone's rows.
     pub fn tombstones(&self) -> String {
         let ledger = Ledger::new(&self.spec.canonical);
-        self.system_rows(&ledger.tombstones).iter().map(|row| format!("{:?}", row.fields)).collect()
+        format!(
+            "{:?}",
+            self.system_rows(&ledger.tombstones).iter().map(|row| &row.fields).collect::<Vec<_>>()
+        )
     }
 
     /// All writes that stores have applied so far.
@@ -370,7 +371,7 @@ impl World {
         }
         let mut machine = Applying::new(inputs, plan);
         self.drive(|event| machine.step(event))?;
-        let report = machine.result().map_err(|(message, _)| Died::Failed(message))?;
+        let report = machine.result().map_err(Died::Failed)?;
         for (entity, books) in &report.books {
             for (store, books) in books {
                 assert!(books.balance(), "the report's books of {entity} in {store}: {books:?}");

@@ -79,14 +79,8 @@ impl SqliteState {
 
 /// 128 random bits in hexadecimal.
 fn new_id() -> Result<String, StateError> {
-    use std::fmt::Write as _;
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes)
         .map_err(|_| StateError::new("the operating system gives no random numbers"))?;
-    let mut id = String::with_capacity(32);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    Ok(id)
+    Ok(crate::model::hex(&bytes))
 }
