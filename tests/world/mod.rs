@@ -354,7 +354,7 @@ impl World {
         machine.result().map_err(|failure| Died::Failed(failure.message))
     }
 
-    fn carry_out(&mut self, opened: &Opened, plan: Plan, recheck: bool) -> Result<Report, Died> {
+    pub fn carry_out(&mut self, opened: &Opened, plan: Plan, recheck: bool) -> Result<Report, Died> {
         let inputs = ApplyInputs {
             spec: self.spec.clone(),
             header: opened.header.clone(),
