@@ -7,7 +7,12 @@ use world::{Stamp, World};
 /// A world in which one record is known to all three stores, and everything agrees.
 fn agreed() -> World {
     let mut world = World::three();
-    world.insert("hub", "1", &[("a", "a0"), ("b", "b0"), ("must", "m"), ("doc", r#"{"p":1,"q":1}"#)], Stamp::Raise);
+    world.insert(
+        "hub",
+        "1",
+        &[("a", "a0"), ("b", "b0"), ("must", "m"), ("doc", r#"{"p":1,"q":1}"#)],
+        Stamp::Raise,
+    );
     world.settle();
     assert_eq!(world.everywhere("1", "a"), ["a0"; 3]);
     world
@@ -149,7 +154,11 @@ fn an_edit_unseen_by_a_store_that_was_away_competes() {
     world.edit("local", "1", "a", "elsewhere", Stamp::None);
     world.reach("local", true);
     world.settle();
-    assert_eq!(world.everywhere("1", "a"), ["a1", "a1", "elsewhere"], "neither had seen the other, no time decides");
+    assert_eq!(
+        world.everywhere("1", "a"),
+        ["a1", "a1", "elsewhere"],
+        "neither had seen the other, no time decides"
+    );
     assert_eq!(world.open_conflicts().len(), 1);
 }
 

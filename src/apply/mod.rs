@@ -14,8 +14,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Batch, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError, StoreName, Timestamp,
-    WriteOp,
+    Batch, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError, StoreName,
+    Timestamp, WriteOp,
 };
 use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Ledger, LedgerContents};
@@ -77,7 +77,8 @@ impl KeptLease {
             *renewed = std::time::Instant::now();
         }
         let now = clock();
-        let until = now.saturating_add_micros(i64::try_from(self.length_ms).unwrap_or(i64::MAX).saturating_mul(1000));
+        let until =
+            now.saturating_add_micros(i64::try_from(self.length_ms).unwrap_or(i64::MAX).saturating_mul(1000));
         state.acquire(&self.holder, now, until).await.map_err(|error| error.to_string())
     }
 }
@@ -93,7 +94,8 @@ pub fn clock() -> Timestamp {
 impl<'a> Executor<'a> {
     /// Drives a machine to its end.
     pub async fn drive(&self, mut step: impl FnMut(crate::reconcile::Event) -> Vec<Effect>) {
-        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + '_>>> = FuturesUnordered::new();
+        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + '_>>> =
+            FuturesUnordered::new();
         for effect in step(Event::Start) {
             running.push(Box::pin(self.run(effect)));
         }
@@ -119,9 +121,9 @@ impl<'a> Executor<'a> {
             return Ok(system.clone());
         }
         let found = self.spec.entity(entity).zip(self.spec.mapping(entity, store));
-        found
-            .map(|(entity, mapping)| Mapped { entity: entity.clone(), mapping: mapping.clone() })
-            .ok_or_else(|| StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here")))
+        found.map(|(entity, mapping)| Mapped { entity: entity.clone(), mapping: mapping.clone() }).ok_or_else(
+            || StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here")),
+        )
     }
 
     async fn run(&self, effect: Effect) -> Event {
@@ -138,10 +140,11 @@ impl<'a> Executor<'a> {
             }
             Effect::Recheck(records) => Event::Rechecked(self.recheck(&records).await),
             Effect::ReadNative { store, entity, keys } => {
-                let rows = match self.store(&store).and_then(|opened| Ok((opened, self.mapped(&entity, &store)?))) {
-                    Ok((opened, mapped)) => opened.read_native(&mapped, &keys).await,
-                    Err(error) => Err(error),
-                };
+                let rows =
+                    match self.store(&store).and_then(|opened| Ok((opened, self.mapped(&entity, &store)?))) {
+                        Ok((opened, mapped)) => opened.read_native(&mapped, &keys).await,
+                        Err(error) => Err(error),
+                    };
                 Event::Native { store, rows }
             }
             Effect::Commit(transition) => {
@@ -226,7 +229,9 @@ impl<'a> Executor<'a> {
                 for key in &keys {
                     let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();
                     let unreachable = crate::model::Presence::Unknown(crate::model::Unknown::Unreachable);
-                    seen.entry(key.clone()).or_default().insert(store.clone(), presence.unwrap_or(unreachable));
+                    seen.entry(key.clone())
+                        .or_default()
+                        .insert(store.clone(), presence.unwrap_or(unreachable));
                 }
             }
             for (key, presences) in seen {
@@ -247,13 +252,20 @@ impl<'a> Executor<'a> {
         let opened = self.store(store)?;
         let system = mapped.entity.system;
         if !system {
-            self.observer.notice(&telemetry::Event::WriteStarted { store, entity, writes: batch.writes.len() });
+            self.observer.notice(&telemetry::Event::WriteStarted {
+                store,
+                entity,
+                writes: batch.writes.len(),
+            });
         }
         let mut wait = Duration::from_millis(FIRST_WAIT_MS);
         let mut attempt = 1;
         let outcomes = loop {
             match opened.apply(&mapped, batch).await {
-                Err(error) if attempt < ATTEMPTS && matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) => {
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) =>
+                {
                     attempt += 1;
                     tokio::time::sleep(error.retry_after_ms.map_or(wait, Duration::from_millis)).await;
                     wait *= 2;
@@ -265,10 +277,30 @@ impl<'a> Executor<'a> {
             let (kind, message) = (error.kind, error.message.as_str());
             self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
         }
-        if !system {
+        if system {
+            self.tell_conflicts(entity, &outcomes);
+        } else {
             self.tell_outcomes(store, entity, batch, &outcomes);
         }
         outcomes
+    }
+
+    /// Tells of conflicts that are on record now.
+    fn tell_conflicts(
+        &self,
+        entity: &EntityName,
+        outcomes: &Result<BTreeMap<IntentId, Outcome>, StoreError>,
+    ) {
+        if entity != self.ledger.conflicts.name() {
+            return;
+        }
+        for outcome in outcomes.iter().flat_map(BTreeMap::values) {
+            if let Outcome::Applied(Some(row)) = outcome
+                && let Some(conflict) = self.ledger.conflict_of(row)
+            {
+                self.observer.notice(&telemetry::Event::ConflictRecorded { conflict: &conflict });
+            }
+        }
     }
 
     fn tell_outcomes(

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{
-    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, Row, StoreError, StoreName, Unknown,
+    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, Row, StoreError, StoreName,
+    Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::reconcile::Opened;
@@ -58,7 +59,10 @@ impl Sight<'_> {
             }
             planner.add(entity, Observed { memory: self.overlaid(entity, &key, memory), key, presences });
         }
-        planner.end_entity(entity, cursors.into_iter().map(|cursor| (cursor.store.clone(), cursor.report())).collect());
+        planner.end_entity(
+            entity,
+            cursors.into_iter().map(|cursor| (cursor.store.clone(), cursor.report())).collect(),
+        );
         Ok(())
     }
 
@@ -108,7 +112,8 @@ impl<'a> Memories<'a> {
             return Ok(());
         }
         let state = self.sight.executor.state;
-        let page = state.page(self.entity, self.last.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
+        let page =
+            state.page(self.entity, self.last.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
         self.ended = page.len() < PAGE;
         self.last = page.last().map(|(key, _)| key.clone());
         self.page = page.into();
@@ -150,7 +155,9 @@ impl Cursor {
             error: None,
             began: false,
         };
-        let opened = executor.store(&cursor.store).and_then(|store| Ok((store, executor.mapped(&entity.name, &cursor.store)?)));
+        let opened = executor
+            .store(&cursor.store)
+            .and_then(|store| Ok((store, executor.mapped(&entity.name, &cursor.store)?)));
         let stream = match opened {
             Ok((store, mapped)) => store.snapshot(mapped).await,
             Err(error) => Err(error),
@@ -182,9 +189,14 @@ impl Cursor {
                 Some(Ok(SnapshotItem::Rows(rows))) => {
                     self.began = true;
                     let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-                    executor.observer.notice(&Event::RowsRead { entity: &entity.name, store: &self.store, rows: count });
+                    executor.observer.notice(&Event::RowsRead {
+                        entity: &entity.name,
+                        store: &self.store,
+                        rows: count,
+                    });
                     if !self.ascends(&rows) {
-                        let message = format!("the rows of `{}` did not come in the order of their keys", entity.name);
+                        let message =
+                            format!("the rows of `{}` did not come in the order of their keys", entity.name);
                         self.fail(executor, StoreError::new(ErrorKind::Corrupt, &self.store, message));
                         return;
                     }

@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 
 /// Options of all commands.
 #[derive(Debug, Clone, Args)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches.
 pub(crate) struct Shared {
     /// Work in this folder, as if the command had been given there.
     #[arg(long, global = true, value_name = "DIR")]
@@ -276,5 +277,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|time| if time.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(time) })
+    duration(text).and_then(|time| {
+        if time.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(time) }
+    })
 }

@@ -32,7 +32,9 @@ pub(super) fn prepare(
         }
     }
     // What is written out comes later and therefore counts.
-    argv.splice(at + 1..at + 1, double_dashes(added, &names));
+    let rest = argv.split_off(at + 1);
+    argv.extend(double_dashes(added, &names));
+    argv.extend(rest);
     Ok(argv)
 }
 
@@ -115,7 +117,11 @@ mod tests {
             ("open\\", None),
         ];
         for (text, words) in cases {
-            assert_eq!(split(text).as_deref(), words.map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref(), "{text}");
+            assert_eq!(
+                split(text).as_deref(),
+                words.map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref(),
+                "{text}"
+            );
         }
     }
 }

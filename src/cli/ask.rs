@@ -21,13 +21,24 @@ pub(crate) enum Answer {
 ///
 /// # Errors
 /// When it would have to ask and may not.
-pub(crate) async fn approve(ui: &Ui, auto_approve: bool, question: &str, explanation: &str, refused: &str) -> Result<Answer, Failure> {
+pub(crate) async fn approve(
+    ui: &Ui,
+    auto_approve: bool,
+    question: &str,
+    explanation: &str,
+    refused: &str,
+) -> Result<Answer, Failure> {
     if auto_approve {
         return Ok(Answer::Go { asked: false });
     }
     if !ui.input || ui.json {
-        let why = if ui.json { "with --json nobody can be asked for approval" } else { "approval is needed, and there is no terminal to ask on (or --input=false)" };
-        return Err(Failure::new(why).hint("give --auto-approve, or save a plan with `trueup plan --out FILE` and apply that"));
+        let why = if ui.json {
+            "with --json nobody can be asked for approval"
+        } else {
+            "approval is needed, and there is no terminal to ask on (or --input=false)"
+        };
+        return Err(Failure::new(why)
+            .hint("give --auto-approve, or save a plan with `trueup plan --out FILE` and apply that"));
     }
     ui.out(&prompt(question, explanation));
     let line = tokio::task::spawn_blocking(|| {
@@ -58,13 +69,30 @@ mod tests {
 
     #[test]
     fn only_yes_is_yes() {
-        for (line, yes) in [("yes\n", true), ("yes", true), ("yes\r\n", true), ("y\n", false), ("Yes\n", false), (" yes\n", false), ("", false), ("yes please\n", false)] {
+        for (line, yes) in [
+            ("yes\n", true),
+            ("yes", true),
+            ("yes\r\n", true),
+            ("y\n", false),
+            ("Yes\n", false),
+            (" yes\n", false),
+            ("", false),
+            ("yes please\n", false),
+        ] {
             assert_eq!(is_yes(line), yes, "{line:?}");
         }
     }
 
     fn ui(input: bool, json: bool) -> Ui {
-        Ui { color: false, error_color: false, json, verbose: false, input, automation: false, progress: false }
+        Ui {
+            color: false,
+            error_color: false,
+            json,
+            verbose: false,
+            input,
+            automation: false,
+            progress: false,
+        }
     }
 
     #[tokio::test]

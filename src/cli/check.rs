@@ -34,7 +34,9 @@ pub(super) fn validate(session: &Session<'_>, args: &ValidateArgs) -> Result<Exi
             }
             if !args.expand {
                 let (stores, entities) = (loaded.spec.stores.len(), loaded.spec.entities.len());
-                ui.out(&format!("Success! The manifests are valid: {stores} stores, {entities} entities.\n"));
+                ui.out(&format!(
+                    "Success! The manifests are valid (stores: {stores}, entities: {entities}).\n"
+                ));
             }
             Ok(Exit::Ok)
         }
@@ -51,7 +53,8 @@ fn validation(diagnostics: &Diagnostics) -> serde_json::Value {
 
 /// `schema`
 pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, Failure> {
-    let failed = |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
+    let failed =
+        |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
     let mut stale = Vec::new();
     if !args.check {
         std::fs::create_dir_all(&args.dir).map_err(|error| failed(&args.dir, &error))?;
@@ -68,7 +71,8 @@ pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, F
         stale.push(path.display().to_string());
     }
     if args.check && !stale.is_empty() {
-        return Err(Failure::new(format!("not as they would be written: {}", stale.join(", "))).hint("run `trueup schema`"));
+        return Err(Failure::new(format!("not as they would be written: {}", stale.join(", ")))
+            .hint("run `trueup schema`"));
     }
     if stale.is_empty() {
         session.ui.out("The schemas are current.\n");

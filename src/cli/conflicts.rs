@@ -40,14 +40,19 @@ fn open_fields<'a>(spec: &'a Spec, conflict: &Conflict) -> impl Fn(&FieldName) -
     let entity: Option<&'a Entity> = spec.entity(&conflict.record.entity).map(|entity| &**entity);
     move |field: &FieldName| {
         let key = entity.is_some_and(|entity| entity.key.iter().any(|part| &part.name == field));
-        key || entity.and_then(|entity| Some(entity.field(entity.field_id(field)?))).is_some_and(|field| !field.sensitive)
+        key || entity
+            .and_then(|entity| Some(entity.field(entity.field_id(field)?)))
+            .is_some_and(|field| !field.sensitive)
     }
 }
 
 async fn list(session: &Session<'_>, engine: &Engine, all: bool) -> Result<Exit, Failure> {
     let conflicts = engine.conflicts(all).await?;
     if session.ui.json {
-        let list: Vec<_> = conflicts.iter().map(|conflict| conflict_to_json(conflict, &open_fields(engine.spec(), conflict))).collect();
+        let list: Vec<_> = conflicts
+            .iter()
+            .map(|conflict| conflict_to_json(conflict, &open_fields(engine.spec(), conflict)))
+            .collect();
         session.ui.json_page(&json!({"format_version": "1.0", "conflicts": list}));
         return Ok(Exit::Ok);
     }
@@ -55,7 +60,8 @@ async fn list(session: &Session<'_>, engine: &Engine, all: bool) -> Result<Exit,
         session.ui.out(if all { "There are no conflicts.\n" } else { "No conflict waits for a person.\n" });
         return Ok(Exit::Ok);
     }
-    let heading = ["ID", "STATUS", "RECORD", "FIELDS", "STORES", "REASON", "SINCE"].map(str::to_owned).to_vec();
+    let heading =
+        ["ID", "STATUS", "RECORD", "FIELDS", "STORES", "REASON", "SINCE"].map(str::to_owned).to_vec();
     let mut table = vec![heading];
     table.extend(conflicts.iter().map(row));
     session.ui.out(&render_table(&table, 7));
@@ -86,7 +92,8 @@ fn fields_of(conflict: &Conflict) -> String {
 /// The conflict of an id or of the beginning of one.
 async fn find(engine: &Engine, id: &str, all: bool) -> Result<Conflict, Failure> {
     let conflicts = engine.conflicts(all).await?;
-    let mut matching: Vec<Conflict> = conflicts.into_iter().filter(|conflict| conflict.id.0.starts_with(id)).collect();
+    let mut matching: Vec<Conflict> =
+        conflicts.into_iter().filter(|conflict| conflict.id.0.starts_with(id)).collect();
     if let Some(exact) = matching.iter().position(|conflict| conflict.id.0 == id) {
         return Ok(matching.swap_remove(exact));
     }
@@ -94,9 +101,11 @@ async fn find(engine: &Engine, id: &str, all: bool) -> Result<Conflict, Failure>
         (1, Some(conflict)) if !id.is_empty() => Ok(conflict),
         (0, _) => {
             let which = if all { "conflict" } else { "conflict that waits for a person" };
-            Err(Failure::new(format!("there is no {which} with the id {id}")).hint("`trueup conflicts list` shows the ids"))
+            Err(Failure::new(format!("there is no {which} with the id {id}"))
+                .hint("`trueup conflicts list` shows the ids"))
         }
-        (count, _) => Err(Failure::new(format!("{count} conflicts have an id that begins with `{id}`")).hint("write more of it")),
+        (count, _) => Err(Failure::new(format!("{count} conflicts have an id that begins with `{id}`"))
+            .hint("write more of it")),
     }
 }
 
@@ -120,7 +129,10 @@ fn page(spec: &Spec, conflict: &Conflict) -> String {
         lines.extend(side_lines(conflict, side, &open));
     }
     if let Some(decision) = &conflict.decision {
-        let whose = decision.store.as_ref().map_or_else(|| "given values".to_owned(), |store| format!("those of {store}"));
+        let whose = decision
+            .store
+            .as_ref()
+            .map_or_else(|| "given values".to_owned(), |store| format!("those of {store}"));
         lines.push(format!("\n  decided: {whose}, by {} at {}", clean(&decision.by), decision.at));
     }
     if conflict.status.is_open() {
@@ -143,7 +155,9 @@ fn side_lines(conflict: &Conflict, side: &ConflictSide, open: &dyn Fn(&FieldName
     for (field, value) in &side.values {
         lines.push(format!("    > {:width$} = {}", field.as_str(), shown_value(field, value)));
     }
-    for (field, value) in record.iter().filter(|(field, value)| !competing.contains(field) && !value.is_null()) {
+    for (field, value) in
+        record.iter().filter(|(field, value)| !competing.contains(field) && !value.is_null())
+    {
         lines.push(format!("      {:width$} = {}", field.as_str(), shown_value(field, value)));
     }
     lines
@@ -162,8 +176,13 @@ async fn resolve(session: &Session<'_>, engine: &Engine, args: &ResolveArgs) -> 
             format!("The given {} will stand in every store.", fields.join(", "))
         }
     };
-    let answer =
-        approve(session.ui, args.approval.auto_approve, "Do you want to decide it so?", &what, "Nothing was decided.");
+    let answer = approve(
+        session.ui,
+        args.approval.auto_approve,
+        "Do you want to decide it so?",
+        &what,
+        "Nothing was decided.",
+    );
     if let Answer::Stop(exit) = answer.await? {
         return Ok(exit);
     }
@@ -192,12 +211,14 @@ fn choice(conflict: &Conflict, args: &ResolveArgs) -> Result<Choice, Failure> {
     if let Some(store) = &args.take {
         let side = StoreName::new(store).ok().filter(|store| conflict.side(store).is_some());
         return side.map(Choice::Take).ok_or_else(|| {
-            Failure::new(format!("--take {store}: that store has no side in the conflict")).hint(format!("take one of {}", stores.join(", ")))
+            Failure::new(format!("--take {store}: that store has no side in the conflict"))
+                .hint(format!("take one of {}", stores.join(", ")))
         });
     }
     let mut values = BTreeMap::new();
     for text in &args.set {
-        let parsed = text.split_once('=').and_then(|(field, value)| Some((FieldName::new(field.trim()).ok()?, value)));
+        let parsed =
+            text.split_once('=').and_then(|(field, value)| Some((FieldName::new(field.trim()).ok()?, value)));
         let Some((field, value)) = parsed else {
             return Err(Failure::new(format!("--set {text}: write FIELD=VALUE")));
         };
@@ -210,13 +231,16 @@ fn choice(conflict: &Conflict, args: &ResolveArgs) -> Result<Choice, Failure> {
     let missing: Vec<&str> =
         conflict.fields.iter().filter(|field| !values.contains_key(*field)).map(FieldName::as_str).collect();
     if !missing.is_empty() {
-        return Err(Failure::new(format!("no value is given for {}", missing.join(", "))).hint("give a --set for each field of the conflict"));
+        return Err(Failure::new(format!("no value is given for {}", missing.join(", ")))
+            .hint("give a --set for each field of the conflict"));
     }
     Ok(Choice::Set(values))
 }
 
 /// Who decides, as far as the environment says.
 fn person() -> String {
-    let user = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = ["USER", "LOGNAME", "USERNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     user.unwrap_or_else(|| "somebody on the command line".to_owned())
 }

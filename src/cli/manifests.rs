@@ -38,7 +38,9 @@ pub(super) enum Refused {
 pub(super) fn load(folder: &Path, color: bool) -> Result<Loaded, Refused> {
     if !folder.is_dir() {
         let message = format!("there is no folder of manifests at {}", folder.display());
-        return Err(Refused::Unreadable(Failure::new(message).hint("name it with -f DIR, or try `trueup demo`")));
+        return Err(Refused::Unreadable(
+            Failure::new(message).hint("name it with -f DIR, or try `trueup demo`"),
+        ));
     }
     match super::load::load_all(folder) {
         Ok(loaded) => {

@@ -1,5 +1,7 @@
 //! `migrate`: what the stores lack is shown, approved and added.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use crate::controller::{Engine, Migration};
@@ -16,10 +18,18 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
     let migration = engine.migration().await?;
     let steps: usize = migration.values().map(Vec::len).sum();
     if args.print {
-        session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { statements(&migration) });
+        session.ui.out(&if session.ui.json {
+            format!("{:#}\n", json!(migration))
+        } else {
+            statements(&migration)
+        });
         return Ok(Exit::Ok);
     }
-    session.ui.out(&if session.ui.json { format!("{:#}\n", json!(migration)) } else { page(&migration, steps) });
+    session.ui.out(&if session.ui.json {
+        format!("{:#}\n", json!(migration))
+    } else {
+        page(&migration, steps)
+    });
     if steps == 0 {
         return Ok(Exit::Ok);
     }
@@ -44,7 +54,7 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
 fn statements(migration: &Migration) -> String {
     let mut text = String::new();
     for (store, steps) in migration.iter().filter(|(_, steps)| !steps.is_empty()) {
-        text.push_str(&format!("-- store {store}\n"));
+        let _ = writeln!(text, "-- store {store}");
         for step in steps {
             text.push_str(step.statement.trim_end_matches(';'));
             text.push_str(";\n");
@@ -59,12 +69,12 @@ fn page(migration: &Migration, steps: usize) -> String {
     }
     let mut text = "trueup will add the following to the stores:\n\n".to_owned();
     for (store, steps) in migration.iter().filter(|(_, steps)| !steps.is_empty()) {
-        text.push_str(&format!("  # {store}\n"));
+        let _ = writeln!(text, "  # {store}");
         for step in steps {
-            text.push_str(&format!("  + {}\n", clean(&step.adds)));
+            let _ = writeln!(text, "  + {}", clean(&step.adds));
         }
         text.push('\n');
     }
-    text.push_str(&format!("Migration: {steps} to add. `trueup migrate --print` prints the statements.\n"));
+    let _ = writeln!(text, "Migration: {steps} to add. `trueup migrate --print` prints the statements.");
     text
 }

@@ -1,7 +1,7 @@
 //! The command line: arguments in, pages and exit codes out. The rest of the library knows of no terminal.
 
-mod argv;
 mod args;
+mod argv;
 mod ask;
 mod check;
 mod conflicts;

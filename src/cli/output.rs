@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::model::Timestamp;
 use crate::plan::json::stream;
-use crate::plan::{RenderOptions, ReportOptions};
+use crate::plan::{RenderOptions, ReportOptions, clean_json};
 use crate::spec::Spec;
 use crate::telemetry::{LogStyle, init_logging};
 
@@ -63,12 +63,12 @@ impl Ui {
 
     /// Writes a result as one line of JSON.
     pub(crate) fn json_line(&self, value: &serde_json::Value) {
-        self.out(&format!("{value}\n"));
+        self.out(&clean_json(&format!("{value}\n")));
     }
 
     /// Writes a result as JSON for reading.
     pub(crate) fn json_page(&self, value: &serde_json::Value) {
-        self.out(&format!("{value:#}\n"));
+        self.out(&clean_json(&format!("{value:#}\n")));
     }
 
     /// Writes a message.

@@ -14,7 +14,9 @@ use super::{Exit, Failure};
 /// of one. Something else that stands there (another file, a link, a device) is not overwritten.
 pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
     refuse_other(path)?;
-    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("cannot save the plan to {}: {error}", path.display()));
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot save the plan to {}: {error}", path.display()))
+    };
     let bytes = file::encode(plan, env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?;
     let beside = beside(path).ok_or_else(|| failed(&"it names no file"))?;
     let written = write_private(&beside, &bytes).and_then(|()| fs::rename(&beside, path));
@@ -28,7 +30,8 @@ pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
 fn refuse_other(path: &Path) -> Result<(), Failure> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     let mut start = vec![0; file::MAGIC.len()];
-    let is_plan = found.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    let is_plan =
+        found.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
     if is_plan && file::looks_like_plan(&start) {
         return Ok(());
     }

@@ -9,13 +9,13 @@ use crate::telemetry::{Event, Fan, Logged, Observer, WriteResult};
 use super::args::{ApplyArgs, PlanArgs};
 use super::ask::{Answer, approve};
 use super::output::{Ui, now};
-use super::session::Session;
+use super::session::{Session, pass_options};
 use super::{Exit, Failure, planfile, signals};
 
 /// `plan`
 pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit, Failure> {
     let engine = session.open().await?;
-    let options = session.pass_options(engine.spec(), &args.pass)?;
+    let options = pass_options(engine.spec(), &args.pass)?;
     start_stream(session.ui);
     let plan = make(session, &engine, &options).await?;
     if let Some(path) = &args.out {
@@ -44,7 +44,7 @@ pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit,
 pub(super) async fn apply(session: &Session<'_>, args: &ApplyArgs) -> Result<Exit, Failure> {
     let saved = args.plan.as_deref().map(planfile::read).transpose()?;
     let engine = session.open().await?;
-    let options = session.pass_options(engine.spec(), &args.pass)?;
+    let options = pass_options(engine.spec(), &args.pass)?;
     start_stream(session.ui);
     if let Some((header, plan)) = saved {
         if header.spec_sha != engine.spec().sha {
@@ -75,7 +75,11 @@ pub(super) async fn apply(session: &Session<'_>, args: &ApplyArgs) -> Result<Exi
 }
 
 /// Makes a plan.
-pub(crate) async fn make(session: &Session<'_>, engine: &Engine, options: &PassOptions) -> Result<Plan, Failure> {
+pub(crate) async fn make(
+    session: &Session<'_>,
+    engine: &Engine,
+    options: &PassOptions,
+) -> Result<Plan, Failure> {
     let progress = session.progress();
     let observer = Fan(vec![&progress, &Logged]);
     Ok(engine.plan(options, &observer).await?)
@@ -84,18 +88,29 @@ pub(crate) async fn make(session: &Session<'_>, engine: &Engine, options: &PassO
 /// Shows a plan.
 pub(crate) fn show(session: &Session<'_>, engine: &Engine, plan: &Plan) {
     if session.ui.json {
-        stream::plan(plan, now()).iter().for_each(|message| session.ui.json_line(message));
+        for message in &stream::plan(plan, now()) {
+            session.ui.json_line(message);
+        }
     } else {
         session.ui.out(&render(plan, &session.ui.render_options(Some(engine.spec()))));
     }
 }
 
 /// Applies a plan without writes: what it settles and takes note of needs nobody's approval.
-async fn remember(session: &Session<'_>, engine: &Engine, plan: Plan, options: &PassOptions) -> Result<Exit, Failure> {
+async fn remember(
+    session: &Session<'_>,
+    engine: &Engine,
+    plan: Plan,
+    options: &PassOptions,
+) -> Result<Exit, Failure> {
     if plan.is_empty() {
         let exit = if plan.guards.is_empty() { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
-        say_report(session, &Report { guards: Vec::new(), books: plan.books.clone(), ..Report::default() }, exit);
+        say_report(
+            session,
+            &Report { guards: Vec::new(), books: plan.books.clone(), ..Report::default() },
+            exit,
+        );
         return Ok(exit);
     }
     session.ui.advice("\n");
@@ -129,7 +144,9 @@ pub(crate) async fn carry_out(
 
 fn say_report(session: &Session<'_>, report: &Report, exit: Exit) {
     if session.ui.json {
-        stream::report(report, now()).iter().for_each(|message| session.ui.json_line(message));
+        for message in &stream::report(report, now()) {
+            session.ui.json_line(message);
+        }
         return;
     }
     session.ui.out(&render_report(report, &session.ui.report_options()));

@@ -39,7 +39,8 @@ pub(super) async fn run(session: &Session<'_>, args: &RunArgs) -> Result<Exit, F
     if let Some(failure) = summary.failure.filter(|_| args.once) {
         return Err(failure.into());
     }
-    let incomplete = args.once && summary.last.is_some_and(|report| !report.is_clean() || !report.guards.is_empty());
+    let incomplete =
+        args.once && summary.last.is_some_and(|report| !report.is_clean() || !report.guards.is_empty());
     Ok(if incomplete { Exit::Incomplete } else { Exit::Ok })
 }
 
@@ -78,6 +79,8 @@ impl Observer for Told {
 
 /// Something that differs between controllers started at the same time.
 fn seed() -> u64 {
-    let nanos = std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
+    let nanos = std::time::SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::from(since.subsec_nanos()));
     nanos ^ (u64::from(std::process::id()) << 32)
 }

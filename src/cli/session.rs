@@ -34,9 +34,9 @@ impl Session<'_> {
             Err(Refused::Mistakes { diagnostics, rendered }) => {
                 if self.ui.json {
                     let at = now();
-                    diagnostics.iter().for_each(|found| {
+                    for found in &diagnostics {
                         self.ui.json_line(&crate::plan::json::stream::diagnostic(found, at));
-                    });
+                    }
                 } else {
                     self.ui.message(&rendered);
                 }
@@ -51,19 +51,19 @@ impl Session<'_> {
         Ok(Engine::open(self.load()?, false).await?)
     }
 
-    /// How a pass is to be made.
-    pub(crate) fn pass_options(&self, spec: &Spec, args: &PassArgs) -> Result<PassOptions, Failure> {
-        // Every look is a full one in this version; the flag is taken so that scripts can ask for it.
-        let (Refresh::Normal | Refresh::Full) = args.refresh;
-        let targets = args.target.iter().map(|text| target(spec, text)).collect::<Result<_, _>>()?;
-        let allow = args.allow.iter().copied().collect();
-        Ok(PassOptions { targets, allow, ..work_options(&args.work) })
-    }
-
     /// Progress on the terminal, where one is to be drawn.
     pub(crate) fn progress(&self) -> progress::Progress {
         progress::Progress::start(self.ui.progress)
     }
+}
+
+/// How a pass is to be made.
+pub(crate) fn pass_options(spec: &Spec, args: &PassArgs) -> Result<PassOptions, Failure> {
+    // Every look is a full one in this version; the flag is taken so that scripts can ask for it.
+    let (Refresh::Normal | Refresh::Full) = args.refresh;
+    let targets = args.target.iter().map(|text| target(spec, text)).collect::<Result<_, _>>()?;
+    let allow = args.allow.iter().copied().collect();
+    Ok(PassOptions { targets, allow, ..work_options(&args.work) })
 }
 
 /// How work is shared out, as the engine takes it.

@@ -18,6 +18,7 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
     let engine = session.open().await?;
     let plan = planning::make(session, &engine, &PassOptions::default()).await?;
     let lease = engine.lease().await?;
+    let last_pass = engine.last_pass().await?;
     let conflicts = engine.conflicts(false).await?;
     if session.ui.json {
         // Values are left out: status is for dashboards and tickets.
@@ -26,6 +27,7 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
             "format_version": "1.0",
             "at": plan.made_at,
             "spec_sha": plan.spec_sha,
+            "last_pass": last_pass,
             "lease": lease.map(|lease| json!({"holder": lease.holder, "expires": lease.expires})),
             "books": books_json(&plan.books),
             "to_do": plan.totals(),
@@ -34,16 +36,27 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
             "open_conflicts": open,
         }));
     } else {
-        session.ui.out(&page(&plan, lease.as_ref(), &conflicts));
+        session.ui.out(&page(&plan, last_pass, lease.as_ref(), &conflicts));
     }
     Ok(Exit::Ok)
 }
 
-fn page(plan: &Plan, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
+fn page(plan: &Plan, last_pass: i64, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
     let mut text = format!("As of {}, under the manifests {}.\n", plan.made_at, short(&plan.spec_sha));
+    match last_pass {
+        0 => text.push_str("No pass has written or remembered anything yet.\n"),
+        number => {
+            let _ = writeln!(text, "The last pass that wrote or remembered anything was number {number}.");
+        }
+    }
     match lease {
         Some(lease) => {
-            let _ = writeln!(text, "{} is at work (its lease lasts until {}).", clean(&lease.holder), lease.expires);
+            let _ = writeln!(
+                text,
+                "{} is at work (its lease lasts until {}).",
+                clean(&lease.holder),
+                lease.expires
+            );
         }
         None => text.push_str("No controller is at work.\n"),
     }
@@ -61,7 +74,13 @@ fn page(plan: &Plan, lease: Option<&Lease>, conflicts: &[Conflict]) -> String {
         let _ = writeln!(text, "\nConflicts that wait for a person:");
         for conflict in conflicts {
             let stores: Vec<&str> = conflict.sides.iter().map(|side| side.store.as_str()).collect();
-            let _ = writeln!(text, "  {} {} ({})", conflict.id, clean(&conflict.record.to_string()), stores.join(", "));
+            let _ = writeln!(
+                text,
+                "  {} {} ({})",
+                conflict.id,
+                clean(&conflict.record.to_string()),
+                stores.join(", ")
+            );
         }
     }
     notices(&mut text, plan);
@@ -76,7 +95,11 @@ fn notices(text: &mut String, plan: &Plan) {
         text.push_str("\nWorth knowing:\n");
     }
     for notice in notices {
-        let place = notice.record.as_ref().map(ToString::to_string).or(notice.entity.as_ref().map(ToString::to_string));
+        let place = notice
+            .record
+            .as_ref()
+            .map(ToString::to_string)
+            .or(notice.entity.as_ref().map(ToString::to_string));
         let store = notice.store.as_ref().map_or(String::new(), |store| format!("{store}."));
         let _ = writeln!(text, "  {store}{}: {}", clean(&place.unwrap_or_default()), clean(&notice.message));
     }

@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use crate::apply::clock;
 use crate::model::{
-    Batch, BatchId, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId, Native, Outcome,
-    RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
+    Batch, BatchId, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId, Native,
+    Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
 };
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
@@ -31,7 +31,8 @@ impl Engine {
     pub async fn conflicts(&self, all: bool) -> Result<Vec<Conflict>, EngineError> {
         let executor = self.executor(&Silent, None);
         let rows = executor.system_rows(&self.ledger.conflicts).await?;
-        let mut conflicts: Vec<Conflict> = rows.iter().filter_map(|row| self.ledger.conflict_of(row)).collect();
+        let mut conflicts: Vec<Conflict> =
+            rows.iter().filter_map(|row| self.ledger.conflict_of(row)).collect();
         conflicts.retain(|conflict| all || conflict.status.is_open());
         conflicts.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(conflicts)
@@ -44,14 +45,20 @@ impl Engine {
     pub async fn decide(&self, id: &ConflictId, choice: Choice, by: &str) -> Result<Conflict, EngineError> {
         let found = self.conflicts(true).await?.into_iter().find(|conflict| conflict.id == *id);
         let Some(conflict) = found else {
-            return Err(EngineError::new(format!("there is no conflict {id}")).hint("see `trueup conflicts list`"));
+            return Err(
+                EngineError::new(format!("there is no conflict {id}")).hint("see `trueup conflicts list`")
+            );
         };
         if !conflict.status.is_open() {
-            return Err(EngineError::new(format!("the conflict {id} is {} already", conflict.status.as_str())));
+            return Err(EngineError::new(format!(
+                "the conflict {id} is {} already",
+                conflict.status.as_str()
+            )));
         }
         let (store, values) = self.chosen(&conflict, choice)?;
         let decision = Decision { values, store, by: by.to_owned(), at: clock() };
-        let decided = Conflict { status: ConflictStatus::Decided, decision: Some(decision), ..conflict.clone() };
+        let decided =
+            Conflict { status: ConflictStatus::Decided, decision: Some(decision), ..conflict.clone() };
         self.put_decision(&conflict, &decided).await?;
         Ok(decided)
     }
@@ -72,7 +79,10 @@ impl Engine {
             }
             Choice::Set(texts) => {
                 let entity = self.spec.entity(&conflict.record.entity).ok_or_else(|| {
-                    EngineError::new(format!("no manifest names the entity `{}` any more", conflict.record.entity))
+                    EngineError::new(format!(
+                        "no manifest names the entity `{}` any more",
+                        conflict.record.entity
+                    ))
                 })?;
                 Ok((None, set(entity, conflict, texts)?))
             }
@@ -102,7 +112,8 @@ impl Engine {
             Some(Outcome::Applied(_)) => Ok(()),
             Some(Outcome::Refused(error) | Outcome::Unknown(error)) => Err(error.into()),
             Some(Outcome::Moved) | None => {
-                Err(EngineError::new(format!("the conflict {} changed meanwhile", decided.id)).hint("look at it again"))
+                Err(EngineError::new(format!("the conflict {} changed meanwhile", decided.id))
+                    .hint("look at it again"))
             }
         }
     }
@@ -127,7 +138,8 @@ fn set(
         values.insert(name.clone(), typed(entity.field(field).ty, &name, &text)?);
     }
     if let Some(missing) = conflict.fields.iter().find(|field| !values.contains_key(*field)) {
-        return Err(EngineError::new(format!("`{missing}` is a field of the conflict too")).hint(format!("add --set {missing}=VALUE")));
+        return Err(EngineError::new(format!("`{missing}` is a field of the conflict too"))
+            .hint(format!("add --set {missing}=VALUE")));
     }
     let whole = |field: FieldRef| -> Value {
         let FieldRef::Field(id) = field else { return Value::Null };

@@ -79,7 +79,9 @@ impl From<StoreError> for EngineError {
 
 impl From<StateError> for EngineError {
     fn from(error: StateError) -> Self {
-        let hint = error.held_elsewhere.then(|| "wait for it with --lock-timeout, or for its lease to lapse".to_owned());
+        let hint = error
+            .held_elsewhere
+            .then(|| "wait for it with --lock-timeout, or for its lease to lapse".to_owned());
         Self { message: error.to_string(), hint }
     }
 }
@@ -154,7 +156,12 @@ impl Engine {
         Ok(machine.result()?)
     }
 
-    async fn look(&self, executor: &Executor<'_>, opened: &Opened, options: &PassOptions) -> Result<Plan, EngineError> {
+    async fn look(
+        &self,
+        executor: &Executor<'_>,
+        opened: &Opened,
+        options: &PassOptions,
+    ) -> Result<Plan, EngineError> {
         let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
             Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
         };
@@ -189,16 +196,18 @@ impl Engine {
         observer: &dyn Observer,
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
-        let lease = self.take_lease(options.lock_timeout_ms, stop).await?;
+        let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
             let executor = self.executor(observer, Some(&lease));
             let opened = self.opening(&executor, true).await?;
             // Somebody worked with this state since the plan was made: what it remembers is no longer what was planned with.
-            let moved = opened.header.id != plan.state || opened.header.acknowledged != plan.state_pass || opened.recovered;
+            let moved = opened.header.id != plan.state
+                || opened.header.acknowledged != plan.state_pass
+                || opened.recovered;
             self.carry_out(executor, opened, plan, recheck || moved, stop).await
         }
         .await;
-        self.give_lease_up(&lease).await;
+        self.give_lease_up(&lease, observer).await;
         result
     }
 
@@ -212,7 +221,7 @@ impl Engine {
         observer: &dyn Observer,
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
-        let lease = self.take_lease(options.lock_timeout_ms, stop).await?;
+        let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
             let executor = self.executor(observer, Some(&lease));
             let opened = self.opening(&executor, true).await?;
@@ -220,7 +229,7 @@ impl Engine {
             self.carry_out(executor, opened, plan, false, stop).await
         }
         .await;
-        self.give_lease_up(&lease).await;
+        self.give_lease_up(&lease, observer).await;
         result
     }
 
@@ -233,7 +242,9 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
         if plan.rebuild != opened.rebuild {
-            return Err(EngineError::new("the state is not the one that the plan was made with").hint("plan again"));
+            return Err(
+                EngineError::new("the state is not the one that the plan was made with").hint("plan again")
+            );
         }
         let executor = Executor { rebuild: opened.rebuild, ..executor };
         let inputs = ApplyInputs {
@@ -259,20 +270,30 @@ impl Engine {
 
     /// The smallest batch that any store takes.
     fn chunk(&self) -> usize {
-        let of_stores = self.stores.values().filter_map(|store| Some(store.as_ref().ok()?.capabilities().batch_size));
+        let of_stores =
+            self.stores.values().filter_map(|store| Some(store.as_ref().ok()?.capabilities().batch_size));
         let of_manifests = self.spec.stores.values().filter_map(|store| store.batch_size);
         of_stores.chain(of_manifests).min().unwrap_or(LARGEST_CHUNK).clamp(1, LARGEST_CHUNK)
     }
 
-    async fn take_lease(&self, timeout_ms: u64, stop: &CancellationToken) -> Result<KeptLease, EngineError> {
+    async fn take_lease(
+        &self,
+        timeout_ms: u64,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
+    ) -> Result<KeptLease, EngineError> {
         let length_ms = self.spec.controller.lease_ms;
         let length_micros = i64::try_from(length_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let began = tokio::time::Instant::now();
         loop {
             let now = clock();
             match self.state.acquire(&self.holder, now, now.saturating_add_micros(length_micros)).await {
-                Ok(()) => return Ok(KeptLease::new(self.holder.clone(), length_ms)),
-                Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {}
+                Ok(()) => {
+                    observer.notice(&Event::Lease { held: true });
+                    return Ok(KeptLease::new(self.holder.clone(), length_ms));
+                }
+                Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {
+                }
                 Err(error) => return Err(error.into()),
             }
             tokio::select! {
@@ -282,9 +303,10 @@ impl Engine {
         }
     }
 
-    async fn give_lease_up(&self, lease: &KeptLease) {
+    async fn give_lease_up(&self, lease: &KeptLease, observer: &dyn Observer) {
         // One that cannot be given up lapses.
         let _ = self.state.release(&lease.holder).await;
+        observer.notice(&Event::Lease { held: false });
     }
 
     /// Everything that lives in a store, the system tables of the canonical one included.
@@ -318,7 +340,10 @@ impl Engine {
     /// When a store refuses; what the stores before it were given stays.
     pub async fn migrate(&self, migration: &Migration) -> Result<(), EngineError> {
         for (name, steps) in migration {
-            let store = self.stores.get(name).ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
+            let store = self
+                .stores
+                .get(name)
+                .ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
             store.as_ref().map_err(|error| EngineError::from(error.clone()))?.migrate(steps).await?;
         }
         Ok(())

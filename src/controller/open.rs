@@ -43,12 +43,14 @@ fn look_up(folder: &Path, store: &StoreName, reference: &Reference) -> Result<Pa
     let missing = |what: String, hint: &str| StoreError::new(ErrorKind::Invalid, store, what).hint(hint);
     match reference {
         Reference::Plain(text) => Ok(PathBuf::from(text)),
-        Reference::Env(name) => std::env::var_os(name)
-            .map(PathBuf::from)
-            .ok_or_else(|| missing(format!("the environment variable `{name}` is not set"), "set it, or change the manifest")),
+        Reference::Env(name) => std::env::var_os(name).map(PathBuf::from).ok_or_else(|| {
+            missing(format!("the environment variable `{name}` is not set"), "set it, or change the manifest")
+        }),
         Reference::File(path) => std::fs::read_to_string(folder.join(path))
             .map(|text| PathBuf::from(text.trim_end_matches(['\r', '\n'])))
-            .map_err(|error| missing(format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")),
+            .map_err(|error| {
+                missing(format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")
+            }),
     }
 }
 
@@ -59,7 +61,8 @@ pub(super) async fn state(spec: &Spec) -> Result<Arc<dyn State>, EngineError> {
 
 /// Who works: the process and its host, for people to read.
 pub(super) fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    let host =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
     let host = host.map(|host| host.trim().to_owned()).filter(|host| !host.is_empty());
     format!("{}@{}", std::process::id(), host.as_deref().unwrap_or("localhost"))
 }

@@ -95,7 +95,7 @@ fn wait(interval: Duration, seed: u64, number: u64) -> Duration {
     (interval + Duration::from_millis(offset)).saturating_sub(Duration::from_millis(span))
 }
 
-/// Spreads a number over all 64 bits (SplitMix64's finaliser).
+/// Spreads a number over all 64 bits (the finaliser of `SplitMix64`).
 fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -166,7 +166,10 @@ mod tests {
         let (summary, began, _) = play(&[false; 8], false).await;
         assert_eq!((summary.passes, summary.failures), (8, 0));
         let waits: Vec<Duration> = began.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(waits.iter().all(|wait| wait.abs_diff(INTERVAL) <= INTERVAL / 10 + Duration::from_millis(1)), "{waits:?}");
+        assert!(
+            waits.iter().all(|wait| wait.abs_diff(INTERVAL) <= INTERVAL / 10 + Duration::from_millis(1)),
+            "{waits:?}"
+        );
         assert!(waits.windows(2).any(|pair| pair[0] != pair[1]), "no jitter: {waits:?}");
     }
 

@@ -51,7 +51,12 @@ pub(super) fn add(view: &View<'_>, resolution: &Resolution, plans: &mut [SidePla
 }
 
 /// The record's present troubles, each with the time it was first seen.
-fn troubles(view: &View<'_>, resolution: &Resolution, plans: &[SidePlan], known: &[SyncError]) -> Vec<SyncError> {
+fn troubles(
+    view: &View<'_>,
+    resolution: &Resolution,
+    plans: &[SidePlan],
+    known: &[SyncError],
+) -> Vec<SyncError> {
     let mut found: Vec<SyncError> = Vec::new();
     let mut add = |store: String, field: Option<String>, rule: &str, message: String| {
         let before = known.iter().find(|old| old.store == store && old.field == field && old.rule == rule);
@@ -60,7 +65,10 @@ fn troubles(view: &View<'_>, resolution: &Resolution, plans: &[SidePlan], known:
     };
     for rejection in &resolution.rejections {
         let field = rejection.field.map(|field| view.entity.field(field).name.to_string());
-        let message = format!("the value in {} breaks the rule `{}`; correct it there", rejection.store, rejection.rule);
+        let message = format!(
+            "the value in {} breaks the rule `{}`; correct it there",
+            rejection.store, rejection.rule
+        );
         add(rejection.store.to_string(), field, rejection.rule.as_str(), message);
     }
     for store in &resolution.regressed {

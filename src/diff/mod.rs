@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Cell, DeletePolicy, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow, StoreName, StoreRecordId,
-    SyncMeta, Timestamp, Unknown, Value, representable,
+    Cell, DeletePolicy, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow, StoreName,
+    StoreRecordId, SyncMeta, Timestamp, Unknown, Value, representable,
 };
 use crate::resolve::{ClaimEnd, Fate, LeftReason, Origin, OriginRule, Resolution, Side, View};
 
@@ -164,13 +164,21 @@ pub struct SidePlan {
 
 impl SidePlan {
     fn idle(store: &StoreName, standing: Standing) -> Self {
-        Self { store: store.clone(), standing, drift: None, action: None, adopt: None, cannot_hold: Vec::new() }
+        Self {
+            store: store.clone(),
+            standing,
+            drift: None,
+            action: None,
+            adopt: None,
+            cannot_hold: Vec::new(),
+        }
     }
 }
 
 /// What every store needs for a record, the canonical one first. Stores that have nothing to do with it are left out.
 pub fn diff(view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {
-    let mut plans: Vec<SidePlan> = view.sides.iter().filter_map(|side| of_side(view, resolution, side)).collect();
+    let mut plans: Vec<SidePlan> =
+        view.sides.iter().filter_map(|side| of_side(view, resolution, side)).collect();
     bookkeeping::add(view, resolution, &mut plans);
     plans
 }
@@ -184,7 +192,9 @@ fn of_side(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<
         Fate::Dead => dead(view, resolution, side),
         Fate::Alive => match side.presence {
             Presence::Unknown(why) => concerned_unknown(view, resolution, side, *why),
-            _ if resolution.regressed.contains(side.store) => Some(SidePlan::idle(side.store, Standing::Held)),
+            _ if resolution.regressed.contains(side.store) => {
+                Some(SidePlan::idle(side.store, Standing::Held))
+            }
             Presence::Absent => absent(view, resolution, side),
             Presence::Present(row) => present(view, resolution, side, row),
         },
@@ -207,7 +217,12 @@ fn left(side: &Side<'_>, resolution: &Resolution, reason: LeftReason) -> SidePla
     plan
 }
 
-fn concerned_unknown(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, why: Unknown) -> Option<SidePlan> {
+fn concerned_unknown(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    why: Unknown,
+) -> Option<SidePlan> {
     let shadow = side.shadow?;
     let standing = match why {
         Unknown::Paused => Standing::Paused,
@@ -235,7 +250,13 @@ fn dead(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<Sid
     }
 }
 
-fn deletion(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row, reason: Reason) -> SidePlan {
+fn deletion(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    row: &Row,
+    reason: Reason,
+) -> SidePlan {
     let rule = OriginRule::OnlyChange;
     let origin = Origin { store: resolution.deleted_by.first().cloned(), rule };
     let changes = row
@@ -263,7 +284,11 @@ fn deletion(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row
         updated: None,
         advance: shadows::absent(side, resolution),
     };
-    SidePlan { drift: Some(Drift::Extra), action: Some(action), ..SidePlan::idle(side.store, Standing::Written) }
+    SidePlan {
+        drift: Some(Drift::Extra),
+        action: Some(action),
+        ..SidePlan::idle(side.store, Standing::Written)
+    }
 }
 
 fn by_name(view: &View<'_>, cells: &BTreeMap<FieldId, Cell>) -> BTreeMap<FieldName, Cell> {
@@ -313,7 +338,12 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         created: resolution.created.filter(|_| side.mapping.created.is_some()),
         updated: side.mapping.updated.as_ref().map(|_| view.now),
     };
-    Some(SidePlan { drift, action: Some(action), cannot_hold, ..SidePlan::idle(side.store, Standing::Written) })
+    Some(SidePlan {
+        drift,
+        action: Some(action),
+        cannot_hold,
+        ..SidePlan::idle(side.store, Standing::Written)
+    })
 }
 
 fn change(view: &View<'_>, resolution: &Resolution, field: FieldId, before: &Cell, after: &Value) -> Change {
@@ -380,12 +410,16 @@ fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row)
             Needed::Nothing => {}
             Needed::CannotHold(why) => cannot_hold.push((view.entity.field(*field).name.clone(), why)),
             Needed::Write => {
-                let (Some(before), Some(after)) = (row.fields.get(field), resolution.fields.get(field)) else { continue };
+                let (Some(before), Some(after)) = (row.fields.get(field), resolution.fields.get(field))
+                else {
+                    continue;
+                };
                 changes.push(change(view, resolution, *field, before, after));
             }
         }
     }
-    let drift = (!changes.is_empty()).then(|| Drift::Changed(changes.iter().map(|change| change.field.clone()).collect()));
+    let drift = (!changes.is_empty())
+        .then(|| Drift::Changed(changes.iter().map(|change| change.field.clone()).collect()));
     let action = side.writable.then(|| update(view, resolution, side, row, changes)).flatten();
     let kind = action.as_ref().map(|action| action.kind);
     let standing = match kind {
@@ -397,7 +431,8 @@ fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row)
         None => Standing::InSync,
     };
     // The canonical store's shadow moves with its own write, where there is one.
-    let adopt = if side.canonical && action.is_some() { None } else { shadows::adopted(view, resolution, side, row) };
+    let adopt =
+        if side.canonical && action.is_some() { None } else { shadows::adopted(view, resolution, side, row) };
     Some(SidePlan { store: side.store.clone(), standing, drift, action, adopt, cannot_hold })
 }
 
@@ -416,18 +451,31 @@ enum Needed {
 }
 
 /// What a field of a row needs.
-fn needed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row, mapped: &FieldMapping) -> Needed {
+fn needed(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    row: &Row,
+    mapped: &FieldMapping,
+) -> Needed {
     let field = mapped.field;
     let (Some(cell), Some(desired)) = (row.fields.get(&field), resolution.fields.get(&field)) else {
         return Needed::Nothing;
     };
-    let frozen = resolution.held.contains(&field) || resolution.end(side.store, field) == Some(ClaimEnd::Rejected);
+    let frozen =
+        resolution.held.contains(&field) || resolution.end(side.store, field) == Some(ClaimEnd::Rejected);
     if frozen || !mapped.direction.writes() || shadows::stands_for(view, side, mapped, cell, desired) {
         return Needed::Nothing;
     }
     match held_as(view, side, mapped, desired) {
         Err(why) => Needed::CannotHold(why),
-        Ok(held) => if cell.value() == Some(&held) { Needed::Nothing } else { Needed::Write },
+        Ok(held) => {
+            if cell.value() == Some(&held) {
+                Needed::Nothing
+            } else {
+                Needed::Write
+            }
+        }
     }
 }
 
@@ -450,7 +498,8 @@ fn update(
         (true, None) => return None,
     };
     // Besides what is written, the guard holds what the result was made from in this very store.
-    let contributed = resolution.ends.get(side.store).into_iter().flatten().filter(|(_, end)| **end == ClaimEnd::Won);
+    let contributed =
+        resolution.ends.get(side.store).into_iter().flatten().filter(|(_, end)| **end == ClaimEnd::Won);
     let mut guard: BTreeMap<FieldName, Cell> =
         changes.iter().map(|change| (change.field.clone(), change.before.clone())).collect();
     guard.extend(contributed.filter_map(|(field, _)| {

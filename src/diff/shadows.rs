@@ -54,7 +54,12 @@ pub(super) fn written(
 }
 
 /// The shadow of a row that is not written, or not yet; none where it says what is remembered already.
-pub(super) fn adopted(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Option<Shadow> {
+pub(super) fn adopted(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+    row: &Row,
+) -> Option<Shadow> {
     let shadow = as_observed(view, resolution, side, row);
     (side.shadow != Some(&shadow)).then_some(shadow)
 }
@@ -73,13 +78,21 @@ fn written_field(
 
 fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version) -> FieldShadow {
     let same = held.value() == Some(stands_for);
-    FieldShadow { held, stands_for: (!same).then(|| stands_for.clone()), version, tag: mapped.tag, unsure: false }
+    FieldShadow {
+        held,
+        stands_for: (!same).then(|| stands_for.clone()),
+        version,
+        tag: mapped.tag,
+        unsure: false,
+    }
 }
 
 /// What is known of a row just by having seen it, once the canonical store has the result.
 fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
-    let mut fields: BTreeMap<_, _> = side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
-    fields.retain(|name, _| view.entity.field_id(name).is_some_and(|id| side.mapping.fields.contains_key(&id)));
+    let mut fields: BTreeMap<_, _> =
+        side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
+    fields
+        .retain(|name, _| view.entity.field_id(name).is_some_and(|id| side.mapping.fields.contains_key(&id)));
     for (id, cell) in &row.fields {
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
         let name = &view.entity.field(*id).name;
@@ -124,10 +137,13 @@ fn observed_field(
         }
         None if side.canonical => {
             // The version that last changed the field: of a value met for the first time, the present one.
-            let since = before.filter(|shadow| shadow.held == *cell && !shadow.unsure).map(|shadow| shadow.version);
+            let since =
+                before.filter(|shadow| shadow.held == *cell && !shadow.unsure).map(|shadow| shadow.version);
             Some(field(mapped, cell.clone(), cell.value()?, since.unwrap_or(version)))
         }
-        None if agrees(view, side, mapped, cell, desired) => Some(field(mapped, cell.clone(), desired, version)),
+        None if agrees(view, side, mapped, cell, desired) => {
+            Some(field(mapped, cell.clone(), desired, version))
+        }
         None => before,
     }
 }
@@ -139,11 +155,20 @@ fn agrees(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, cell: &Cell, 
 }
 
 /// Whether the store was read back as holding this for the desired value, which it may keep in a form of its own.
-pub(super) fn stands_for(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, cell: &Cell, desired: &Value) -> bool {
+pub(super) fn stands_for(
+    view: &View<'_>,
+    side: &Side<'_>,
+    mapped: &FieldMapping,
+    cell: &Cell,
+    desired: &Value,
+) -> bool {
     let name = &view.entity.field(mapped.field).name;
     let shadow = side.shadow.filter(|shadow| shadow.present).and_then(|shadow| shadow.fields.get(name));
     shadow.is_some_and(|shadow| {
-        shadow.tag == mapped.tag && !shadow.unsure && shadow.held == *cell && shadow.canonical() == Some(desired)
+        shadow.tag == mapped.tag
+            && !shadow.unsure
+            && shadow.held == *cell
+            && shadow.canonical() == Some(desired)
     })
 }
 

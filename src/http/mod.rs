@@ -72,7 +72,11 @@ impl Health {
                 (true, false) => "no pass has ended",
                 (false, false) => "the last pass ended more than",
             };
-            return Err(format!("{what} for {} s, with an interval of {} s", age.as_secs(), self.interval.as_secs()));
+            return Err(format!(
+                "{what} for {} s, with an interval of {} s",
+                age.as_secs(),
+                self.interval.as_secs()
+            ));
         }
         Ok(())
     }
@@ -96,7 +100,10 @@ pub async fn serve(
     health: Arc<Health>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let router = Router::new().route("/metrics", get(show_metrics)).route("/healthz", get(show_health)).with_state(Shared { metrics, health });
+    let router = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/healthz", get(show_health))
+        .with_state(Shared { metrics, health });
     axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
 }
 
@@ -114,5 +121,59 @@ async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
     match shared.health.check() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::telemetry::fixture;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn metrics_and_health_are_served_until_told_to_stop() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Arc::new(Metrics::new(&fixture::spec()).unwrap());
+        let health = Arc::new(Health::new(Duration::from_mins(1)));
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, metrics, health.clone(), stop.clone()));
+
+        let answer = get(address, "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(
+            answer.to_lowercase().contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+            "{answer}"
+        );
+        assert!(answer.contains("\ntrueup_drift_records{"), "{answer}");
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        health.ended(Some("the state is locked".to_owned()));
+        let answer = get(address, "/healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.ends_with("the last pass failed: the state is locked\n"), "{answer}");
+        assert!(get(address, "/elsewhere").await.starts_with("HTTP/1.1 404 "));
+
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
     }
 }

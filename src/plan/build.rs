@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::diff::{Action, ActionKind, Drift, Reason, SidePlan, Standing, diff};
 use crate::model::{
-    Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp, Unknown, Value,
+    Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
+    Unknown, Value,
 };
 use crate::resolve::{
     Conflict, ConflictStatus, Fate, LeftReason, Overrides, Resolution, Rule, Side, Tombstone, View, resolve,
@@ -157,7 +158,9 @@ impl Planner {
     fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
         let targets = &self.inputs.targets;
         targets.is_empty()
-            || targets.iter().any(|target| &target.entity == entity && target.key.as_ref().is_none_or(|of| of == key))
+            || targets
+                .iter()
+                .any(|target| &target.entity == entity && target.key.as_ref().is_none_or(|of| of == key))
     }
 
     fn count_rows(&mut self, entity: &Arc<Entity>, observed: &Observed) {
@@ -176,7 +179,8 @@ impl Planner {
 
     /// Resolves and compares one record.
     pub(super) fn consider(&self, entity: &Arc<Entity>, observed: Observed, overrides: Overrides) -> Entry {
-        let overrides = Overrides { bring_forward: self.inputs.allow.contains(&GuardName::Regressed), ..overrides };
+        let overrides =
+            Overrides { bring_forward: self.inputs.allow.contains(&GuardName::Regressed), ..overrides };
         let (resolution, sides) = {
             let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
             let view = self.view(entity, &id, &observed, overrides.clone());
@@ -202,7 +206,8 @@ impl Planner {
             .flatten()
             .filter_map(|(store, mapping)| {
                 let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
-                let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
+                let shadow =
+                    own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
                 Some(Side {
                     store,
                     mapping,
@@ -237,7 +242,10 @@ impl Planner {
             && resolution.already_invalid.is_empty()
             && !matches!(resolution.fate, Fate::Dead | Fate::Left(_))
             && entry.sides.iter().all(|side| {
-                side.action.is_none() && side.adopt.is_none() && side.drift.is_none() && side.cannot_hold.is_empty()
+                side.action.is_none()
+                    && side.adopt.is_none()
+                    && side.drift.is_none()
+                    && side.cannot_hold.is_empty()
             });
         !quiet || entry.sides.iter().any(|side| side.standing != Standing::InSync)
     }
@@ -315,7 +323,9 @@ impl Planner {
         for (store, report) in &work.snapshots {
             let rows = work.rows.get(store).copied().unwrap_or(0);
             let remembered = work.remembered.get(store).copied().unwrap_or(0);
-            if let Some(certificate) = report.certificate.as_ref().filter(|certificate| !certificate.is_complete()) {
+            if let Some(certificate) =
+                report.certificate.as_ref().filter(|certificate| !certificate.is_complete())
+            {
                 trip(GuardName::Incomplete, store, incomplete_message(certificate));
             } else if report.certificate.is_some() && rows == 0 && remembered > 1 {
                 let message = format!("it held {remembered} records and holds none now");
@@ -380,7 +390,8 @@ impl Planner {
                 if !stopped.contains(&entity.name)
                     && let Some(record) = record_plan(&inputs, id, entry)
                 {
-                    open += record.conflicts.iter().filter(|conflict| conflict.status.is_open()).count() as u64;
+                    open +=
+                        record.conflicts.iter().filter(|conflict| conflict.status.is_open()).count() as u64;
                     plan.records.push(record);
                 }
             }
@@ -400,7 +411,8 @@ impl Planner {
 /// Open conflicts of the ledger that this plan does not end.
 fn still_open(inputs: &PlanInputs, entity: &EntityName, work: &EntityWork) -> u64 {
     let open = inputs.conflicts.iter().filter(|(id, _)| &id.entity == entity).flat_map(|(id, conflicts)| {
-        let ended = work.entries.get(&id.key).map(|entry| entry.resolution.closed.as_slice()).unwrap_or_default();
+        let ended =
+            work.entries.get(&id.key).map(|entry| entry.resolution.closed.as_slice()).unwrap_or_default();
         conflicts.iter().filter(move |conflict| {
             conflict.status.is_open() && !ended.iter().any(|ended| ended.id == conflict.id)
         })
@@ -421,7 +433,8 @@ impl Tally {
         let mut tally = Self::default();
         for entry in work.entries.values() {
             tally.regressed += u64::from(entry.resolution.went_back.contains(store));
-            let action = entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
+            let action =
+                entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
             match action.map(|action| action.kind) {
                 Some(ActionKind::Delete) => tally.deletes += 1,
                 // What only fills in what was empty takes nothing from anybody.
@@ -449,13 +462,18 @@ fn share(verb: &str, part: u64, whole: u64, ratio: f64) -> String {
 fn incomplete_message(certificate: &crate::model::Certificate) -> String {
     if certificate.bad_keys > 0 || !certificate.duplicate_keys.is_empty() {
         let twice = certificate.duplicate_keys.len();
-        return format!("{} rows have no usable key and {twice} keys stand twice; correct them there", certificate.bad_keys);
+        return format!(
+            "{} rows have no usable key and {twice} keys stand twice; correct them there",
+            certificate.bad_keys
+        );
     }
     if certificate.moved {
         return "it changed while it was read; try again".to_owned();
     }
     let (read, claimed) = (certificate.rows_read, certificate.rows_claimed);
-    format!("the snapshot was cut short ({read} of {claimed} rows read), so what is missing from it may still be there")
+    format!(
+        "the snapshot was cut short ({read} of {claimed} rows read), so what is missing from it may still be there"
+    )
 }
 
 /// Adds a record's sides to the books.
@@ -497,7 +515,10 @@ fn record_plan(inputs: &PlanInputs, record: RecordId, entry: Entry) -> Option<Re
             plan.adopt.insert(side.store, shadow);
         }
     }
-    let empty = plan.actions.is_empty() && plan.adopt.is_empty() && plan.conflicts.is_empty() && plan.closes.is_empty();
+    let empty = plan.actions.is_empty()
+        && plan.adopt.is_empty()
+        && plan.conflicts.is_empty()
+        && plan.closes.is_empty();
     (!empty).then_some(plan)
 }
 
@@ -509,7 +530,11 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
     let shadows = entry.observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
     let memory = Memory { stores: shadows.into_iter().filter(|(_, shadow)| shadow.present).collect() };
     let pending = entry.sides.iter().any(|side| side.standing == Standing::Pending);
-    let cascade = entry.sides.iter().filter_map(|side| side.action.as_ref()).any(|action| action.reason == Reason::Cascade);
+    let cascade = entry
+        .sides
+        .iter()
+        .filter_map(|side| side.action.as_ref())
+        .any(|action| action.reason == Reason::Cascade);
     Some(TombstoneDraft {
         version: entry.resolution.version,
         deleted_by: if cascade { Vec::new() } else { entry.resolution.deleted_by.iter().cloned().collect() },
@@ -521,17 +546,18 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
 
 fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>) {
     let name = |field: FieldId| entity.field(field).name.clone();
-    let mut add = |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
-        out.push(Notice {
-            kind,
-            record: Some(id.clone()),
-            entity: None,
-            store: store.cloned(),
-            field: field.map(name),
-            rule,
-            message,
-        });
-    };
+    let mut add =
+        |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
+            out.push(Notice {
+                kind,
+                record: Some(id.clone()),
+                entity: None,
+                store: store.cloned(),
+                field: field.map(name),
+                rule,
+                message,
+            });
+        };
     let resolution = &entry.resolution;
     for conflict in resolution.conflicts.iter().filter(|conflict| conflict.status == ConflictStatus::Open) {
         let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
@@ -542,7 +568,13 @@ fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>)
             stores.join(" and "),
             conflict.id
         );
-        add(NoticeKind::Held, None, conflict.fields.first().and_then(|field| entity.field_id(field)), None, message);
+        add(
+            NoticeKind::Held,
+            None,
+            conflict.fields.first().and_then(|field| entity.field_id(field)),
+            None,
+            message,
+        );
     }
     for rejection in &resolution.rejections {
         let shown = match (&rejection.value, rejection.field) {
@@ -573,14 +605,32 @@ fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>)
     }
     for side in &entry.sides {
         for (field, why) in &side.cannot_hold {
-            add(NoticeKind::CannotHold, Some(&side.store), entity.field_id(field), None, format!("{field}: {why}"));
+            add(
+                NoticeKind::CannotHold,
+                Some(&side.store),
+                entity.field_id(field),
+                None,
+                format!("{field}: {why}"),
+            );
         }
     }
 }
 
-fn store_notices(entity: &EntityName, snapshots: &BTreeMap<StoreName, SnapshotReport>, out: &mut Vec<Notice>) {
+fn store_notices(
+    entity: &EntityName,
+    snapshots: &BTreeMap<StoreName, SnapshotReport>,
+    out: &mut Vec<Notice>,
+) {
     let mut add = |kind, store: &StoreName, message: String| {
-        out.push(Notice { kind, record: None, entity: Some(entity.clone()), store: Some(store.clone()), field: None, rule: None, message });
+        out.push(Notice {
+            kind,
+            record: None,
+            entity: Some(entity.clone()),
+            store: Some(store.clone()),
+            field: None,
+            rule: None,
+            message,
+        });
     };
     for (store, report) in snapshots {
         if let Some(error) = &report.error {
@@ -588,14 +638,20 @@ fn store_notices(entity: &EntityName, snapshots: &BTreeMap<StoreName, SnapshotRe
         }
         let Some(certificate) = &report.certificate else { continue };
         for column in &certificate.missing_columns {
-            let message = format!("column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)");
+            let message = format!(
+                "column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)"
+            );
             add(NoticeKind::MissingColumn, store, message);
         }
         for key in &certificate.duplicate_keys {
             add(NoticeKind::BadKey, store, format!("more than one row has the key {key}; correct it there"));
         }
         if certificate.bad_keys > 0 {
-            add(NoticeKind::BadKey, store, format!("{} rows have no usable key; correct them there", certificate.bad_keys));
+            add(
+                NoticeKind::BadKey,
+                store,
+                format!("{} rows have no usable key; correct them there", certificate.bad_keys),
+            );
         }
     }
 }

@@ -24,7 +24,8 @@ pub enum GuardName {
 
 impl GuardName {
     /// All guards.
-    pub const ALL: [Self; 5] = [Self::Deletes, Self::Updates, Self::Emptied, Self::Incomplete, Self::Regressed];
+    pub const ALL: [Self; 5] =
+        [Self::Deletes, Self::Updates, Self::Emptied, Self::Incomplete, Self::Regressed];
 
     /// The name that `--allow` takes.
     pub fn as_str(self) -> &'static str {

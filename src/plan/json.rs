@@ -12,7 +12,8 @@ use crate::model::{Cell, FieldName, RecordId, StoreName, SyncMeta, Timestamp};
 use crate::reconcile::{Report, Trouble};
 use crate::resolve::{Conflict, SideRecord};
 
-use super::render::{address, showable};
+use super::render::address;
+use super::render_words::showable;
 use super::{Plan, RecordPlan};
 
 /// The version of the JSON plan.

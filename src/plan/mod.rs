@@ -9,6 +9,7 @@ mod related;
 mod render;
 mod render_report;
 mod render_value;
+mod render_words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,7 @@ pub use build::{Observed, PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
-pub use render_value::clean;
+pub use render_value::{clean, clean_json};
 
 /// Where every record stands, by entity and store.
 pub type BooksTable = BTreeMap<EntityName, BTreeMap<StoreName, Books>>;
@@ -76,7 +77,8 @@ impl RecordPlan {
 
     /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
     pub fn goes(&self) -> bool {
-        self.tombstone.is_some() || (self.deletes() && self.actions.iter().all(|action| action.kind == ActionKind::Delete))
+        self.tombstone.is_some()
+            || (self.deletes() && self.actions.iter().all(|action| action.kind == ActionKind::Delete))
     }
 }
 

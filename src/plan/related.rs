@@ -24,7 +24,11 @@ fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
 /// A field's value: as resolved, or, of a record that goes, as any store has it.
 fn value_of(entry: &Entry, field: FieldId) -> Option<Value> {
     entry.resolution.fields.get(&field).cloned().or_else(|| {
-        entry.observed.presences.values().find_map(|presence| presence.row()?.fields.get(&field)?.value().cloned())
+        entry
+            .observed
+            .presences
+            .values()
+            .find_map(|presence| presence.row()?.fields.get(&field)?.value().cloned())
     })
 }
 
@@ -62,7 +66,8 @@ impl Planner {
     fn is_new(&self, entry: &Entry) -> bool {
         let canonical = &self.inputs.spec.canonical;
         let there = entry.observed.presences.get(canonical).is_some_and(|presence| presence.row().is_some());
-        let known = entry.observed.memory.as_ref().is_some_and(|memory| memory.stores.contains_key(canonical));
+        let known =
+            entry.observed.memory.as_ref().is_some_and(|memory| memory.stores.contains_key(canonical));
         !there && !known
     }
 
@@ -84,7 +89,9 @@ impl Planner {
             }
         }
         for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
-            if let Some(parent) = referred_key(entry, reference).filter(|_| reference.on_delete != OnDelete::Ignore) {
+            if let Some(parent) =
+                referred_key(entry, reference).filter(|_| reference.on_delete != OnDelete::Ignore)
+            {
                 work.children.entry(parent).or_default().push(key.clone());
             }
         }
@@ -92,14 +99,19 @@ impl Planner {
 
     /// Whether the record refers to one that may go, so that it has to be kept in mind although nothing happens to it.
     pub(super) fn may_be_cascaded(&self, entity: &Arc<Entity>, entry: &Entry) -> bool {
-        entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore).any(|reference| {
-            if reference.to == entity.name {
-                return referred_key(entry, reference).is_some();
-            }
-            let parent = referred_key(entry, reference).and_then(|key| self.work.get(&reference.to)?.entries.get(&key));
-            // A kept-in-mind parent may be cascaded itself, and take this one with it.
-            parent.is_some_and(|parent| parent.resolution.fate == Fate::Dead || self.is_quiet_child(&reference.to, parent))
-        })
+        entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore).any(
+            |reference| {
+                if reference.to == entity.name {
+                    return referred_key(entry, reference).is_some();
+                }
+                let parent = referred_key(entry, reference)
+                    .and_then(|key| self.work.get(&reference.to)?.entries.get(&key));
+                // A kept-in-mind parent may be cascaded itself, and take this one with it.
+                parent.is_some_and(|parent| {
+                    parent.resolution.fate == Fate::Dead || self.is_quiet_child(&reference.to, parent)
+                })
+            },
+        )
     }
 
     fn is_quiet_child(&self, entity: &EntityName, entry: &Entry) -> bool {
@@ -153,7 +165,9 @@ impl Planner {
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name) else { continue };
             for (key, entry) in &work.entries {
-                for reference in entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore) {
+                for reference in
+                    entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore)
+                {
                     let Some(parent) = referred_key(entry, reference) else { continue };
                     let child = RecordId { entity: entity.name.clone(), key: key.clone() };
                     let parent = RecordId { entity: reference.to.clone(), key: parent };
@@ -175,7 +189,10 @@ impl Planner {
             return Ok(());
         }
         for (child, on_delete) in dependents.get(id).into_iter().flatten() {
-            let Some(entry) = self.work.get(&child.entity).and_then(|work| work.entries.get(&child.key)) else { continue };
+            let Some(entry) = self.work.get(&child.entity).and_then(|work| work.entries.get(&child.key))
+            else {
+                continue;
+            };
             let alive = entry.resolution.fate == Fate::Alive;
             if alive && entry.resolution.touched {
                 return Err(KeepReason::ChildChanged);
@@ -192,7 +209,10 @@ impl Planner {
 
     fn reconsider(&mut self, id: &RecordId, change: impl FnOnce(&mut Overrides)) {
         let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { return };
-        let Some(mut entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key)) else { return };
+        let Some(mut entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key))
+        else {
+            return;
+        };
         change(&mut entry.overrides);
         let entry = self.again(&entity, entry);
         if let Some(work) = self.work.get_mut(&id.entity) {
@@ -233,10 +253,14 @@ impl Planner {
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name) else { continue };
             for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
-                for (key, entry) in work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Alive) {
+                for (key, entry) in
+                    work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Alive)
+                {
                     let is_new = self.is_new(entry);
-                    let changed = is_new || matches!(reference.from, FieldRef::Field(field) if claims(entry, field));
-                    let missing = referred_key(entry, reference).is_some_and(|parent| !work.alive.contains(&parent));
+                    let changed =
+                        is_new || matches!(reference.from, FieldRef::Field(field) if claims(entry, field));
+                    let missing =
+                        referred_key(entry, reference).is_some_and(|parent| !work.alive.contains(&parent));
                     if changed && missing {
                         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
                         refused.push((id, reference.from, is_new));

@@ -3,6 +3,8 @@
 //! Nothing that stands in a record can look like a line of the plan: control and formatting characters are escaped, and texts of
 //! several lines stand behind a gutter.
 
+use std::fmt::Write as _;
+
 use similar::{ChangeTag, TextDiff};
 
 use crate::model::{Cell, Value};
@@ -21,6 +23,22 @@ pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     for char in text.chars() {
         if acts(char) { cleaned.extend(char.escape_unicode()) } else { cleaned.push(char) }
+    }
+    cleaned
+}
+
+/// JSON text in which such characters are written as JSON's own escapes. They can stand only inside its strings, apart from the line
+/// ends of its layout.
+pub fn clean_json(json: &str) -> String {
+    let mut cleaned = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char == '\n' || !acts(char) {
+            cleaned.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            let _ = write!(cleaned, "\\u{unit:04x}"); // Writing to a String cannot fail.
+        }
     }
     cleaned
 }
@@ -150,6 +168,14 @@ mod tests {
         let hostile = "a\u{1b}[2Jb\rc\nd\u{7f}e\u{9b}f\u{202e}g\u{2066}h\u{200b}";
         assert_eq!(clean(hostile), r"a\u{1b}[2Jb\u{d}c\u{a}d\u{7f}e\u{9b}f\u{202e}g\u{2066}h\u{200b}");
         assert_eq!(clean("Zoë Österåker 東京"), "Zoë Österåker 東京");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({"a\u{202e}": ["\u{9b}31m\n", "\u{e0001}", "ü"]});
+        let text = clean_json(&format!("{value:#}"));
+        assert!(text.chars().all(|char| char == '\n' || !acts(char)), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

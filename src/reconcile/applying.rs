@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, Cell, EntityName, ErrorKind, FieldName, FieldShadow, Guard, Header, Intent, IntentEnd, IntentId,
-    IntentKind, Outcome, RecordId, RecordKey, Row, Shadow, StoreError, StoreName, SyncError, SyncMeta, SyncStatus,
-    Timestamp, Transition, Value, Write, WriteOp,
+    Batch, BatchId, Cell, EntityName, ErrorKind, FieldName, FieldShadow, Guard, Header, Intent, IntentEnd,
+    IntentId, IntentKind, Outcome, RecordId, RecordKey, Row, Shadow, StoreError, StoreName, SyncError,
+    SyncMeta, SyncStatus, Timestamp, Transition, Value, Write, WriteOp,
 };
 use crate::plan::{Plan, RecordPlan};
 use crate::spec::Spec;
@@ -102,7 +102,12 @@ impl Applying {
         let ledger = Ledger::new(&inputs.spec.canonical);
         let report = Report { guards: plan.guards.clone(), books: plan.books.clone(), ..Report::default() };
         let chunks = chunks(&plan, inputs.chunk.max(1));
-        let pass = inputs.header.acknowledged.max(inputs.header.intended).max(inputs.ledger.pass.as_ref().map_or(0, |pass| pass.number)) + 1;
+        let pass = inputs
+            .header
+            .acknowledged
+            .max(inputs.header.intended)
+            .max(inputs.ledger.pass.as_ref().map_or(0, |pass| pass.number))
+            + 1;
         Self {
             inputs,
             ledger,
@@ -234,7 +239,11 @@ impl Applying {
         let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
         for store in if stores.is_empty() { vec![canonical] } else { stores } {
             self.shift(at, &store, Standing::Skipped);
-            self.report.skipped.push(Trouble { record: record.record.clone(), store, message: message.to_owned() });
+            self.report.skipped.push(Trouble {
+                record: record.record.clone(),
+                store,
+                message: message.to_owned(),
+            });
         }
     }
 
@@ -329,7 +338,11 @@ impl Applying {
             .collect()
     }
 
-    fn take_images(&mut self, store: &StoreName, rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>) {
+    fn take_images(
+        &mut self,
+        store: &StoreName,
+        rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>,
+    ) {
         match rows {
             Ok(rows) => self.images.extend(rows.into_iter().map(|(key, row)| ((store.clone(), key), row))),
             Err(error) => {
@@ -387,7 +400,11 @@ impl Applying {
             .map(|(key, op)| Write { intent: IntentId(key.parts().join("/")), key, store_id: None, op })
             .collect();
         let id = BatchId(format!("{}-{entity}", self.pass));
-        Effect::Write { store: self.inputs.spec.canonical.clone(), entity, batch: Batch { id, receipt: false, writes } }
+        Effect::Write {
+            store: self.inputs.spec.canonical.clone(),
+            entity,
+            batch: Batch { id, receipt: false, writes },
+        }
     }
 
     /// Takes note of what was put on record: a record whose conflict or tombstone is not, is left.
@@ -409,7 +426,8 @@ impl Applying {
         for at in self.todo() {
             let record = &self.plan.records[at];
             let needs = record.conflicts.iter().map(|conflict| conflict.id.0.clone());
-            let needs: Vec<String> = needs.chain(record.tombstone.is_some().then(|| record.record.to_string())).collect();
+            let needs: Vec<String> =
+                needs.chain(record.tombstone.is_some().then(|| record.record.to_string())).collect();
             if let Some(message) = needs.iter().find_map(|need| missing.get(need)).cloned() {
                 self.fail_record(at, &message);
                 continue;
@@ -431,7 +449,11 @@ impl Applying {
         let record = self.plan.records[at].clone();
         for action in &record.actions {
             self.shift(at, &action.store, Standing::Failed);
-            let trouble = Trouble { record: record.record.clone(), store: action.store.clone(), message: message.to_owned() };
+            let trouble = Trouble {
+                record: record.record.clone(),
+                store: action.store.clone(),
+                message: message.to_owned(),
+            };
             self.report.failed.push(trouble);
         }
     }
@@ -449,7 +471,10 @@ impl Applying {
             let record = self.plan.records[at].clone();
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
             let Some(action) = own else {
-                let adopted = record.adopt.iter().map(|(store, shadow)| (record.record.clone(), store.clone(), shadow.clone()));
+                let adopted = record
+                    .adopt
+                    .iter()
+                    .map(|(store, shadow)| (record.record.clone(), store.clone(), shadow.clone()));
                 transition.shadows.extend(adopted);
                 continue;
             };
@@ -475,7 +500,9 @@ impl Applying {
             ActionKind::Update | ActionKind::Metadata | ActionKind::Bookkeeping => IntentKind::Update,
         };
         let value = |cell: &Cell| cell.value().cloned().unwrap_or_default();
-        let held = |name: &FieldName| action.advance.fields.get(name).map(|shadow| value(&shadow.held)).unwrap_or_default();
+        let held = |name: &FieldName| {
+            action.advance.fields.get(name).map(|shadow| value(&shadow.held)).unwrap_or_default()
+        };
         let intent = Intent {
             id: id.clone(),
             batch,
@@ -483,7 +510,11 @@ impl Applying {
             receipt,
             record: self.plan.records[at].record.clone(),
             kind,
-            before: action.changes.iter().map(|change| (change.field.clone(), value(&change.before))).collect(),
+            before: action
+                .changes
+                .iter()
+                .map(|change| (change.field.clone(), value(&change.before)))
+                .collect(),
             after: action.changes.iter().map(|change| (change.field.clone(), held(&change.field))).collect(),
             meta_before: action.meta_before.clone(),
             meta_after: action.meta_after.clone(),
@@ -504,7 +535,9 @@ impl Applying {
         let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
         for (id, (at, intent)) in &self.intents {
             let record = &self.plan.records[*at];
-            let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else { continue };
+            let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else {
+                continue;
+            };
             let write = Write {
                 intent: id.clone(),
                 key: record.record.key.clone(),
@@ -514,14 +547,20 @@ impl Applying {
             let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new() };
             batches.entry(intent.store.clone()).or_insert_with(empty).writes.push(write);
         }
-        batches.into_iter().map(|(store, batch)| Effect::Write { store, entity: entity.clone(), batch }).collect()
+        batches
+            .into_iter()
+            .map(|(store, batch)| Effect::Write { store, entity: entity.clone(), batch })
+            .collect()
     }
 
     fn operation(&self, record: &RecordId, action: &Action) -> WriteOp {
         let entity = self.inputs.spec.entity(&record.entity);
         let id = |name: &FieldName| entity.and_then(|entity| entity.field_id(name));
-        let fields: BTreeMap<_, Value> =
-            action.changes.iter().filter_map(|change| Some((id(&change.field)?, change.after.clone()))).collect();
+        let fields: BTreeMap<_, Value> = action
+            .changes
+            .iter()
+            .filter_map(|change| Some((id(&change.field)?, change.after.clone())))
+            .collect();
         let guard = Guard {
             fields: action.guard.iter().filter_map(|(name, cell)| Some((id(name)?, cell.clone()))).collect(),
             meta: action.meta_before.clone(),
@@ -582,12 +621,18 @@ impl Applying {
     fn take_outcomes(&mut self) -> Transition {
         let mut transition = Transition::default();
         for (store, outcomes) in std::mem::take(&mut self.outcomes) {
-            let sent: Vec<IntentId> =
-                self.intents.iter().filter(|(_, (_, intent))| intent.store == store).map(|(id, _)| id.clone()).collect();
+            let sent: Vec<IntentId> = self
+                .intents
+                .iter()
+                .filter(|(_, (_, intent))| intent.store == store)
+                .map(|(id, _)| id.clone())
+                .collect();
             let outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
             for id in sent {
                 let Some((at, intent)) = self.intents.remove(&id) else { continue };
-                let missing = || StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write");
+                let missing = || {
+                    StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write")
+                };
                 let outcome = outcomes.get(&id).cloned().unwrap_or_else(|| Outcome::Unknown(missing()));
                 self.take_outcome(at, intent, outcome, &mut transition);
             }
@@ -596,7 +641,12 @@ impl Applying {
     }
 
     /// A batch that failed as a whole.
-    fn whole_batch(&mut self, store: &StoreName, sent: &[IntentId], error: StoreError) -> BTreeMap<IntentId, Outcome> {
+    fn whole_batch(
+        &mut self,
+        store: &StoreName,
+        sent: &[IntentId],
+        error: StoreError,
+    ) -> BTreeMap<IntentId, Outcome> {
         let outcome = match error.kind {
             ErrorKind::OutcomeUnknown => Outcome::Unknown(error.clone()),
             _ => Outcome::Refused(error.clone()),
@@ -613,7 +663,8 @@ impl Applying {
         let canonical = intent.store == self.inputs.spec.canonical;
         let record = self.plan.records[at].clone();
         let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else { return };
-        let trouble = |message: String| Trouble { record: record.record.clone(), store: intent.store.clone(), message };
+        let trouble =
+            |message: String| Trouble { record: record.record.clone(), store: intent.store.clone(), message };
         let end = match outcome {
             Outcome::Applied(row) => {
                 if canonical {
@@ -633,7 +684,9 @@ impl Applying {
             }
             Outcome::Moved => {
                 self.shift(at, &intent.store, Standing::Skipped);
-                self.report.skipped.push(trouble("somebody changed it in between; the next pass looks again".to_owned()));
+                self.report
+                    .skipped
+                    .push(trouble("somebody changed it in between; the next pass looks again".to_owned()));
                 self.unconfirmed.insert(at);
                 if canonical {
                     self.drop_rest(at, &record, Standing::Skipped);
@@ -689,7 +742,8 @@ impl Applying {
         let mut conflicts = Vec::new();
         let mut tombstones = Vec::new();
         let done = if self.report.stopped { self.at } else { self.chunks.len() };
-        let reached: Vec<usize> = self.chunks[..done].iter().flat_map(|chunk| chunk.records.clone()).collect();
+        let reached: Vec<usize> =
+            self.chunks[..done].iter().flat_map(|chunk| chunk.records.clone()).collect();
         for at in reached.into_iter().filter(|at| !self.dropped.contains(at)) {
             let record = &self.plan.records[at];
             for conflict in &record.closes {
@@ -697,13 +751,17 @@ impl Applying {
                 conflicts.push((key, update(self.ledger.conflict_fields(conflict), BTreeMap::new())));
                 self.report.conflicts_settled += 1;
             }
-            if let Some(draft) = record.tombstone.as_ref().filter(|draft| !draft.pending && !self.unconfirmed.contains(&at)) {
+            if let Some(draft) =
+                record.tombstone.as_ref().filter(|draft| !draft.pending && !self.unconfirmed.contains(&at))
+            {
                 let fields = self.ledger.tombstone_fields(&record.record, draft, true, None);
                 tombstones.push((Ledger::tombstone_key(&record.record), update(fields, BTreeMap::new())));
             }
         }
         for at in self.chunks[done..].iter().flat_map(|chunk| chunk.records.clone()).collect::<Vec<_>>() {
-            for store in self.plan.records[at].actions.iter().map(|action| action.store.clone()).collect::<Vec<_>>() {
+            for store in
+                self.plan.records[at].actions.iter().map(|action| action.store.clone()).collect::<Vec<_>>()
+            {
                 self.shift(at, &store, Standing::Pending);
             }
         }
@@ -723,14 +781,16 @@ impl Applying {
         for (at, errors) in std::mem::take(&mut self.troubled) {
             let record = &self.plan.records[at];
             let mapping = self.inputs.spec.mapping(&record.record.entity, &self.inputs.spec.canonical);
-            let (Some(meta), true) = (self.canonical_meta.get(&at), mapping.is_some_and(|mapping| mapping.has_bookkeeping()))
+            let (Some(meta), true) =
+                (self.canonical_meta.get(&at), mapping.is_some_and(|mapping| mapping.has_bookkeeping()))
             else {
                 continue;
             };
             if record.deletes() {
                 continue;
             }
-            let marked = SyncMeta { sync_status: Some(SyncStatus::Pending), sync_errors: errors, ..meta.clone() };
+            let marked =
+                SyncMeta { sync_status: Some(SyncStatus::Pending), sync_errors: errors, ..meta.clone() };
             let guard = Guard { fields: BTreeMap::new(), meta: meta.clone() };
             let op = WriteOp::Update { fields: BTreeMap::new(), meta: Some(marked), updated: None, guard };
             writes.entry(record.record.entity.clone()).or_default().push((record.record.key.clone(), op));
@@ -769,8 +829,16 @@ fn create(fields: BTreeMap<crate::model::FieldId, Value>) -> WriteOp {
     WriteOp::Create { fields, meta: SyncMeta::default(), created: None, updated: None }
 }
 
-fn update(fields: BTreeMap<crate::model::FieldId, Value>, guard: BTreeMap<crate::model::FieldId, Cell>) -> WriteOp {
-    WriteOp::Update { fields, meta: None, updated: None, guard: Guard { fields: guard, meta: SyncMeta::default() } }
+fn update(
+    fields: BTreeMap<crate::model::FieldId, Value>,
+    guard: BTreeMap<crate::model::FieldId, Cell>,
+) -> WriteOp {
+    WriteOp::Update {
+        fields,
+        meta: None,
+        updated: None,
+        guard: Guard { fields: guard, meta: SyncMeta::default() },
+    }
 }
 
 /// Makes and changes in the order of entities, those referred to first; then deletes in the opposite order.
@@ -780,9 +848,11 @@ fn chunks(plan: &Plan, size: usize) -> Vec<Chunk> {
         let records: Vec<usize> = (0..plan.records.len())
             .filter(|at| &plan.records[*at].record.entity == entity && plan.records[*at].goes() == deletes)
             .collect();
-        chunks.extend(
-            records.chunks(size).map(|records| Chunk { entity: entity.clone(), records: records.to_vec(), deletes }),
-        );
+        chunks.extend(records.chunks(size).map(|records| Chunk {
+            entity: entity.clone(),
+            records: records.to_vec(),
+            deletes,
+        }));
     };
     plan.entities.iter().for_each(|entity| add(entity, false));
     plan.entities.iter().rev().for_each(|entity| add(entity, true));

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping, FieldName,
-    FieldType, Form, Json, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Memory, RecordId, RecordKey, Row, Shape,
-    StateId, StoreName, SyncPlace, TableName, Timestamp, Times, Unit, Value, Version,
+    Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
+    FieldName, FieldType, Form, Json, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Memory, RecordId,
+    RecordKey, Row, Shape, StateId, StoreName, SyncPlace, TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, SideRecord, Tombstone};
@@ -107,8 +107,11 @@ impl Ledger {
     pub fn conflict_fields(&self, conflict: &Conflict) -> BTreeMap<FieldId, Value> {
         let text = |text: &str| Value::text(text);
         let source = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
-        let target = conflict.sides.iter().find(|side| Some(&side.store) != source.map(|source| &source.store));
-        let store = |side: Option<&crate::resolve::ConflictSide>| side.map_or(Value::Null, |side| text(side.store.as_str()));
+        let target =
+            conflict.sides.iter().find(|side| Some(&side.store) != source.map(|source| &source.store));
+        let store = |side: Option<&crate::resolve::ConflictSide>| {
+            side.map_or(Value::Null, |side| text(side.store.as_str()))
+        };
         let record = |side: Option<&crate::resolve::ConflictSide>| {
             side.map_or(Value::Null, |side| match &side.record {
                 SideRecord::Deleted => Value::Null,
@@ -222,7 +225,9 @@ fn key_text(key: &RecordKey) -> String {
 }
 
 fn plain(record: &BTreeMap<FieldName, Value>) -> serde_json::Value {
-    serde_json::Value::Object(record.iter().map(|(name, value)| (name.to_string(), value.to_plain())).collect())
+    serde_json::Value::Object(
+        record.iter().map(|(name, value)| (name.to_string(), value.to_plain())).collect(),
+    )
 }
 
 fn json(value: &impl Serialize) -> Value {
@@ -272,7 +277,16 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
             .zip(fields)
             .map(|(field, (column, _))| {
                 let column = Column::plain(*column);
-                (field, FieldMapping { field, column, form: Form::Native, direction: Direction::Both, tag: MappingTag(0) })
+                (
+                    field,
+                    FieldMapping {
+                        field,
+                        column,
+                        form: Form::Native,
+                        direction: Direction::Both,
+                        tag: MappingTag(0),
+                    },
+                )
             })
             .collect(),
         sync: SyncPlace::None,

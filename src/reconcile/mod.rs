@@ -15,11 +15,11 @@ mod report;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Batch, BatchId, EntityName, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError, StoreName,
-    Transition,
+    Batch, BatchId, EntityName, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
+    StoreName, Transition,
 };
 
-pub use applying::{Applying, ApplyInputs};
+pub use applying::{ApplyInputs, Applying};
 pub use ledger::{Ledger, LedgerContents, PassRow, system_tables};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, Trouble};

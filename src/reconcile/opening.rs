@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{BatchId, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition};
+use crate::model::{
+    BatchId, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition,
+};
 
 use crate::spec::Spec;
 
@@ -87,7 +89,13 @@ impl Opening {
             Event::Ledger(Ok(ledger)) => self.ledger = Some(ledger),
             Event::Ledger(Err(error)) => {
                 let hint = error.hint.clone();
-                self.fail(OpeningFailed { message: format!("the canonical store `{}` cannot be used: {}", error.store, error.message), hint });
+                self.fail(OpeningFailed {
+                    message: format!(
+                        "the canonical store `{}` cannot be used: {}",
+                        error.store, error.message
+                    ),
+                    hint,
+                });
             }
             Event::Receipts(Ok(receipts)) => self.found.receipts = receipts,
             Event::Receipts(Err(error)) => self.fail(failed(&error.to_string(), None)),
@@ -114,7 +122,9 @@ impl Opening {
     }
 
     fn go_on(&mut self) -> Vec<Effect> {
-        let (Some(header), Some(ledger)) = (self.header.clone(), self.ledger.clone()) else { return Vec::new() };
+        let (Some(header), Some(ledger)) = (self.header.clone(), self.ledger.clone()) else {
+            return Vec::new();
+        };
         if self.committing {
             self.finish(header, ledger);
             return Vec::new();

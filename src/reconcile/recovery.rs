@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BatchId, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row, Shadow,
-    StoreName, Transition, Value, Version,
+    BatchId, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row,
+    Shadow, StoreName, Transition, Value, Version,
 };
 use crate::spec::Spec;
 
@@ -46,7 +46,8 @@ impl Found {
     fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, BTreeMap<StoreName, Shadow>)> {
         let nothing = BTreeMap::new;
         if intent.receipt {
-            let applied = self.receipts.get(&intent.batch).is_some_and(|applied| applied.contains(&intent.id));
+            let applied =
+                self.receipts.get(&intent.batch).is_some_and(|applied| applied.contains(&intent.id));
             return Some(if applied {
                 (IntentEnd::Applied, intent.advances.clone())
             } else {
@@ -59,12 +60,15 @@ impl Found {
         match (intent.kind, rows.get(&intent.record.key)?) {
             (_, Presence::Unknown(_)) => None,
             (IntentKind::Delete, Presence::Absent) => applied(),
-            (IntentKind::Delete, Presence::Present(_)) | (IntentKind::Create | IntentKind::Update, Presence::Absent) => {
-                not_applied()
-            }
+            (IntentKind::Delete, Presence::Present(_))
+            | (IntentKind::Create | IntentKind::Update, Presence::Absent) => not_applied(),
             // A row that is there but not as we would have made it meets for the first time.
             (IntentKind::Create, Presence::Present(row)) => {
-                if holds(spec, intent, row, &intent.after) && meta_is_ours(intent, row) { applied() } else { not_applied() }
+                if holds(spec, intent, row, &intent.after) && meta_is_ours(intent, row) {
+                    applied()
+                } else {
+                    not_applied()
+                }
             }
             (IntentKind::Update, Presence::Present(row)) => Some(update_ending(spec, intent, row)),
         }

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{
-    Cell, Entity, FieldId, FieldShadow, Json, Unit, Value, Version, representable,
-};
+use crate::model::{Cell, Entity, FieldId, FieldShadow, Json, Unit, Value, Version, representable};
 
 use super::{Evidence, Side, View};
 
@@ -184,7 +182,8 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
         return Some(claim);
     }
     claim.has_seen = false;
-    let says_something = claim.changed.iter().any(|field| claim.values.get(field).is_some_and(|value| !value.is_null()));
+    let says_something =
+        claim.changed.iter().any(|field| claim.values.get(field).is_some_and(|value| !value.is_null()));
     (says_something || !claim.unreadable.is_empty()).then_some(claim)
 }
 
@@ -192,7 +191,9 @@ impl Claim {
     /// A store that had seen the canonical JSON value and changed parts of it means those parts: its other parts may be
     /// only what it can hold.
     fn rebase_json(&mut self, standing: &Standing) {
-        let Some((from, to)) = self.json.as_ref().filter(|_| self.has_seen && self.values.len() == 1) else { return };
+        let Some((from, to)) = self.json.as_ref().filter(|_| self.has_seen && self.values.len() == 1) else {
+            return;
+        };
         let patch = to.changes_since(from);
         for (field, value) in &mut self.values {
             if let (Value::Json(_), Some(Value::Json(base))) = (&*value, standing.values.get(field)) {
@@ -213,7 +214,9 @@ fn has_seen(view: &View<'_>, field: FieldId, shadow: &FieldShadow, canonical: &V
 
 fn json_change(shadow: &FieldShadow, cell: &Cell) -> Option<(Json, Json)> {
     match (&shadow.held, cell) {
-        (Cell::Value(Value::Json(from)), Cell::Value(Value::Json(to))) if !shadow.unsure => Some((from.clone(), to.clone())),
+        (Cell::Value(Value::Json(from)), Cell::Value(Value::Json(to))) if !shadow.unsure => {
+            Some((from.clone(), to.clone()))
+        }
         _ => None,
     }
 }

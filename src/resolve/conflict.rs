@@ -80,7 +80,9 @@ impl ConflictStatus {
 
     /// The status of a word.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Open, Self::Decided, Self::Resolved, Self::Withdrawn].into_iter().find(|status| status.as_str() == word)
+        [Self::Open, Self::Decided, Self::Resolved, Self::Withdrawn]
+            .into_iter()
+            .find(|status| status.as_str() == word)
     }
 
     /// Whether the fields are still held.
@@ -186,14 +188,14 @@ impl Conflict {
     }
 
     /// This conflict, ended.
-    pub(super) fn ended(&self, status: ConflictStatus, winner: Option<StoreName>, by: &str, now: Timestamp) -> Self {
-        Self {
-            status,
-            winner,
-            resolved_at: Some(now),
-            resolved_by: Some(by.to_owned()),
-            ..self.clone()
-        }
+    pub(super) fn ended(
+        &self,
+        status: ConflictStatus,
+        winner: Option<StoreName>,
+        by: &str,
+        now: Timestamp,
+    ) -> Self {
+        Self { status, winner, resolved_at: Some(now), resolved_by: Some(by.to_owned()), ..self.clone() }
     }
 
     /// Whether both are about the same fields and the same values of the same stores.
@@ -212,8 +214,14 @@ impl Conflict {
 
 /// Sixteen hexadecimal digits of a hash over what the conflict is about. A settled one found twice (because a pass died after
 /// recording it) is one; an open one that was withdrawn and comes back is another.
-fn id_of(record: &RecordId, fields: &[FieldName], sides: &[ConflictSide], opened: Option<Timestamp>) -> ConflictId {
-    let pins: Vec<_> = sides.iter().map(|side| (&side.store, &side.values, side.version, side.time, &side.record)).collect();
+fn id_of(
+    record: &RecordId,
+    fields: &[FieldName],
+    sides: &[ConflictSide],
+    opened: Option<Timestamp>,
+) -> ConflictId {
+    let pins: Vec<_> =
+        sides.iter().map(|side| (&side.store, &side.values, side.version, side.time, &side.record)).collect();
     let text = serde_json::to_string(&(record, fields, pins, opened)).unwrap_or_default();
     let digest = Sha256::digest(text.as_bytes());
     ConflictId(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())

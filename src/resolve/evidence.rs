@@ -51,7 +51,10 @@ impl Evidence {
 fn edit_time(side: &Side<'_>, now: Timestamp) -> Option<Timestamp> {
     let row = side.row()?;
     let shadow = side.shadow;
-    let stamped = row.meta.last_updated.filter(|time| shadow.and_then(|shadow| shadow.meta.last_updated) != Some(*time));
+    let stamped = row
+        .meta
+        .last_updated
+        .filter(|time| shadow.and_then(|shadow| shadow.meta.last_updated) != Some(*time));
     let clock = row.updated.filter(|time| shadow.and_then(|shadow| shadow.updated) != Some(*time));
     stamped.into_iter().chain(clock).max().filter(|time| *time <= now)
 }
@@ -103,12 +106,27 @@ mod tests {
         let second = Evidence { precision_micros: 1_000_000, ..evidence(3, Some(1_000_000)) };
         for (name, contestants, canonical, expected) in [
             ("higher version", vec![evidence(3, None), evidence(4, None)], Some(0), Some((1, HigherVersion))),
-            ("higher version beats a later time", vec![evidence(3, Some(9)), evidence(4, Some(1))], None, Some((1, HigherVersion))),
+            (
+                "higher version beats a later time",
+                vec![evidence(3, Some(9)), evidence(4, Some(1))],
+                None,
+                Some((1, HigherVersion)),
+            ),
             ("later time", vec![evidence(3, Some(9)), evidence(3, Some(1))], None, Some((0, LaterTimestamp))),
             ("same time", vec![evidence(3, Some(9)), evidence(3, Some(9))], None, None),
             ("one time unknown", vec![evidence(3, Some(9)), evidence(3, None)], None, None),
-            ("must beat every other", vec![evidence(3, Some(9)), evidence(3, Some(1)), evidence(3, None)], None, None),
-            ("a lower version needs no time", vec![evidence(3, Some(9)), evidence(2, None)], None, Some((0, HigherVersion))),
+            (
+                "must beat every other",
+                vec![evidence(3, Some(9)), evidence(3, Some(1)), evidence(3, None)],
+                None,
+                None,
+            ),
+            (
+                "a lower version needs no time",
+                vec![evidence(3, Some(9)), evidence(2, None)],
+                None,
+                Some((0, HigherVersion)),
+            ),
             ("within a coarser clock's step", vec![evidence(3, Some(1_900_000)), second], None, None),
             ("a step apart", vec![evidence(3, Some(2_000_000)), second], None, Some((0, LaterTimestamp))),
             ("the one with metadata", vec![bare, evidence(1, None)], Some(0), Some((1, FirstMeeting))),

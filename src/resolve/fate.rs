@@ -62,12 +62,20 @@ fn not_in_canonical(view: &View<'_>, found: Decided) -> Decided {
         return found.fate(if somewhere { Fate::Alive } else { Fate::Gone });
     }
     let just_deleted = canonical.shadow.is_some_and(|shadow| shadow.present);
-    let remains = view.sides.iter().any(|side| side.row().is_some() || side.shadow.is_some_and(|shadow| shadow.present));
+    let remains = view
+        .sides
+        .iter()
+        .any(|side| side.row().is_some() || side.shadow.is_some_and(|shadow| shadow.present));
     if !remains {
         return found.fate(Fate::Gone);
     }
-    let mut deleted_by: BTreeSet<StoreName> =
-        view.sides.iter().skip(1).filter(|side| deleted_in(view, side)).map(|side| side.store.clone()).collect();
+    let mut deleted_by: BTreeSet<StoreName> = view
+        .sides
+        .iter()
+        .skip(1)
+        .filter(|side| deleted_in(view, side))
+        .map(|side| side.store.clone())
+        .collect();
     if just_deleted {
         deleted_by.insert(canonical.store.clone());
     }
@@ -106,7 +114,8 @@ fn in_scope(view: &View<'_>, side: &Side<'_>) -> bool {
         .entity
         .field_ids()
         .filter_map(|field| {
-            let seen = canonical.row().and_then(|row| row.fields.get(&field)).and_then(|cell| cell.value()).cloned();
+            let seen =
+                canonical.row().and_then(|row| row.fields.get(&field)).and_then(|cell| cell.value()).cloned();
             let remembered = || field_shadow(view.entity, canonical, field)?.canonical().cloned();
             Some((field, seen.or_else(remembered)?))
         })
@@ -138,7 +147,8 @@ fn canonical_moved_since(view: &View<'_>, side: &Side<'_>) -> bool {
     let newest = ours.fields.values().map(|field| field.version).fold(Version::NONE, Version::max);
     newest > received
         || view.entity.field_ids().any(|field| {
-            let standing = canonical.row().and_then(|row| row.fields.get(&field)).and_then(|cell| cell.value());
+            let standing =
+                canonical.row().and_then(|row| row.fields.get(&field)).and_then(|cell| cell.value());
             match (field_shadow(view.entity, side, field), standing) {
                 (Some(shadow), Some(standing)) => shadow.canonical() != Some(standing),
                 _ => false,

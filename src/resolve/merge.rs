@@ -8,7 +8,9 @@ use super::claims::{Claim, Kind};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 use super::settle::{self, Settled};
 use super::validate::violations;
-use super::{ClaimEnd, Evidence, Fate, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side, View, fate};
+use super::{
+    ClaimEnd, Evidence, Fate, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side, View, fate,
+};
 
 /// Works out what a record should be.
 pub fn resolve(view: &View<'_>) -> Resolution {
@@ -16,7 +18,8 @@ pub fn resolve(view: &View<'_>) -> Resolution {
         view.sides.iter().filter(|side| side.regressed()).map(|side| side.store.clone()).collect();
     let decided = fate::decide(view);
     // A store that went back is no side until somebody says what is to become of it.
-    let trusted = View { sides: view.sides.iter().map(|side| without_regressed(side)).collect(), ..view.clone() };
+    let trusted =
+        View { sides: view.sides.iter().map(|side| without_regressed(side)).collect(), ..view.clone() };
     let mut resolution = match decided.fate {
         Some(Fate::Alive) => alive(&trusted, &decided),
         Some(Fate::Dead) => dead(&trusted),
@@ -45,9 +48,11 @@ fn without_regressed<'a>(side: &Side<'a>) -> Side<'a> {
 }
 
 fn dead(view: &View<'_>) -> Resolution {
-    let mut resolution = Resolution { fate: Fate::Dead, version: view.highest_version(), ..Resolution::empty() };
+    let mut resolution =
+        Resolution { fate: Fate::Dead, version: view.highest_version(), ..Resolution::empty() };
     let ended = |conflict: &Conflict| conflict.ended(ConflictStatus::Withdrawn, None, "deleted", view.now);
-    resolution.closed = view.conflicts.iter().filter(|conflict| conflict.status.is_open()).map(ended).collect();
+    resolution.closed =
+        view.conflicts.iter().filter(|conflict| conflict.status.is_open()).map(ended).collect();
     resolution
 }
 
@@ -112,8 +117,11 @@ fn take(
 /// What a person decided of a conflict that spans units (good changes that are bad together) is done field by field; when nobody
 /// claims anything any more, such a conflict is over.
 fn decide_across_units(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
-    for conflict in view.conflicts.iter().filter(|conflict| conflict.status.is_open() && !conflict.fields.is_empty()) {
-        let fields: BTreeSet<FieldId> = conflict.fields.iter().filter_map(|name| view.entity.field_id(name)).collect();
+    for conflict in
+        view.conflicts.iter().filter(|conflict| conflict.status.is_open() && !conflict.fields.is_empty())
+    {
+        let fields: BTreeSet<FieldId> =
+            conflict.fields.iter().filter_map(|name| view.entity.field_id(name)).collect();
         if view.entity.units.iter().any(|unit| fields.iter().all(|field| unit.fields.contains(field))) {
             continue;
         }
@@ -135,14 +143,24 @@ fn decide_across_units(view: &View<'_>, resolution: &mut Resolution, gathered: &
             }
         }
         let by = &decision.by;
-        resolution.closed.push(conflict.ended(ConflictStatus::Resolved, decision.store.clone(), by, view.now));
+        resolution.closed.push(conflict.ended(
+            ConflictStatus::Resolved,
+            decision.store.clone(),
+            by,
+            view.now,
+        ));
         gathered.decisions.push(decision.clone());
     }
 }
 
 /// What the canonical store has now; null where it has nothing.
 fn standing_value(view: &View<'_>, field: FieldId) -> Value {
-    view.canonical().row().and_then(|row| row.fields.get(&field)).and_then(Cell::value).cloned().unwrap_or_default()
+    view.canonical()
+        .row()
+        .and_then(|row| row.fields.get(&field))
+        .and_then(Cell::value)
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Computes derived fields: those that are empty, and those whose source changed, unless somebody set them in the same
@@ -161,7 +179,9 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             let somebody = resolution.ends.values().any(|ends| ends.get(&id) == Some(&ClaimEnd::Won));
             let source_changed = derive.args.iter().any(|arg| match arg {
                 FieldRef::Key(_) => is_new,
-                FieldRef::Field(source) => resolution.fields.get(source) != Some(&standing_value(view, *source)),
+                FieldRef::Field(source) => {
+                    resolution.fields.get(source) != Some(&standing_value(view, *source))
+                }
             });
             let compute = match derive.recompute {
                 Recompute::Always => current.is_null() || (source_changed && !somebody),
@@ -171,7 +191,8 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             if !compute {
                 continue;
             }
-            let value = derive.compute(view.lookup(&resolution.fields), view.entity.default_region.as_deref());
+            let value =
+                derive.compute(view.lookup(&resolution.fields), view.entity.default_region.as_deref());
             if value != resolution.fields[&id] {
                 resolution.fields.insert(id, value);
                 resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
@@ -255,9 +276,12 @@ fn withhold(
         if !view.conflicts.iter().any(|open| open.status.is_open() && open.same_matter(&conflict)) {
             resolution.conflicts.push(conflict);
         }
-        resolution.closed.retain(|closed| !closed.fields.iter().any(|name| {
-            view.entity.field_id(name).is_some_and(|field| involved.contains(&field))
-        }));
+        resolution.closed.retain(|closed| {
+            !closed
+                .fields
+                .iter()
+                .any(|name| view.entity.field_id(name).is_some_and(|field| involved.contains(&field)))
+        });
     }
     for ends in resolution.ends.values_mut() {
         for (of, what) in ends.iter_mut() {
@@ -279,9 +303,11 @@ fn withhold(
 
 fn named_in_pattern(view: &View<'_>, field: FieldId, other: FieldId) -> bool {
     let name = format!("{{{}}}", view.entity.field(other).name);
-    view.entity.field(field).checks.iter().any(|check| {
-        matches!(check, crate::model::Check::Pattern(pattern) if pattern.contains(&name))
-    })
+    view.entity
+        .field(field)
+        .checks
+        .iter()
+        .any(|check| matches!(check, crate::model::Check::Pattern(pattern) if pattern.contains(&name)))
 }
 
 fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTreeSet<StoreName>) -> Conflict {
@@ -295,7 +321,11 @@ fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTree
             let evidence = Evidence::of_row(side, view.now);
             ConflictSide {
                 store: side.store.clone(),
-                values: involved.iter().map(name).filter_map(|field| Some((field.clone(), record.get(&field)?.clone()))).collect(),
+                values: involved
+                    .iter()
+                    .map(name)
+                    .filter_map(|field| Some((field.clone(), record.get(&field)?.clone())))
+                    .collect(),
                 record: SideRecord::Held(record),
                 version: evidence.version,
                 time: evidence.time,
@@ -329,7 +359,9 @@ fn refused_as_new(view: &View<'_>, resolution: &mut Resolution) -> bool {
             broken.push(Rejection { store: author.clone(), field: Some(*field), rule, value });
         }
     }
-    broken.retain(|new| !resolution.rejections.iter().any(|old| old.field == new.field && old.rule == new.rule));
+    broken.retain(|new| {
+        !resolution.rejections.iter().any(|old| old.field == new.field && old.rule == new.rule)
+    });
     let rejected = !broken.is_empty() || !resolution.rejections.is_empty();
     if rejected {
         resolution.rejections.extend(broken);
@@ -356,7 +388,11 @@ fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
             ConflictSide {
                 store: side.store.clone(),
                 values: BTreeMap::new(),
-                record: if deleted { SideRecord::Deleted } else { SideRecord::Held(settle::whole_record(view.entity, side)) },
+                record: if deleted {
+                    SideRecord::Deleted
+                } else {
+                    SideRecord::Held(settle::whole_record(view.entity, side))
+                },
                 version: if deleted { remembered } else { evidence.version },
                 time: evidence.time,
                 carried: evidence.carried,
@@ -368,7 +404,11 @@ fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
 }
 
 /// A store that went back is written over: what it held is recorded first.
-fn brought_forward(view: &View<'_>, regressed: &BTreeSet<StoreName>, resolution: &Resolution) -> Option<Conflict> {
+fn brought_forward(
+    view: &View<'_>,
+    regressed: &BTreeSet<StoreName>,
+    resolution: &Resolution,
+) -> Option<Conflict> {
     if !view.overrides.bring_forward || regressed.is_empty() || resolution.fate != Fate::Alive {
         return None;
     }
@@ -398,15 +438,18 @@ fn stamp(view: &View<'_>, resolution: &mut Resolution, gathered: &Gathered) {
         there != resolution.fields.get(field).cloned().map(Cell::Value).as_ref()
     };
     let is_new = canonical.row().is_none();
-    let writes = is_new || resolution.fields.keys().any(|field| !resolution.held.contains(field) && differs(field));
+    let writes =
+        is_new || resolution.fields.keys().any(|field| !resolution.held.contains(field) && differs(field));
     let edited = gathered.contributed.iter().any(|claim| claim.side == 0 && claim.kind == Kind::Edit);
     let raised = stands_at > canonical.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
-    let raise = writes || (edited && !raised) || gathered.met_different || (view.overrides.bring_forward && canonical.regressed());
+    let raise = writes
+        || (edited && !raised)
+        || gathered.met_different
+        || (view.overrides.bring_forward && canonical.regressed());
     let row = canonical.row();
     resolution.last_updated = row.and_then(|row| row.meta.last_updated);
-    resolution.last_updated_by = row
-        .and_then(|row| row.meta.last_updated_by.as_deref())
-        .and_then(|name| StoreName::new(name).ok());
+    resolution.last_updated_by =
+        row.and_then(|row| row.meta.last_updated_by.as_deref()).and_then(|name| StoreName::new(name).ok());
     resolution.version = if raise { view.highest_version().next() } else { stands_at };
     if !raise {
         return;
@@ -433,4 +476,3 @@ fn created(view: &View<'_>) -> Option<Timestamp> {
     let own = view.canonical().row().and_then(|row| row.created);
     own.or_else(|| view.sides.iter().filter_map(|side| side.row()?.created).min())
 }
-

@@ -133,7 +133,8 @@ impl<'a> View<'a> {
 
     /// The highest version that anything says of the record.
     pub fn highest_version(&self) -> Version {
-        let tombstone = self.tombstone.map(|tombstone| tombstone.version.max(tombstone.memory.highest_version()));
+        let tombstone =
+            self.tombstone.map(|tombstone| tombstone.version.max(tombstone.memory.highest_version()));
         let conflicts = self.conflicts.iter().flat_map(|conflict| &conflict.sides).map(|side| side.version);
         self.sides
             .iter()

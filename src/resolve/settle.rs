@@ -46,8 +46,11 @@ struct Contestant {
 pub(super) fn settle(view: &View<'_>, unit: &Unit) -> Settled {
     let standing = claims::standing(view, unit);
     let mut settled = Settled { values: standing.values.clone(), ..Settled::default() };
-    let open: Vec<&Conflict> =
-        view.conflicts.iter().filter(|conflict| conflict.status.is_open() && is_about(view.entity, conflict, unit)).collect();
+    let open: Vec<&Conflict> = view
+        .conflicts
+        .iter()
+        .filter(|conflict| conflict.status.is_open() && is_about(view.entity, conflict, unit))
+        .collect();
     if standing.unknown {
         settled.held = true;
         return settled;
@@ -76,7 +79,12 @@ fn is_about(entity: &Entity, conflict: &Conflict, unit: &Unit) -> bool {
 }
 
 /// Takes the claims that break a rule out, unless what they break was broken before; says which sides' were.
-fn reject(view: &View<'_>, claims: &mut Vec<Claim>, standing: &Standing, settled: &mut Settled) -> BTreeSet<usize> {
+fn reject(
+    view: &View<'_>,
+    claims: &mut Vec<Claim>,
+    standing: &Standing,
+    settled: &mut Settled,
+) -> BTreeSet<usize> {
     let mut rejected = BTreeSet::new();
     let own: Vec<Claim> = standing.claim.iter().filter(|claim| claim.kind == Kind::Edit).cloned().collect();
     for claim in own.iter().chain(claims.iter()) {
@@ -84,7 +92,12 @@ fn reject(view: &View<'_>, claims: &mut Vec<Claim>, standing: &Standing, settled
         let side = &view.sides[claim.side];
         for (field, rule) in &broken {
             let value = side.row().and_then(|row| row.fields.get(field)).cloned();
-            settled.rejections.push(Rejection { store: side.store.clone(), field: Some(*field), rule: *rule, value });
+            settled.rejections.push(Rejection {
+                store: side.store.clone(),
+                field: Some(*field),
+                rule: *rule,
+                value,
+            });
         }
         if !broken.is_empty() {
             rejected.insert(claim.side);
@@ -130,7 +143,9 @@ fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(Fie
             continue;
         }
         let already = rules_of(&before);
-        broken.extend(rules_of(&after).into_iter().filter(|rule| !already.contains(rule)).map(|rule| (*field, rule)));
+        broken.extend(
+            rules_of(&after).into_iter().filter(|rule| !already.contains(rule)).map(|rule| (*field, rule)),
+        );
     }
     broken
 }
@@ -150,12 +165,21 @@ fn base_values(view: &View<'_>, claim: &Claim, standing: &Standing) -> BTreeMap<
 
 /// Everyone who has a say: the changes, the canonical value unless all changes came after it, and the pinned values of
 /// stores in an open conflict that cannot be read now.
-fn contestants(view: &View<'_>, standing: &Standing, claims: Vec<Claim>, open: &[&Conflict]) -> Vec<Contestant> {
+fn contestants(
+    view: &View<'_>,
+    standing: &Standing,
+    claims: Vec<Claim>,
+    open: &[&Conflict],
+) -> Vec<Contestant> {
     let mut contestants = Vec::new();
     if let Some(own) = &standing.claim {
-        let superseded = own.kind == Kind::Standing && claims.iter().any(|claim| claim.kind == Kind::Edit && claim.has_seen);
+        let superseded = own.kind == Kind::Standing
+            && claims.iter().any(|claim| claim.kind == Kind::Edit && claim.has_seen);
         let only_met = claims.iter().all(|claim| claim.kind == Kind::Meeting);
-        let yields = own.kind != Kind::Edit && only_met && own.values.values().all(Value::is_null) && !claims.is_empty();
+        let yields = own.kind != Kind::Edit
+            && only_met
+            && own.values.values().all(Value::is_null)
+            && !claims.is_empty();
         if !superseded && !yields {
             contestants.push(contestant(view, own.clone()));
         }
@@ -174,7 +198,9 @@ fn contestants(view: &View<'_>, standing: &Standing, claims: Vec<Claim>, open: &
             if there.values == values {
                 there.evidence = pinned;
             }
-        } else if view.sides[at].row().is_none() && matches!(view.sides[at].presence, crate::model::Presence::Unknown(_)) {
+        } else if view.sides[at].row().is_none()
+            && matches!(view.sides[at].presence, crate::model::Presence::Unknown(_))
+        {
             contestants.push(Contestant { store: pin.store.clone(), values, evidence: pinned, claim: None });
         }
     }
@@ -207,7 +233,10 @@ fn compete(
     });
     if !changed {
         // Nobody says anything new; conflicts that were open have lost their sides.
-        settled.closed.extend(open.iter().map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)));
+        settled.closed.extend(
+            open.iter()
+                .map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)),
+        );
         record_yielding_nulls(view, unit, settled);
         return;
     }
@@ -222,10 +251,9 @@ fn compete(
         let values = by_id(view.entity, &decision.values);
         let origin = Origin { store: decision.store.clone(), rule: OriginRule::Person };
         finish(view, settled, contestants, &values, origin);
-        settled.closed.extend(
-            open.iter()
-                .map(|conflict| conflict.ended(ConflictStatus::Resolved, decision.store.clone(), &decision.by, view.now)),
-        );
+        settled.closed.extend(open.iter().map(|conflict| {
+            conflict.ended(ConflictStatus::Resolved, decision.store.clone(), &decision.by, view.now)
+        }));
         settled.decided = Some(decision);
         return;
     }
@@ -234,7 +262,10 @@ fn compete(
         let rule = only_rule(&contestants);
         let store = origin_store(&contestants, &values);
         finish(view, settled, contestants, &values, Origin { store, rule });
-        settled.closed.extend(open.iter().map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)));
+        settled.closed.extend(
+            open.iter()
+                .map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)),
+        );
         record_yielding_nulls(view, unit, settled);
         return;
     }
@@ -244,14 +275,19 @@ fn compete(
         settled.contributed = ends;
         settled.values = merged;
         settled.origin = Some(Origin { store: None, rule: OriginRule::MergedJson });
-        settled.closed.extend(open.iter().map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)));
+        settled.closed.extend(
+            open.iter()
+                .map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)),
+        );
         return;
     }
     conflict(view, unit, &groups, contestants, open, settled);
 }
 
 fn only_rule(contestants: &[Contestant]) -> OriginRule {
-    let edits = contestants.iter().any(|contestant| contestant.claim.as_ref().is_none_or(|claim| claim.kind == Kind::Edit));
+    let edits = contestants
+        .iter()
+        .any(|contestant| contestant.claim.as_ref().is_none_or(|claim| claim.kind == Kind::Edit));
     if edits { OriginRule::OnlyChange } else { OriginRule::FirstMeeting }
 }
 
@@ -291,9 +327,9 @@ fn finish(
 /// What a person decided, as long as every side still is one that the decision was made on.
 fn person_decided(entity: &Entity, contestants: &[Contestant], open: &[&Conflict]) -> Option<Decision> {
     let conflict = open.iter().find(|conflict| conflict.status == ConflictStatus::Decided)?;
-    let known = contestants.iter().all(|contestant| {
-        conflict.sides.iter().any(|side| by_id(entity, &side.values) == contestant.values)
-    });
+    let known = contestants
+        .iter()
+        .all(|contestant| conflict.sides.iter().any(|side| by_id(entity, &side.values) == contestant.values));
     conflict.decision.clone().filter(|_| known)
 }
 
@@ -313,7 +349,9 @@ fn conflict(
     });
     let pooled: Vec<Evidence> = groups
         .iter()
-        .filter_map(|(_, members)| members.iter().map(|at| contestants[*at].evidence).reduce(Evidence::pooled))
+        .filter_map(|(_, members)| {
+            members.iter().map(|at| contestants[*at].evidence).reduce(Evidence::pooled)
+        })
         .collect();
     let tolerance = view.entity.conflicts.clock_tolerance_micros;
     let verdict = match view.entity.conflicts.adopt {
@@ -331,7 +369,11 @@ fn conflict(
     let found = Conflict::new(record, fields, sides, winner.clone(), reason, view.now);
     let known = open.iter().find(|conflict| conflict.same_matter(&found));
     for conflict in open.iter().filter(|conflict| !conflict.same_matter(&found)) {
-        let (status, by) = if verdict.is_some() { (ConflictStatus::Resolved, "rule") } else { (ConflictStatus::Withdrawn, "superseded") };
+        let (status, by) = if verdict.is_some() {
+            (ConflictStatus::Resolved, "rule")
+        } else {
+            (ConflictStatus::Withdrawn, "superseded")
+        };
         settled.closed.push(conflict.ended(status, winner.clone(), by, view.now));
     }
     match verdict {
@@ -343,7 +385,12 @@ fn conflict(
             };
             match known {
                 Some(known) => {
-                    settled.closed.push(known.ended(ConflictStatus::Resolved, winner.clone(), "rule", view.now));
+                    settled.closed.push(known.ended(
+                        ConflictStatus::Resolved,
+                        winner.clone(),
+                        "rule",
+                        view.now,
+                    ));
                 }
                 None => settled.conflict = Some(found),
             }
@@ -388,7 +435,11 @@ pub(super) fn whole_record(entity: &Entity, side: &super::Side<'_>) -> BTreeMap<
 }
 
 /// Changes to different parts of a JSON value, put together; none where they touch the same part or start from nothing.
-fn merge_json(unit: &Unit, standing: &Standing, contestants: &[Contestant]) -> Option<BTreeMap<FieldId, Value>> {
+fn merge_json(
+    unit: &Unit,
+    standing: &Standing,
+    contestants: &[Contestant],
+) -> Option<BTreeMap<FieldId, Value>> {
     let [field] = unit.fields.as_slice() else { return None };
     let Some(Value::Json(base)) = standing.values.get(field) else { return None };
     let mut patches: Vec<crate::model::JsonPatch> = Vec::new();
@@ -428,7 +479,11 @@ fn record_yielding_nulls(view: &View<'_>, unit: &Unit, settled: &mut Settled) {
             let evidence = Evidence::of_row(side, view.now);
             ConflictSide {
                 store: side.store.clone(),
-                values: unit.fields.iter().map(|field| (view.entity.field(*field).name.clone(), Value::Null)).collect(),
+                values: unit
+                    .fields
+                    .iter()
+                    .map(|field| (view.entity.field(*field).name.clone(), Value::Null))
+                    .collect(),
                 record: SideRecord::Held(whole_record(view.entity, side)),
                 version: evidence.version,
                 time: evidence.time,
@@ -442,5 +497,6 @@ fn record_yielding_nulls(view: &View<'_>, unit: &Unit, settled: &mut Settled) {
     let fields = unit.fields.iter().map(|field| view.entity.field(*field).name.clone()).collect();
     let record = RecordId { entity: view.entity.name.clone(), key: view.key.clone() };
     let winner = settled.origin.as_ref().and_then(|origin| origin.store.clone());
-    settled.conflict = Some(Conflict::new(record, fields, nulls, winner, ConflictReason::FirstMeeting, view.now));
+    settled.conflict =
+        Some(Conflict::new(record, fields, nulls, winner, ConflictReason::FirstMeeting, view.now));
 }

@@ -69,7 +69,12 @@ impl fmt::Display for Rule {
 }
 
 /// The rules that a field's value breaks, in a record whose other values `value_of` tells.
-pub fn violations(entity: &Entity, field: FieldId, cell: &Cell, value_of: &dyn Fn(FieldRef) -> Value) -> Vec<Rule> {
+pub fn violations(
+    entity: &Entity,
+    field: FieldId,
+    cell: &Cell,
+    value_of: &dyn Fn(FieldRef) -> Value,
+) -> Vec<Rule> {
     let declared = entity.field(field);
     let Some(value) = cell.value().filter(|value| declared.ty.admits(value)) else { return vec![Rule::Type] };
     if value.is_null() {
@@ -78,7 +83,12 @@ pub fn violations(entity: &Entity, field: FieldId, cell: &Cell, value_of: &dyn F
     declared.checks.iter().filter_map(|check| broken(entity, check, value, value_of)).collect()
 }
 
-fn broken(entity: &Entity, check: &Check, value: &Value, value_of: &dyn Fn(FieldRef) -> Value) -> Option<Rule> {
+fn broken(
+    entity: &Entity,
+    check: &Check,
+    value: &Value,
+    value_of: &dyn Fn(FieldRef) -> Value,
+) -> Option<Rule> {
     let texts: Vec<&str> = match value {
         Value::Text(text) => vec![text],
         Value::List(items) => items.iter().map(String::as_str).collect(),

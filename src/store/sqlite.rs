@@ -32,6 +32,9 @@ mod write;
 /// Connections a store: one for each entity being read, and one to write with. More would wait for the disk.
 const CONNECTIONS: u32 = 16;
 
+/// Rows that SQLite's thread reads ahead of the one that decodes them, so that neither wakes the other for every row.
+const ROWS_AHEAD: usize = 1000;
+
 /// Writes a batch. A transaction of so many takes some 20 ms, which is how long others wait for the lock.
 const BATCH_SIZE: usize = 1000;
 
@@ -75,6 +78,7 @@ impl SqliteStore {
             .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
             // SQLite's own default: cascades would delete rows that no mapping names.
             .foreign_keys(false)
+            .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         if !options.read_only {
             // Readers and the writer do not wait for each other.

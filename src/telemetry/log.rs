@@ -33,7 +33,8 @@ impl LogStyle {
 /// What is wrong with the filter.
 pub fn init_logging(filter: Option<&str>, default: &str, style: LogStyle, color: bool) -> Result<(), String> {
     let text = filter.filter(|text| !text.trim().is_empty()).unwrap_or(default);
-    let filter = EnvFilter::try_new(text).map_err(|error| format!("TRUEUP_LOG: `{text}` is no filter: {error}"))?;
+    let filter =
+        EnvFilter::try_new(text).map_err(|error| format!("TRUEUP_LOG: `{text}` is no filter: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Only the first subscriber of a process counts; tests set up several.
     let _ = match style {
@@ -92,7 +93,9 @@ impl Observer for Logged {
 }
 
 fn ended(report: &Report, seconds: f64) {
-    for (result, list) in [("skipped", &report.skipped), ("failed", &report.failed), ("unknown", &report.unknown)] {
+    for (result, list) in
+        [("skipped", &report.skipped), ("failed", &report.failed), ("unknown", &report.unknown)]
+    {
         for trouble in list {
             warn!(result, store = %trouble.store, record = %trouble.record, "not written: {}", trouble.message);
         }

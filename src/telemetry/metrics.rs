@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::diff::ActionKind;
@@ -21,8 +22,13 @@ use super::{Event, Observer, WriteResult};
 
 /// Passes take from milliseconds (two small files) to an hour (a first meeting with a store behind a rate limit).
 const PASS_BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0];
-const ACTIONS: [ActionKind; 5] =
-    [ActionKind::Create, ActionKind::Update, ActionKind::Delete, ActionKind::Metadata, ActionKind::Bookkeeping];
+const ACTIONS: [ActionKind; 5] = [
+    ActionKind::Create,
+    ActionKind::Update,
+    ActionKind::Delete,
+    ActionKind::Metadata,
+    ActionKind::Bookkeeping,
+];
 const RESULTS: [&str; 4] = ["applied", "skipped", "failed", "unknown"];
 const DRIFTS: [&str; 3] = ["missing", "extra", "changed"];
 const PASSES: [&str; 3] = ["clean", "incomplete", "failed"];
@@ -92,7 +98,10 @@ impl Maker<'_> {
     fn opts(name: &str, help: &str) -> Opts {
         Opts::new(format!("trueup_{name}"), help)
     }
-    fn put<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+    fn put<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: C,
+    ) -> Result<C, prometheus::Error> {
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -116,38 +125,89 @@ impl Metrics {
         let registry = Registry::new();
         let make = Maker(&registry);
         let place = &["store", "entity"];
-        let seconds = HistogramOpts::new("trueup_pass_duration_seconds", "How long passes took.").buckets(PASS_BUCKETS.to_vec());
+        let seconds = HistogramOpts::new("trueup_pass_duration_seconds", "How long passes took.")
+            .buckets(PASS_BUCKETS.to_vec());
         let metrics = Self {
-            drift_records: make.ints("drift_records", "Records that differ from what should be there.", &["store", "entity", "kind"])?,
-            drift_fields: make.ints("drift_fields", "Records in which the field differs.", &["store", "entity", "field"])?,
-            drift_ratio: make.floats("drift_ratio", "Differing records as a share of those that should be there.", place)?,
+            drift_records: make.ints(
+                "drift_records",
+                "Records that differ from what should be there.",
+                &["store", "entity", "kind"],
+            )?,
+            drift_fields: make.ints(
+                "drift_fields",
+                "Records in which the field differs.",
+                &["store", "entity", "field"],
+            )?,
+            drift_ratio: make.floats(
+                "drift_ratio",
+                "Differing records as a share of those that should be there.",
+                place,
+            )?,
             oldest_drift: make.floats(
                 "oldest_drift_timestamp_seconds",
                 "Since when there has been drift without a break; 0 without drift.",
                 place,
             )?,
             records: make.ints("records", "Records that are there, or should be.", place)?,
-            standings: make.ints("records_by_standing", "Records by where they stand; they add up to trueup_records.", &["store", "entity", "standing"])?,
+            standings: make.ints(
+                "records_by_standing",
+                "Records by where they stand; they add up to trueup_records.",
+                &["store", "entity", "standing"],
+            )?,
             converged: make.ints("converged", "1 when every record is as it should be.", place)?,
-            pending: make.ints("pending_records", "Records that the store could not be written yet.", place)?,
-            snapshot_complete: make.ints("snapshot_complete", "1 when the last snapshot was complete.", place)?,
+            pending: make.ints(
+                "pending_records",
+                "Records that the store could not be written yet.",
+                place,
+            )?,
+            snapshot_complete: make.ints(
+                "snapshot_complete",
+                "1 when the last snapshot was complete.",
+                place,
+            )?,
             snapshot_rows: make.counters("snapshot_rows_total", "Rows read in snapshots.", place)?,
             last_sync: make.floats(
                 "last_successful_sync_timestamp_seconds",
                 "When a pass last read the store whole and wrote all that it had to.",
                 &["store"],
             )?,
-            writes: make.counters("writes_total", "Writes, by how they ended.", &["store", "entity", "action", "result"])?,
-            rejections: make.counters("write_rejections_total", "Writes that did not happen, by reason.", &["store", "reason"])?,
-            store_errors: make.counters("store_errors_total", "Errors that a store answered with, by kind.", &["store", "kind"])?,
+            writes: make.counters(
+                "writes_total",
+                "Writes, by how they ended.",
+                &["store", "entity", "action", "result"],
+            )?,
+            rejections: make.counters(
+                "write_rejections_total",
+                "Writes that did not happen, by reason.",
+                &["store", "reason"],
+            )?,
+            store_errors: make.counters(
+                "store_errors_total",
+                "Errors that a store answered with, by kind.",
+                &["store", "kind"],
+            )?,
             guard_trips: make.counters("guard_trips_total", "Guards that refused an entity.", &["guard"])?,
             conflicts_open: make.ints("conflicts_open", "Conflicts that wait for a person.", &["entity"])?,
-            conflicts_resolved: make.counters("conflicts_resolved_total", "Conflicts settled by the rule.", &["entity", "rule"])?,
-            validation_errors: make.ints("validation_errors", "Changes that break a rule, as of the last pass.", &["store", "entity", "rule"])?,
+            conflicts_resolved: make.counters(
+                "conflicts_resolved_total",
+                "Conflicts settled by the rule.",
+                &["entity", "rule"],
+            )?,
+            validation_errors: make.ints(
+                "validation_errors",
+                "Changes that break a rule, as of the last pass.",
+                &["store", "entity", "rule"],
+            )?,
             passes: make.counters("passes_total", "Passes, by how they ended.", &["result"])?,
             pass_seconds: make.put(Histogram::with_opts(seconds)?)?,
-            last_pass: make.put(Gauge::with_opts(Maker::opts("last_pass_timestamp_seconds", "When the last pass ended; 0 before."))?)?,
-            lease: make.put(IntGauge::with_opts(Maker::opts("lease_held", "1 while this controller holds the lease."))?)?,
+            last_pass: make.put(Gauge::with_opts(Maker::opts(
+                "last_pass_timestamp_seconds",
+                "When the last pass ended; 0 before.",
+            ))?)?,
+            lease: make.put(IntGauge::with_opts(Maker::opts(
+                "lease_held",
+                "1 while this controller holds the lease.",
+            ))?)?,
             since: Mutex::default(),
             registry: registry.clone(),
         };
@@ -168,18 +228,25 @@ impl Metrics {
             }
             self.rejections.with_label_values(&[store, MOVED]);
         }
-        GuardName::ALL.iter().for_each(|guard| drop(self.guard_trips.with_label_values(&[guard.as_str()])));
-        PASSES.iter().for_each(|result| drop(self.passes.with_label_values(&[*result])));
+        for guard in GuardName::ALL {
+            self.guard_trips.with_label_values(&[guard.as_str()]);
+        }
+        for result in PASSES {
+            self.passes.with_label_values(&[result]);
+        }
         for (entity, stores) in &spec.mappings {
             let name = entity.as_str();
             self.conflicts_open.with_label_values(&[name]);
-            CONFLICT_RULES.iter().for_each(|rule| drop(self.conflicts_resolved.with_label_values(&[name, rule.as_str()])));
+            for rule in CONFLICT_RULES {
+                self.conflicts_resolved.with_label_values(&[name, rule.as_str()]);
+            }
             for (store, mapping) in stores {
                 let place = [store.as_str(), name];
                 self.zero_place(&place);
-                let fields = spec.entity(entity).into_iter().flat_map(|entity| {
-                    mapping.fields.keys().map(|field| entity.field(*field).name.as_str())
-                });
+                let fields = spec
+                    .entity(entity)
+                    .into_iter()
+                    .flat_map(|entity| mapping.fields.keys().map(|field| entity.field(*field).name.as_str()));
                 fields.for_each(|field| drop(self.drift_fields.with_label_values(&[place[0], name, field])));
             }
         }
@@ -192,9 +259,13 @@ impl Metrics {
         self.oldest_drift.with_label_values(place);
         self.snapshot_complete.with_label_values(place);
         self.snapshot_rows.with_label_values(place);
-        Rule::ALL.iter().for_each(|rule| drop(self.validation_errors.with_label_values(&[store, entity, rule.as_str()])));
+        for rule in Rule::ALL {
+            self.validation_errors.with_label_values(&[store, entity, rule.as_str()]);
+        }
         for action in ACTIONS.map(ActionKind::as_str) {
-            RESULTS.iter().for_each(|result| drop(self.writes.with_label_values(&[store, entity, action, *result])));
+            for result in RESULTS {
+                self.writes.with_label_values(&[store, entity, action, result]);
+            }
         }
     }
 
@@ -230,19 +301,28 @@ impl Metrics {
                 let place = [store.as_str(), entity.as_str()];
                 self.set_books(entity.as_str(), store.as_str(), books);
                 for field in &books.fields {
-                    self.drift_fields.with_label_values(&[place[0], place[1], field.0.as_str()]).set(gauge(*field.1));
+                    self.drift_fields
+                        .with_label_values(&[place[0], place[1], field.0.as_str()])
+                        .set(gauge(*field.1));
                 }
+                self.zero_fields(entity, store, books);
                 self.drift_since(&mut since, entity, store, books, plan.made_at);
             }
         }
         for (entity, stores) in &plan.snapshots {
             for (store, report) in stores {
-                let complete = report.certificate.as_ref().is_some_and(crate::model::Certificate::is_complete);
-                self.snapshot_complete.with_label_values(&[store.as_str(), entity.as_str()]).set(i64::from(complete));
+                let complete =
+                    report.certificate.as_ref().is_some_and(crate::model::Certificate::is_complete);
+                self.snapshot_complete
+                    .with_label_values(&[store.as_str(), entity.as_str()])
+                    .set(i64::from(complete));
                 let refused = plan.guards.iter().any(|trip| &trip.entity == entity);
                 let readable = since.readable.entry(store.clone()).or_insert(true);
                 *readable &= complete && !refused;
             }
+        }
+        for entity in &plan.entities {
+            self.conflicts_open.with_label_values(&[entity.as_str()]).set(0);
         }
         for (entity, count) in &plan.open_conflicts {
             self.conflicts_open.with_label_values(&[entity.as_str()]).set(gauge(*count));
@@ -252,8 +332,15 @@ impl Metrics {
         }
     }
 
-    /// Fields without drift go back to zero before those with drift are set; so does the time since when there is drift.
-    fn drift_since(&self, since: &mut Since, entity: &EntityName, store: &StoreName, books: &Books, now: Timestamp) {
+    /// Notes since when there has been drift; without any it starts anew.
+    fn drift_since(
+        &self,
+        since: &mut Since,
+        entity: &EntityName,
+        store: &StoreName,
+        books: &Books,
+        now: Timestamp,
+    ) {
         let key = (entity.clone(), store.clone());
         let place = [store.as_str(), entity.as_str()];
         if books.drifting() == 0 {
@@ -269,15 +356,16 @@ impl Metrics {
     fn validation_errors_of(&self, plan: &Plan) {
         let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
         for (entity, stores) in &plan.books {
-            for (store, books) in stores {
-                Rule::ALL.iter().for_each(|rule| {
+            for store in stores.keys() {
+                for rule in Rule::ALL {
                     counts.insert((store.as_str(), entity.as_str(), rule.as_str()), 0);
-                });
-                self.zero_fields(entity, store, books);
+                }
             }
         }
         for notice in plan.notices.iter().filter(|notice| notice.kind == NoticeKind::Rejected) {
-            let (Some(record), Some(store), Some(rule)) = (&notice.record, &notice.store, notice.rule) else { continue };
+            let (Some(record), Some(store), Some(rule)) = (&notice.record, &notice.store, notice.rule) else {
+                continue;
+            };
             *counts.entry((store.as_str(), record.entity.as_str(), rule.as_str())).or_default() += 1;
         }
         for ((store, entity, rule), count) in counts {
@@ -289,17 +377,30 @@ impl Metrics {
     fn zero_fields(&self, entity: &EntityName, store: &StoreName, books: &Books) {
         for family in prometheus::core::Collector::collect(&self.drift_fields) {
             for metric in family.get_metric() {
-                let label = |name: &str| metric.get_label().iter().find(|label| label.name() == name).map(|label| label.value().to_owned());
-                let here = label("store").as_deref() == Some(store.as_str()) && label("entity").as_deref() == Some(entity.as_str());
-                if let Some(field) = label("field").filter(|field| here && !books.fields.keys().any(|known| known.as_str() == field)) {
-                    self.drift_fields.with_label_values(&[store.as_str(), entity.as_str(), field.as_str()]).set(0);
+                let label = |name: &str| {
+                    metric
+                        .get_label()
+                        .iter()
+                        .find(|label| label.name() == name)
+                        .map(|label| label.value().to_owned())
+                };
+                let here = label("store").as_deref() == Some(store.as_str())
+                    && label("entity").as_deref() == Some(entity.as_str());
+                if let Some(field) = label("field")
+                    .filter(|field| here && !books.fields.keys().any(|known| known.as_str() == field))
+                {
+                    self.drift_fields
+                        .with_label_values(&[store.as_str(), entity.as_str(), field.as_str()])
+                        .set(0);
                 }
             }
         }
     }
 
     fn wrote(&self, store: &StoreName, entity: &EntityName, kind: ActionKind, result: WriteResult) {
-        self.writes.with_label_values(&[store.as_str(), entity.as_str(), kind.as_str(), result.as_str()]).inc();
+        self.writes
+            .with_label_values(&[store.as_str(), entity.as_str(), kind.as_str(), result.as_str()])
+            .inc();
         let reason = match result {
             WriteResult::Applied => return,
             WriteResult::Skipped => MOVED,
@@ -339,7 +440,9 @@ impl Metrics {
                     let labels = [place[0], place[1], standing_word(standing)];
                     self.standings.with_label_values(&labels).set(gauge(books.count(standing)));
                 }
-                self.pending.with_label_values(&place).set(gauge(books.count(crate::diff::Standing::Pending)));
+                self.pending
+                    .with_label_values(&place)
+                    .set(gauge(books.count(crate::diff::Standing::Pending)));
             }
         }
     }
@@ -391,5 +494,10 @@ fn seconds(time: Timestamp) -> f64 {
 }
 
 fn now() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Happenings: one type for each, from which log lines and metrics come. No other place names a metric.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod log;
 mod metrics;
 

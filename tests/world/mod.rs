@@ -1,17 +1,21 @@
 //! A world in memory: stores, a state and a clock of its own, in which passes run effect by effect and can die between any
 //! two of them.
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code, unreachable_pub)] // Each test file uses a part of it.
+
+pub mod edits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use trueup::model::{
-    Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp, Unknown, Value,
-    Version,
+    Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
+    Unknown, Value, Version,
 };
 use trueup::plan::{GuardName, Observed, Plan, PlanInputs, Planner, SnapshotReport};
-use trueup::reconcile::{ApplyInputs, Applying, Effect, Event, Ledger, LedgerContents, Opened, Opening, Report};
+use trueup::reconcile::{
+    ApplyInputs, Applying, Effect, Event, Ledger, LedgerContents, Opened, Opening, Report,
+};
 use trueup::resolve::{Conflict, Decision};
 use trueup::spec::{Source, Spec, compile};
 use trueup::state::memory::MemoryStateData;
@@ -118,7 +122,9 @@ pub fn text(text: &str) -> Value {
 pub fn spec(yaml: &str) -> Arc<Spec> {
     let source = Source { file: "world.yaml".to_owned(), text: yaml.to_owned() };
     let compiled = compile(Path::new("."), &[source], &BTreeMap::new());
-    Arc::new(compiled.map(|(spec, _)| spec).unwrap_or_else(|found| panic!("the world's manifests: {found:#?}")))
+    Arc::new(
+        compiled.map(|(spec, _)| spec).unwrap_or_else(|found| panic!("the world's manifests: {found:#?}")),
+    )
 }
 
 impl World {
@@ -127,7 +133,8 @@ impl World {
         let spec = spec(yaml);
         let mut stores = BTreeMap::new();
         for name in spec.stores.keys() {
-            let mapped: Vec<Mapped> = spec.entities.iter().filter_map(|entity| mapped(&spec, &entity.name, name)).collect();
+            let mapped: Vec<Mapped> =
+                spec.entities.iter().filter_map(|entity| mapped(&spec, &entity.name, name)).collect();
             let mut db = MemoryDb::new(name.clone()).with_tables(&mapped);
             if *name == spec.canonical {
                 let ledger = Ledger::new(name);
@@ -277,20 +284,29 @@ impl World {
     /// A person settles a conflict.
     pub fn decide(&mut self, conflict: &Conflict, take: &str) {
         let side = conflict.side(&store(take)).expect("a side").clone();
-        let decision = Decision { values: side.values, store: Some(side.store), by: "person".to_owned(), at: self.tick() };
+        let decision = Decision {
+            values: side.values,
+            store: Some(side.store),
+            by: "person".to_owned(),
+            at: self.tick(),
+        };
         let decided = Conflict {
             status: trueup::resolve::ConflictStatus::Decided,
             decision: Some(decision),
             ..conflict.clone()
         };
         let ledger = Ledger::new(&self.spec.canonical);
-        let names: Vec<FieldName> = ledger.conflicts.entity.fields.iter().map(|field| field.name.clone()).collect();
+        let names: Vec<FieldName> =
+            ledger.conflicts.entity.fields.iter().map(|field| field.name.clone()).collect();
         let fields = ledger.conflict_fields(&decided);
         let mapped = ledger.conflicts.clone();
         let canonical = self.spec.canonical.clone();
         let db = self.stores.get_mut(&canonical).expect("canonical");
         db.edit(&mapped, &key(&conflict.id.0), |row| {
-            row.fields = fields.into_iter().map(|(id, value)| (names[id.index()].clone(), Cell::Value(value))).collect();
+            row.fields = fields
+                .into_iter()
+                .map(|(id, value)| (names[id.index()].clone(), Cell::Value(value)))
+                .collect();
         });
     }
 
@@ -384,13 +400,19 @@ impl World {
     fn run(&mut self, effect: Effect) -> Event {
         let canonical = self.spec.canonical.clone();
         match effect {
-            Effect::LoadState => Event::State(Ok((self.state.header().clone(), self.state.open_intents().to_vec()))),
+            Effect::LoadState => {
+                Event::State(Ok((self.state.header().clone(), self.state.open_intents().to_vec())))
+            }
             Effect::LoadLedger => {
                 let ledger = Ledger::new(&canonical);
                 let db = &self.stores[&canonical];
                 let load = || -> Result<LedgerContents, trueup::model::StoreError> {
                     let rows = |mapped: &Mapped| db.snapshot(mapped).map(|snapshot| snapshot.rows);
-                    Ok(ledger.contents(&rows(&ledger.conflicts)?, &rows(&ledger.tombstones)?, &rows(&ledger.passes)?))
+                    Ok(ledger.contents(
+                        &rows(&ledger.conflicts)?,
+                        &rows(&ledger.tombstones)?,
+                        &rows(&ledger.passes)?,
+                    ))
                 };
                 Event::Ledger(load())
             }
@@ -470,11 +492,20 @@ impl World {
                 match self.stores[&at].snapshot(&self.any_mapped(&entity.name, &at)) {
                     Ok(snapshot) => {
                         let certificate = snapshot.certificate.unwrap_or_default();
-                        reports.insert(at.clone(), SnapshotReport { certificate: Some(certificate), ..SnapshotReport::default() });
-                        rows.insert(at, snapshot.rows.into_iter().map(|row| (row.key.clone(), row)).collect());
+                        reports.insert(
+                            at.clone(),
+                            SnapshotReport { certificate: Some(certificate), ..SnapshotReport::default() },
+                        );
+                        rows.insert(
+                            at,
+                            snapshot.rows.into_iter().map(|row| (row.key.clone(), row)).collect(),
+                        );
                     }
                     Err(error) => {
-                        reports.insert(at, SnapshotReport { error: Some(error.to_string()), ..SnapshotReport::default() });
+                        reports.insert(
+                            at,
+                            SnapshotReport { error: Some(error.to_string()), ..SnapshotReport::default() },
+                        );
                     }
                 }
             }
@@ -494,7 +525,9 @@ impl World {
                         None if report.paused => Presence::Unknown(Unknown::Paused),
                         None => Presence::Unknown(Unknown::Unreachable),
                         Some(_) if unresolved => Presence::Unknown(Unknown::Unreachable),
-                        Some(rows) => rows.get(&key).map_or(Presence::Absent, |row| Presence::Present(row.clone())),
+                        Some(rows) => {
+                            rows.get(&key).map_or(Presence::Absent, |row| Presence::Present(row.clone()))
+                        }
                     };
                     presences.insert(at.clone(), presence);
                 }

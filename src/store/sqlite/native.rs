@@ -39,14 +39,15 @@ pub(super) fn native(row: &SqliteRow, at: usize) -> Result<Native, sqlx::Error> 
     if value.is_null() {
         return Ok(Native::Null);
     }
-    let class = value.type_info().name().to_owned();
-    let decoded = match class.as_str() {
-        "REAL" => f64::decode(value).map(Native::Real),
-        "TEXT" => text(value),
-        "BLOB" => Vec::<u8>::decode(value).map(Native::Blob),
-        _ => i64::decode(value).map(Native::Integer),
-    };
-    decoded.map_err(sqlx::Error::Decode)
+    // What to decode is chosen first: decoding takes the value that tells its type.
+    let decode: fn(SqliteValueRef<'_>) -> Result<Native, sqlx::error::BoxDynError> =
+        match value.type_info().name() {
+            "REAL" => |value| f64::decode(value).map(Native::Real),
+            "TEXT" => text,
+            "BLOB" => |value| Vec::<u8>::decode(value).map(Native::Blob),
+            _ => |value| i64::decode(value).map(Native::Integer),
+        };
+    decode(value).map_err(sqlx::Error::Decode)
 }
 
 /// Text that is no UTF-8 is read as the bytes that it is.

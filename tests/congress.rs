@@ -1,0 +1,206 @@
+//! Real contacts at two dates (unitedstates/congress-legislators, CC0 1.0, as JSON lines), brought from one to the other through
+//! three SQLite stores.
+//!
+//! The data is not part of this repository. `TRUEUP_CONGRESS_DATA` names the folder with a folder for each date; without it
+//! the test says that it was not run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{Column, ConnectOptions, Connection, Row, SqliteConnection};
+use tokio_util::sync::CancellationToken;
+use trueup::controller::{Engine, PassOptions};
+use trueup::diff::ActionKind;
+use trueup::plan::Plan;
+use trueup::telemetry::Silent;
+
+const ENTITIES: [(&str, &[&str]); 4] = [
+    ("contacts", &["contact_id"]),
+    ("contact_identifiers", &["identifier_id"]),
+    ("businesses", &["business_id"]),
+    ("people_businesses", &["contact_id", "business_id"]),
+];
+
+type Records = BTreeMap<Vec<String>, Map<String, Value>>;
+
+fn load(data: &Path, date: &str, entity: &str, key: &[&str]) -> Records {
+    let text = std::fs::read_to_string(data.join(date).join(format!("{entity}.jsonl"))).expect("the data");
+    text.lines()
+        .map(|line| {
+            let record: Map<String, Value> = serde_json::from_str(line).expect("a JSON object a line");
+            (key.iter().map(|part| record[*part].as_str().expect("text").to_owned()).collect(), record)
+        })
+        .collect()
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.expect("a SQLite file")
+}
+
+/// Puts these records in the place of a table's rows. Rows that are the same are left alone, as an import that knows nothing of sync
+/// metadata would leave them.
+async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &Records) {
+    let mut connection = connect(path).await;
+    let mut transaction = connection.begin().await.expect("a transaction");
+    let named = key.iter().map(|part| format!("\"{part}\" = ?")).collect::<Vec<_>>().join(" AND ");
+    for gone in from.keys().filter(|gone| !to.contains_key(*gone)) {
+        let sql = format!("DELETE FROM \"{entity}\" WHERE {named}");
+        let query = gone.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, part| query.bind(part));
+        query.execute(&mut *transaction).await.expect("deleted");
+    }
+    for (id, record) in to.iter().filter(|(id, record)| from.get(*id) != Some(record)) {
+        let old = from.get(id);
+        let mut columns: Vec<&String> = record.keys().collect();
+        columns.extend(old.into_iter().flat_map(|old| old.keys()).filter(|name| !record.contains_key(*name)));
+        let sql = match old {
+            None => {
+                let names = columns.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+                let marks = vec!["?"; columns.len()].join(", ");
+                format!("INSERT INTO \"{entity}\" ({names}) VALUES ({marks})")
+            }
+            Some(_) => {
+                let sets =
+                    columns.iter().map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
+                format!("UPDATE \"{entity}\" SET {sets} WHERE {named}")
+            }
+        };
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for name in columns {
+            query = match record.get(name) {
+                None | Some(Value::Null) => query.bind(None::<String>),
+                Some(Value::Bool(flag)) => query.bind(i64::from(*flag)),
+                Some(Value::Number(number)) => query.bind(number.as_i64().expect("an integer")),
+                Some(Value::String(text)) => query.bind(text),
+                Some(other) => panic!("{other}"),
+            };
+        }
+        if old.is_some() {
+            query = id.iter().fold(query, |query, part| query.bind(part));
+        }
+        query.execute(&mut *transaction).await.expect("written");
+    }
+    transaction.commit().await.expect("committed");
+}
+
+/// The records that a table holds, by their data's own columns, null where there is nothing.
+async fn held(path: &Path, entity: &str, key: &[&str], columns: &[String]) -> Records {
+    let mut connection = connect(path).await;
+    let rows: Vec<SqliteRow> = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM \"{entity}\"")))
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    let mut records = Records::new();
+    for row in rows {
+        let mut record = Map::new();
+        for column in row.columns().iter().filter(|column| columns.iter().any(|name| name == column.name())) {
+            let name = column.name();
+            let value = match row.try_get::<Option<String>, _>(name) {
+                Ok(text) => text.map(Value::from),
+                Err(_) if name == "is_primary" => {
+                    row.get::<Option<i64>, _>(name).map(|flag| Value::Bool(flag != 0))
+                }
+                Err(_) => row.get::<Option<i64>, _>(name).map(Value::from),
+            };
+            if let Some(value) = value {
+                record.insert(name.to_owned(), value);
+            }
+        }
+        records.insert(
+            key.iter().map(|part| record[*part].as_str().expect("text").to_owned()).collect(),
+            record,
+        );
+    }
+    records
+}
+
+/// Adds, changes and deletes in the canonical store, by entity.
+fn canonical_changes(plan: &Plan) -> BTreeMap<String, [u64; 3]> {
+    let mut counts: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+    for record in &plan.records {
+        for action in record.actions.iter().filter(|action| action.store == plan.canonical) {
+            let at = match action.kind {
+                ActionKind::Create => 0,
+                ActionKind::Delete => 1,
+                ActionKind::Update => 2,
+                ActionKind::Metadata | ActionKind::Bookkeeping => continue,
+            };
+            counts.entry(record.record.entity.to_string()).or_default()[at] += 1;
+        }
+    }
+    counts
+}
+
+/// Added, removed and changed between the two dates, as the data itself says.
+fn expected_changes(data: &Path) -> BTreeMap<String, [u64; 3]> {
+    let count = |counts: usize| u64::try_from(counts).expect("few");
+    ENTITIES
+        .iter()
+        .map(|(entity, key)| {
+            let (old, new) = (load(data, "2025-03-04", entity, key), load(data, "2026-06-15", entity, key));
+            let added = new.keys().filter(|id| !old.contains_key(*id)).count();
+            let removed = old.keys().filter(|id| !new.contains_key(*id)).count();
+            let changed =
+                old.iter().filter(|(id, record)| new.get(*id).is_some_and(|new| new != *record)).count();
+            ((*entity).to_owned(), [count(added), count(removed), count(changed)])
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn real_drift_is_seen_applied_and_gone() {
+    let Some(data) = std::env::var_os("TRUEUP_CONGRESS_DATA").map(PathBuf::from) else {
+        eprintln!("not run: TRUEUP_CONGRESS_DATA does not name a folder with the data");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["stores.yaml", "entities.yaml", "mappings.yaml"] {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/congress");
+        std::fs::copy(fixtures.join(file), folder.path().join(file)).expect("copied");
+    }
+    let (spec, _) = trueup::cli::load::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let engine = Engine::open(Arc::new(spec), true).await.expect("opened");
+    engine.migrate(&engine.migration().await.expect("planned")).await.expect("migrated");
+
+    let nothing = Records::new();
+    for (entity, key) in ENTITIES {
+        let old = load(&data, "2025-03-04", entity, key);
+        replace(&folder.path().join("warehouse.db"), entity, key, &nothing, &old).await;
+    }
+    let (options, stop) = (PassOptions::default(), CancellationToken::new());
+    let first = engine.pass(&options, &Silent, &stop).await.expect("the first load");
+    assert!(first.is_clean() && first.guards.is_empty(), "{:?} {:?}", first.guards, first.failed.first());
+    assert_eq!(first.applied.create, 2 * (539 + 7088 + 235 + 1890));
+    assert_eq!(first.applied.update + first.applied.delete, 0);
+
+    for (entity, key) in ENTITIES {
+        let (old, new) = (load(&data, "2025-03-04", entity, key), load(&data, "2026-06-15", entity, key));
+        replace(&folder.path().join("local.db"), entity, key, &old, &new).await;
+    }
+    let plan = engine.plan(&options, &Silent).await.expect("a plan");
+    assert_eq!(plan.guards, []);
+    assert_eq!(plan.notices, []);
+    assert!(plan.has_actions());
+    assert_eq!(canonical_changes(&plan), expected_changes(&data));
+
+    let report = engine.apply(plan, false, &options, &Silent, &stop).await.expect("applied");
+    assert!(report.is_clean(), "{:?}", report.failed.first());
+    for store in ["warehouse", "app", "local"] {
+        for (entity, key) in ENTITIES {
+            let new = load(&data, "2026-06-15", entity, key);
+            let old = load(&data, "2025-03-04", entity, key);
+            let mut columns: Vec<String> =
+                new.values().chain(old.values()).flat_map(|record| record.keys().cloned()).collect();
+            columns.sort();
+            columns.dedup();
+            let there = held(&folder.path().join(format!("{store}.db")), entity, key, &columns).await;
+            assert!(there == new, "{entity} in {store} is not what it should be");
+        }
+    }
+    let next = engine.plan(&options, &Silent).await.expect("a plan");
+    assert!(next.is_empty(), "{:?}", next.records.first());
+    let quiet = engine.pass(&options, &Silent, &stop).await.expect("a pass");
+    assert_eq!((quiet.pass, quiet.applied.sum()), (None, 0));
+}
