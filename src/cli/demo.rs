@@ -1,15 +1,165 @@
-//! `demo`: three stores that disagree, brought to agree.
+//! `demo`: a folder with three stores that disagree, brought to agree by the same code that other folders get.
+//!
+//! The manifests, the stores and what happens to them are files under `examples/demo`, for people to read; this module
+//! only puts them into place and goes through the commands that somebody would give by hand.
 
-use super::args::DemoArgs;
+mod folder;
+mod place;
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::{Engine, PassOptions};
+use crate::plan::clean;
+use crate::spec::Spec;
+use crate::telemetry::Logged;
+
+use super::args::{DemoArgs, Shared};
+use super::ask::{Answer, approve};
+use super::planning;
 use super::session::Session;
 use super::{Exit, Failure};
 
+use folder::Moment;
+
+/// What happens to the stores, as `examples/demo/later` does it; the reader meets the same records in the plan.
+const STORY: &str = "\
+Since then three applications have gone on with their work, each in its own database and without trueup:
+
+  contacts 1001   edited in app
+  contacts 1002   one field edited in app, another in local: both stay
+  contacts 1003   one field edited in app and local; local raised the version further
+  contacts 1004   one field edited in app and local; app did it half an hour later
+  contacts 1005   one field edited in app and local; nothing says which is newer
+  contacts 1007   deleted in local, with nobody else's edits in the way
+  contacts 1008   deleted in app, edited in local
+  contacts 1009   set to a category in app that there is not
+  contacts 1010   different parts of one JSON value edited in app and local
+  contacts 1011   a sensitive field edited in warehouse
+  contacts 1021   new in app, with an e-mail address and a job
+  and beside them a phone number (I1012-2), a new job (1013, B004) and a website (B002)
+";
+
 /// Writes the example and goes through it.
-#[allow(clippy::unused_async)] // Making and applying the example's plans will wait.
-pub(super) async fn demo(_session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
-    Err(Failure::new(format!(
-        "the demo is not written yet ({}, {})",
-        args.dir.display(),
-        args.approval.auto_approve
-    )))
+pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
+    if session.ui.json {
+        return Err(Failure::new("the demo is for people and has no JSON").hint("leave out --json, and give it to `trueup plan --json` in the folder"));
+    }
+    folder::write(&args.dir).await?;
+    // As `trueup -f DIR/manifests` would; the folder given for other commands is not the demo's.
+    let shared = Shared { manifests: args.dir.join(folder::MANIFESTS), ..session.shared.clone() };
+    let session = &Session { ui: session.ui, shared: &shared };
+    let spec = session.load()?;
+    let engine = Engine::open(spec, true).await?;
+    agree(session, &engine, &args.dir).await?;
+    for store in engine.spec().stores.keys() {
+        folder::run(&args.dir, store.as_str(), Moment::Later).await?;
+    }
+    session.ui.out(&format!("\n{STORY}\n"));
+    let exit = repair(session, &engine, args).await?;
+    if exit == Exit::Ok {
+        session.ui.out("\nThe same again, to see that nothing is left:\n\n");
+        let plan = planning::make(session, &engine, &PassOptions::default()).await?;
+        planning::show(session, &engine, &plan);
+        if plan.has_actions() || !plan.guards.is_empty() {
+            return Ok(Exit::Incomplete);
+        }
+        let conflict = engine.conflicts(false).await?.into_iter().next();
+        session.ui.out(&next_steps(&args.dir, conflict.map(|conflict| conflict.id.to_string()).as_deref()));
+    }
+    Ok(exit)
 }
+
+/// The beginning: the stores get the columns that they lack, and the first pass brings them to agree and remembers it.
+async fn agree(session: &Session<'_>, engine: &Engine, dir: &Path) -> Result<(), Failure> {
+    let migration = engine.migration().await?;
+    let added: usize = migration.values().map(Vec::len).sum();
+    engine.migrate(&migration).await?;
+    let report = engine.pass(&PassOptions::default(), &Logged, &CancellationToken::new()).await?;
+    if !report.is_clean() || !report.guards.is_empty() {
+        return Err(Failure::new(format!("the first pass over {} was not completed", dir.display()))
+            .hint("look at the folder with `trueup plan`, or begin again in another one"));
+    }
+    session.ui.out(&format!(
+        "Wrote {}: manifests, and three SQLite stores as other applications would have made them.\n\
+         Added {added} columns and tables that the manifests name and the stores lacked (`trueup migrate`).\n\
+         Made the stores agree for the first time (`trueup apply`): {} added, {} changed. Each holds\n{}.\n",
+        dir.display(),
+        report.applied.create,
+        report.applied.update,
+        sizes(engine.spec(), &report.books),
+    ));
+    Ok(())
+}
+
+/// `20 contacts, 33 contact_identifiers, ...`, as the canonical store has them after a pass that filled it.
+fn sizes(spec: &Spec, books: &crate::plan::BooksTable) -> String {
+    let size = |entity| books.get(entity).and_then(|stores| stores.get(&spec.canonical)).map_or(0, |books| books.seen);
+    let sizes: Vec<String> =
+        spec.entities.iter().map(|entity| format!("{} {}", size(&entity.name), entity.name)).collect();
+    sizes.join(", ")
+}
+
+/// The plan, the question and the work.
+async fn repair(session: &Session<'_>, engine: &Engine, args: &DemoArgs) -> Result<Exit, Failure> {
+    let options = PassOptions::default();
+    let plan = planning::make(session, engine, &options).await?;
+    planning::show(session, engine, &plan);
+    let answer = approve(
+        session.ui,
+        args.approval.auto_approve,
+        "Do you want to perform these actions?",
+        "trueup will perform the actions described above, in the demo's own stores only.",
+        "Apply cancelled.",
+    );
+    let asked = match answer.await? {
+        Answer::Stop(exit) => {
+            session.ui.advice(&format!("\nThe stores still disagree. In {} you can go on by hand:\n\n", args.dir.display()));
+            session.ui.advice(&commands(&args.dir, &["plan", "apply"]));
+            return Ok(exit);
+        }
+        Answer::Go { asked } => asked,
+    };
+    session.ui.out("\n");
+    planning::carry_out(session, engine, plan, asked, &options).await
+}
+
+/// What to try in the folder, as lines to copy.
+fn next_steps(dir: &Path, conflict: Option<&str>) -> String {
+    let me = place::program();
+    let shown = place::quoted(&dir.to_string_lossy());
+    let mut text = format!(
+        "\nThree stores agree again, but for what only a person can decide. What to try next:\n\n    cd {shown}\n"
+    );
+    let mut line = |command: &str, what: &str| {
+        text.push_str(&format!("\n    # {what}\n    {command}\n"));
+    };
+    line(&format!("{me} status"), "where every record stands");
+    if let Some(id) = conflict.map(clean) {
+        line(&format!("{me} conflicts list"), "what waits for a person; then decide it");
+        line(&format!("{me} conflicts resolve {id} --take app"), "or --take local, or --set notes='...'");
+    }
+    line(
+        "sqlite3 stores/local.db \"UPDATE contacts SET job = 'mayor' WHERE contact_id = '1006'\"",
+        "edit a store behind trueup's back, with sqlite3 or anything else, and see it found",
+    );
+    line(&format!("{me} plan --detailed-exitcode"), "exits with 2 as long as there is something to write");
+    line(&format!("{me} apply"), "and put it right");
+    line(
+        &format!("{me} run"),
+        "go on doing so, every ten seconds; drift and conflicts are at http://127.0.0.1:9464/metrics",
+    );
+    text
+}
+
+/// Commands in the folder.
+fn commands(dir: &Path, words: &[&str]) -> String {
+    let me = place::program();
+    let mut text = format!("    cd {}\n", place::quoted(&dir.to_string_lossy()));
+    for word in words {
+        text.push_str(&format!("    {me} {word}\n"));
+    }
+    text
+}
+

@@ -1,0 +1,156 @@
+//! The demo's folder: what is in it, and that it is the demo's to replace.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::super::{Failure, manifests};
+
+/// The manifests' folder in the demo's.
+pub(super) const MANIFESTS: &str = "manifests";
+
+/// Says that a folder was made here. It is written first and removed never, so that a demo cut short can be begun again.
+const MARKER: &str = ".trueup-demo";
+const MARKER_TEXT: &str = "Made by `trueup demo`, which replaces manifests, schemas, state and stores here when it is run again.\n";
+
+/// What a demo makes in its folder, and removes from it; what else somebody keeps there stays.
+const MADE: [&str; 4] = [MANIFESTS, "schemas", "state", "stores"];
+
+macro_rules! example {
+    ($path:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/", $path))
+    };
+}
+
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("stores.yaml", example!("manifests/stores.yaml")),
+    ("controller.yaml", example!("manifests/controller.yaml")),
+    ("contacts.yaml", example!("manifests/contacts.yaml")),
+    ("contact_identifiers.yaml", example!("manifests/contact_identifiers.yaml")),
+    ("businesses.yaml", example!("manifests/businesses.yaml")),
+    ("people_businesses.yaml", example!("manifests/people_businesses.yaml")),
+];
+
+/// Where the schemas stand, seen from the examples in the project and from those in a demo's folder.
+const SCHEMAS: (&str, &str) = ("../../../schemas/", "../schemas/");
+
+/// What each store's own application did: at first, and since the stores last agreed.
+const STORES: [(&str, &str, &str); 3] = [
+    ("warehouse", example!("stores/warehouse.sql"), example!("later/warehouse.sql")),
+    ("app", example!("stores/app.sql"), example!("later/app.sql")),
+    ("local", example!("stores/local.sql"), example!("later/local.sql")),
+];
+
+/// When something happens to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Its application makes it.
+    First,
+    /// It was brought to agree with the others, and its application went on.
+    Later,
+}
+
+/// Writes the folder anew, with the stores as their applications made them.
+///
+/// # Errors
+/// When something else stands there, or it cannot be written.
+pub(super) async fn write(dir: &Path) -> Result<(), Failure> {
+    claim(dir)?;
+    let failed = |error: io::Error| Failure::new(format!("cannot write {}: {error}", dir.display()));
+    for name in MADE {
+        remove(&dir.join(name)).map_err(failed)?;
+        fs::create_dir(dir.join(name)).map_err(failed)?;
+    }
+    for (name, text) in DOCUMENTS {
+        let text = text.replace(SCHEMAS.0, SCHEMAS.1);
+        fs::write(dir.join(MANIFESTS).join(name), text).map_err(failed)?;
+    }
+    for (name, text) in manifests::schemas() {
+        fs::write(dir.join("schemas").join(name), text).map_err(failed)?;
+    }
+    for (name, ..) in STORES {
+        run(dir, name, Moment::First).await?;
+    }
+    Ok(())
+}
+
+/// Makes the folder the demo's, or refuses one that is somebody else's.
+fn claim(dir: &Path) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        Failure::new(format!("{} {why}; it is left as it is", dir.display())).hint("name a folder that is new or empty: `trueup demo DIR`")
+    };
+    let failed = |error: io::Error| Failure::new(format!("cannot make {}: {error}", dir.display()));
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(dir).map_err(failed)?,
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.is_dir() => return Err(refused("is no folder")),
+        Ok(_) if dir.join(MARKER).is_file() => return Ok(()),
+        Ok(_) => {
+            if fs::read_dir(dir).map_err(failed)?.next().is_some() {
+                return Err(refused("is not empty, and no earlier demo made it"));
+            }
+        }
+    }
+    fs::write(dir.join(MARKER), MARKER_TEXT).map_err(failed)
+}
+
+/// Removes what an earlier demo made. A link put in its place is removed itself, and what it leads to stays.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does to a store what its own application did, with a connection of its own as that would have.
+///
+/// # Errors
+/// When the database refuses.
+pub(super) async fn run(dir: &Path, store: &str, moment: Moment) -> Result<(), Failure> {
+    let Some((_, first, later)) = STORES.into_iter().find(|(name, ..)| *name == store) else { return Ok(()) };
+    let path = dir.join("stores").join(format!("{store}.db"));
+    let failed = |error: sqlx::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));
+    let create = moment == Moment::First;
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(create).disable_statement_logging();
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    let script = if create { first } else { later };
+    sqlx::raw_sql(script).execute(&mut *transaction).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    connection.close().await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_new_empty_and_own_folders_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(claim(folder.path()).is_ok(), "an empty folder");
+        assert!(claim(folder.path()).is_ok(), "its own");
+        let other = folder.path().join("other");
+        assert!(claim(&other).is_ok(), "a new one");
+        fs::remove_file(other.join(MARKER)).unwrap();
+        fs::write(other.join("letter.txt"), "mine").unwrap();
+        assert!(claim(&other).is_err(), "somebody else's");
+        assert!(claim(&other.join("letter.txt")).is_err(), "a file");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_link_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mine, link) = (folder.path().join("mine"), folder.path().join("stores"));
+        fs::create_dir(&mine).unwrap();
+        fs::write(mine.join("letter.txt"), "mine").unwrap();
+        std::os::unix::fs::symlink(&mine, &link).unwrap();
+        remove(&link).unwrap();
+        assert!(!link.exists() && mine.join("letter.txt").exists());
+    }
+}
