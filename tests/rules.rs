@@ -514,3 +514,22 @@ fn deletes_that_drip_over_a_day_trip_the_guard_together() {
     world.settle();
     assert_eq!(world.get("hub", "4", "must"), "-");
 }
+
+#[test]
+fn a_row_without_a_usable_key_stops_nothing_but_makes_absences_unknown() {
+    let mut world = agreed();
+    world.insert("hub", "2", &[("a", "a0"), ("must", "m")], Stamp::None);
+    world.settle();
+    world.db("local").faults.bad_keys = 1;
+    world.delete("local", "2");
+    world.edit("app", "1", "a", "a1", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "a"), ["a1"; 3], "the others go on");
+    assert_eq!(world.everywhere("2", "a"), ["a0", "a0", "-"], "its row may be the one without a key");
+    let plan = world.plan();
+    assert_eq!(plan.guards, []);
+    assert!(plan.notices.iter().any(|notice| notice.kind.as_str() == "bad_key"));
+    world.db("local").faults.bad_keys = 0;
+    world.settle();
+    assert_eq!(world.everywhere("2", "a"), ["-"; 3]);
+}

@@ -110,12 +110,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whether a record that was not read is absent.
+    /// Whether every row that the store had was read.
+    pub fn is_whole(&self) -> bool {
+        self.end_seen && !self.moved && self.rows_claimed == self.rows_read
+    }
+
+    /// Whether a record that was not read is absent: a row without a usable key may be any record's.
     pub fn is_complete(&self) -> bool {
-        self.end_seen
-            && !self.moved
-            && self.rows_claimed == self.rows_read
-            && self.bad_keys == 0
-            && self.duplicate_keys.is_empty()
+        self.is_whole() && self.bad_keys == 0 && self.duplicate_keys.is_empty()
     }
 }

@@ -19,7 +19,7 @@ pub enum GuardName {
     Updates,
     /// A store that held records holds none.
     Emptied,
-    /// A snapshot was cut short or does not add up.
+    /// A snapshot was cut short, or the store changed while it was read.
     Incomplete,
     /// Several records went back to older versions: a backup was put back.
     Regressed,
@@ -99,7 +99,7 @@ impl Planner {
             let rows = work.rows.get(store).copied().unwrap_or(0);
             let remembered = work.remembered.get(store).copied().unwrap_or(0);
             if let Some(certificate) =
-                report.certificate.as_ref().filter(|certificate| !certificate.is_complete())
+                report.certificate.as_ref().filter(|certificate| !certificate.is_whole())
             {
                 trip(GuardName::Incomplete, store, incomplete_message(certificate));
             } else if report.certificate.is_some() && rows == 0 && remembered > 1 {
@@ -182,13 +182,6 @@ fn share(verb: &str, part: u64, whole: u64, ratio: f64) -> String {
 }
 
 fn incomplete_message(certificate: &Certificate) -> String {
-    if certificate.bad_keys > 0 || !certificate.duplicate_keys.is_empty() {
-        let twice = certificate.duplicate_keys.len();
-        return format!(
-            "{} rows have no usable key and {twice} keys stand twice; correct them there",
-            certificate.bad_keys
-        );
-    }
     if certificate.moved {
         return "it changed while it was read; try again".to_owned();
     }

@@ -152,6 +152,8 @@ impl Applying {
                     continue;
                 }
                 if self.stop {
+                    self.report.stopped = true;
+                    self.shift(at, &action.store, Standing::Pending);
                     continue;
                 }
                 let advances = BTreeMap::from([(action.store.clone(), action.advance.clone())]);
