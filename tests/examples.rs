@@ -115,6 +115,8 @@ async fn the_stock_example_goes_as_its_readme_says() {
         "and is its author's to correct"
     );
     assert_eq!(stock.ask("shop", "SELECT article FROM offers WHERE article = 'paint-white'").await, [""; 0]);
+    let holders = "SELECT source_systems FROM stock_levels WHERE article = 'paint-white'";
+    assert_eq!(stock.ask("ledger", holders).await, [r#"["ledger","scanner"]"#], "the shop has it no more");
     assert_eq!(
         stock.ask("scanner", "SELECT DISTINCT device FROM counts").await,
         ["unassigned"],

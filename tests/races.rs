@@ -192,3 +192,21 @@ fn an_edit_that_meets_a_write_of_unknown_outcome_competes_with_it() {
         }
     }
 }
+
+#[test]
+fn a_store_does_not_compete_with_its_own_earlier_edit() {
+    for kills in 0.. {
+        let mut world = agreed();
+        world.edit("app", "1", "a", "first", Stamp::None);
+        world.lives = Some(kills);
+        let ended = world.pass();
+        world.lives = None;
+        world.edit("app", "1", "a", "second", Stamp::None);
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["second"; 3], "killed after {kills} effects");
+        assert_eq!(world.conflicts(), [], "killed after {kills} effects");
+        if ended != Err(Died::Killed) {
+            return;
+        }
+    }
+}

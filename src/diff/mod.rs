@@ -299,6 +299,12 @@ fn belongs(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
     side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(&resolution.fields)))
 }
 
+/// Whether a row is removed because the record no longer belongs in the store.
+fn leaves(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
+    let removes = side.mapping.scope.as_ref().is_some_and(|scope| scope.exit == ScopeExit::Remove);
+    removes && side.writable && !belongs(view, resolution, side)
+}
+
 fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<SidePlan> {
     let was_there = side.shadow.is_some_and(|shadow| shadow.present);
     let stays_away = !belongs(view, resolution, side)
@@ -381,7 +387,7 @@ fn holders(view: &View<'_>, resolution: &Resolution) -> Vec<String> {
     view.sides
         .iter()
         .filter(|side| match side.presence {
-            Presence::Present(_) => true,
+            Presence::Present(_) => side.canonical || !leaves(view, resolution, side),
             Presence::Unknown(_) => side.shadow.is_some_and(|shadow| shadow.present),
             Presence::Absent => {
                 let ignored = view.entity.deletes == DeletePolicy::Ignore && side.shadow.is_some();
@@ -394,8 +400,7 @@ fn holders(view: &View<'_>, resolution: &Resolution) -> Vec<String> {
 
 fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> SidePlan {
     if !belongs(view, resolution, side) && !side.canonical {
-        let leaves = side.mapping.scope.as_ref().is_some_and(|scope| scope.exit == ScopeExit::Remove);
-        if leaves && side.writable {
+        if leaves(view, resolution, side) {
             return deletion(view, resolution, side, row, Reason::OutOfScope);
         }
         return SidePlan {
