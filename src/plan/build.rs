@@ -386,7 +386,8 @@ impl Planner {
                 }
                 count(&mut books, &entry.sides);
                 let id = RecordId { entity: entity.name.clone(), key };
-                notices(entity, &id, &entry, &mut plan.notices);
+                let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
+                notices(entity, &id, &entry, known, &mut plan.notices);
                 if !stopped.contains(&entity.name)
                     && let Some(record) = record_plan(&inputs, id, entry)
                 {
@@ -544,7 +545,8 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
     })
 }
 
-fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>) {
+/// What is to be said of a record; `known` are its conflicts that were there before.
+fn notices(entity: &Entity, id: &RecordId, entry: &Entry, known: &[Conflict], out: &mut Vec<Notice>) {
     let name = |field: FieldId| entity.field(field).name.clone();
     let mut add =
         |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
@@ -559,7 +561,14 @@ fn notices(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>)
             });
         };
     let resolution = &entry.resolution;
-    for conflict in resolution.conflicts.iter().filter(|conflict| conflict.status == ConflictStatus::Open) {
+    // A conflict is written once, and said as long as it holds fields.
+    let holds = |known: &&Conflict| {
+        let new = || resolution.conflicts.iter().chain(&resolution.closed);
+        let held = |field: &FieldId| known.fields.contains(&entity.field(*field).name);
+        new().all(|new| new.id != known.id) && resolution.held.iter().any(held)
+    };
+    let waiting = resolution.conflicts.iter().chain(known.iter().filter(holds));
+    for conflict in waiting.filter(|conflict| conflict.status == ConflictStatus::Open) {
         let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
         let fields: Vec<String> = conflict.fields.iter().map(ToString::to_string).collect();
         let message = format!(
