@@ -53,12 +53,21 @@ fn it_shows_every_way_of_drifting_repairs_it_and_finds_nothing_left() {
         ],
     );
     assert!(!page.contains("long letters"), "a sensitive value is shown:\n{page}");
-    says(after, &["  contacts[\"1005\"]: notes differs", "app.contacts[\"1009\"]: category_code in app breaks the rule"]);
+    says(
+        after,
+        &[
+            "  contacts[\"1005\"]: notes differs",
+            "app.contacts[\"1009\"]: category_code in app breaks the rule",
+        ],
+    );
     place.run(&["plan", "-detailed-exitcode"], 0);
     // What no manifest names is as the applications left it.
     assert_eq!(place.text("app", "SELECT avatar_color FROM people WHERE id = '1021'"), "violet");
     assert_eq!(place.text("local", "SELECT ringtone FROM contacts WHERE contact_id = '1001'"), "bells");
-    assert_eq!(place.text("warehouse", "SELECT notes FROM contacts_master WHERE contact_id = 1005"), "met at the spring fair");
+    assert_eq!(
+        place.text("warehouse", "SELECT notes FROM contacts_master WHERE contact_id = 1005"),
+        "met at the spring fair"
+    );
     assert_eq!(place.text("app", "SELECT category FROM people WHERE id = '1009'"), "Q");
 }
 
@@ -90,7 +99,10 @@ fn a_folder_that_no_demo_made_is_refused_and_left_as_it_is() {
 fn where_nobody_can_be_asked_it_shows_the_plan_and_stops() {
     let place = Place::new();
     let page = place.run(&["demo", "elsewhere"], 1);
-    says(&page, &["Plan: 9 to add, 21 to change, 8 to destroy.\n", "Error: approval is needed", "--auto-approve"]);
+    says(
+        &page,
+        &["Plan: 9 to add, 21 to change, 8 to destroy.\n", "Error: approval is needed", "--auto-approve"],
+    );
     place.inside("elsewhere").run(&["plan", "-detailed-exitcode"], 2);
 }
 
@@ -99,11 +111,20 @@ fn a_person_takes_a_side_and_the_stores_agree() {
     let (place, _) = demo();
     let id = place.conflict();
     let page = place.run(&["conflicts", "show", &id[..6]], 0);
-    says(&page, &["contacts[\"1005\"]", "\"prefers e-mail\"", "\"prefers the phone\"", "manual_resolution_required"]);
+    says(
+        &page,
+        &["contacts[\"1005\"]", "\"prefers e-mail\"", "\"prefers the phone\"", "manual_resolution_required"],
+    );
     says(&place.run(&["conflicts", "resolve", &id], 1), &["--take <STORE>"]);
     says(&place.run(&["conflicts", "resolve", &id, "--take", "app"], 1), &["--auto-approve"]);
-    says(&place.run(&["conflicts", "resolve", &id, "--take", "warehouse", "-auto-approve"], 1), &["take one of app, local"]);
-    says(&place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 0), &["Apply complete!"]);
+    says(
+        &place.run(&["conflicts", "resolve", &id, "--take", "warehouse", "-auto-approve"], 1),
+        &["take one of app, local"],
+    );
+    says(
+        &place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 0),
+        &["Apply complete!"],
+    );
     for (store, query) in NOTES {
         assert_eq!(place.text(store, query), "prefers e-mail", "{store}");
     }
@@ -116,7 +137,10 @@ fn a_person_takes_a_side_and_the_stores_agree() {
 fn a_person_sets_another_value_and_a_rejected_one_is_corrected() {
     let (place, _) = demo();
     let id = place.conflict();
-    says(&place.run(&["conflicts", "resolve", &id, "--set", "nickname=E", "-auto-approve"], 1), &["is not about that field"]);
+    says(
+        &place.run(&["conflicts", "resolve", &id, "--set", "nickname=E", "-auto-approve"], 1),
+        &["is not about that field"],
+    );
     place.run(&["conflicts", "resolve", &id, "--set", "notes=prefers letters", "-auto-approve"], 0);
     for (store, query) in NOTES {
         assert_eq!(place.text(store, query), "prefers letters", "{store}");
@@ -156,9 +180,14 @@ fn the_commands_it_ends_with_work_as_printed() {
             Some("run") => " --once",
             _ => "",
         };
-        let done = place.command("sh").args(["-c", &format!("{} && {line}{more}", lines[0])]).output().unwrap();
+        let done =
+            place.command("sh").args(["-c", &format!("{} && {line}{more}", lines[0])]).output().unwrap();
         codes.push(done.status.code());
-        assert!(done.status.code().is_some_and(|code| code != 127), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.code().is_some_and(|code| code != 127),
+            "{line}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
     assert_eq!(codes, vec![Some(0); lines.len() - 1], "{lines:?}");
 }

@@ -42,7 +42,10 @@ fn agreed() -> Place {
     place.run(&["migrate", "-auto-approve"], 0);
     let mut rows = String::new();
     for number in 1..=20 {
-        let _ = writeln!(rows, "INSERT INTO parts (part, label, bin) VALUES ('P{number:02}', 'part {number}', 'A');");
+        let _ = writeln!(
+            rows,
+            "INSERT INTO parts (part, label, bin) VALUES ('P{number:02}', 'part {number}', 'A');"
+        );
     }
     place.sql("hub", &rows);
     let page = place.run(&["apply", "-auto-approve"], 0);
@@ -77,7 +80,10 @@ fn a_plan_that_changes_too_much_is_refused_and_names_the_flag() {
     place.sql("app", "UPDATE items SET title = 'x' WHERE part <= 'P07'");
     for args in [&["plan", "-detailed-exitcode"][..], &["apply", "-auto-approve"], &["run", "--once"]] {
         let page = place.run(args, 1);
-        assert!(page.contains("7 of 20 records would be changed") && page.contains("--allow updates"), "{args:?}: {page}");
+        assert!(
+            page.contains("7 of 20 records would be changed") && page.contains("--allow updates"),
+            "{args:?}: {page}"
+        );
     }
     assert_eq!(place.text("hub", "SELECT label FROM parts WHERE part = 'P01'"), "part 1");
     place.run(&["apply", "-auto-approve", "--allow", "updates"], 0);
@@ -109,7 +115,11 @@ fn a_table_that_is_gone_is_named_with_the_command_that_adds_it_and_deletes_nothi
 fn statements_are_printed_for_stores_that_are_not_there_and_nothing_is_made() {
     let place = Place::with(MANIFESTS);
     let page = place.run(&["migrate", "--print"], 0);
-    for part in ["-- store app\nCREATE TABLE main.\"items\" (", "-- store hub\nCREATE TABLE main.\"parts\" (", "sync_conflicts"] {
+    for part in [
+        "-- store app\nCREATE TABLE main.\"items\" (",
+        "-- store hub\nCREATE TABLE main.\"parts\" (",
+        "sync_conflicts",
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert_eq!(std::fs::read_dir(place.path().join("stores")).unwrap().count(), 0);
@@ -134,7 +144,10 @@ fn a_stream_of_what_is_applied_is_an_object_a_line_and_ends_with_the_sums() {
         assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
     }
     for line in &lines {
-        assert!(line["@level"].is_string() && line["@message"].is_string() && line["@timestamp"].is_string(), "{line}");
+        assert!(
+            line["@level"].is_string() && line["@message"].is_string() && line["@timestamp"].is_string(),
+            "{line}"
+        );
     }
 }
 
@@ -144,7 +157,8 @@ fn only_the_records_named_are_looked_after() {
     place.sql("hub", "UPDATE parts SET bin = 'C' WHERE part IN ('P01', 'P02')");
     let page = place.run(&["apply", "-auto-approve", "-target", "parts[\"P02\"]"], 0);
     assert!(page.contains("parts[\"P02\"]") && !page.contains("parts[\"P01\"]"), "{page}");
-    let bins = ["P01", "P02"].map(|part| place.text("app", &format!("SELECT bin FROM items WHERE part = '{part}'")));
+    let bins =
+        ["P01", "P02"].map(|part| place.text("app", &format!("SELECT bin FROM items WHERE part = '{part}'")));
     assert_eq!(bins, ["A", "C"]);
 }
 
@@ -160,7 +174,13 @@ mod terminal {
     fn answered(place: &Place, args: &str, answer: &str) -> (String, Option<i32>) {
         let me = assert_cmd::cargo::cargo_bin("trueup");
         let mut command = place.command("script");
-        command.args(["--quiet", "--return", "--command", &format!("'{}' {args}", me.display()), "/dev/null"]);
+        command.args([
+            "--quiet",
+            "--return",
+            "--command",
+            &format!("'{}' {args}", me.display()),
+            "/dev/null",
+        ]);
         command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
@@ -179,7 +199,10 @@ mod terminal {
         }
         assert_eq!(title(&place, "P01"), "part 1");
         let (screen, code) = answered(&place, "apply -no-color", "yes\n");
-        assert!(screen.contains("Apply complete! Records: 0 added, 1 changed, 0 destroyed.") && code == Some(0), "{screen}");
+        assert!(
+            screen.contains("Apply complete! Records: 0 added, 1 changed, 0 destroyed.") && code == Some(0),
+            "{screen}"
+        );
         assert!(!screen.contains('\u{1b}'), "colour in spite of the flag");
         assert_eq!(title(&place, "P01"), "new");
     }
@@ -226,7 +249,9 @@ mod running {
             let mut child = command.spawn().unwrap();
             let stderr = BufReader::new(child.stderr.take().unwrap());
             let (sender, lines) = channel();
-            std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+            std::thread::spawn(move || {
+                stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            });
             Self { child, lines }
         }
 

@@ -48,24 +48,20 @@ async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &R
     let named = key.iter().map(|part| format!("\"{part}\" = ?")).collect::<Vec<_>>().join(" AND ");
     for gone in from.keys().filter(|gone| !to.contains_key(*gone)) {
         let sql = format!("DELETE FROM \"{entity}\" WHERE {named}");
-        let query = gone.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, part| query.bind(part));
+        let query = gone.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), sqlx::query::Query::bind);
         query.execute(&mut *transaction).await.expect("deleted");
     }
     for (id, record) in to.iter().filter(|(id, record)| from.get(*id) != Some(record)) {
         let old = from.get(id);
         let mut columns: Vec<&String> = record.keys().collect();
         columns.extend(old.into_iter().flat_map(|old| old.keys()).filter(|name| !record.contains_key(*name)));
-        let sql = match old {
-            None => {
-                let names = columns.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-                let marks = vec!["?"; columns.len()].join(", ");
-                format!("INSERT INTO \"{entity}\" ({names}) VALUES ({marks})")
-            }
-            Some(_) => {
-                let sets =
-                    columns.iter().map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
-                format!("UPDATE \"{entity}\" SET {sets} WHERE {named}")
-            }
+        let sql = if old.is_none() {
+            let names = columns.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            let marks = vec!["?"; columns.len()].join(", ");
+            format!("INSERT INTO \"{entity}\" ({names}) VALUES ({marks})")
+        } else {
+            let sets = columns.iter().map(|name| format!("\"{name}\" = ?")).collect::<Vec<_>>().join(", ");
+            format!("UPDATE \"{entity}\" SET {sets} WHERE {named}")
         };
         let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
         for name in columns {
@@ -78,7 +74,7 @@ async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &R
             };
         }
         if old.is_some() {
-            query = id.iter().fold(query, |query, part| query.bind(part));
+            query = id.iter().fold(query, sqlx::query::Query::bind);
         }
         query.execute(&mut *transaction).await.expect("written");
     }

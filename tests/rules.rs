@@ -489,3 +489,28 @@ fn an_emptied_table_or_a_short_snapshot_deletes_nothing() {
         assert!(plan.guards[0].to_string().contains("--allow"), "the flag is named");
     }
 }
+
+#[test]
+fn deletes_that_drip_over_a_day_trip_the_guard_together() {
+    let mut world = World::three();
+    for id in 0..40 {
+        world.insert("hub", &id.to_string(), &[("must", "m")], Stamp::None);
+    }
+    world.settle();
+    for id in 0..4 {
+        world.delete("app", &id.to_string());
+        world.settle();
+    }
+    world.delete("app", "4");
+    let plan = world.plan();
+    assert!(
+        plan.guards.iter().any(|trip| trip.guard.as_str() == "deletes"),
+        "the fifth of forty: {:?}",
+        plan.guards
+    );
+    assert!(plan.guards[0].message.contains("within the last day"));
+    world.now += 25 * 3600 * 1_000_000;
+    assert_eq!(world.plan().guards, [], "a day later");
+    world.settle();
+    assert_eq!(world.get("hub", "4", "must"), "-");
+}

@@ -2,6 +2,8 @@
 
 mod world;
 
+use std::fmt::Write as _;
+
 use world::edits::{Edits, FIELDS, RECORDS, STORES, comes_to_agree, token};
 use world::{Died, Stamp, World};
 
@@ -82,7 +84,7 @@ fn picture(world: &World) -> String {
     let mut picture = String::new();
     for record in RECORDS {
         for field in FIELDS {
-            picture += &format!("{record}.{field} = {:?}\n", world.everywhere(record, field));
+            let _ = writeln!(picture, "{record}.{field} = {:?}", world.everywhere(record, field));
         }
     }
     let mut conflicts: Vec<String> = world

@@ -48,6 +48,8 @@ pub struct Executor<'a> {
     pub observer: &'a dyn Observer,
     /// Whether what is remembered counts for nothing.
     pub rebuild: bool,
+    /// Lets so many effects run at once; none: all.
+    pub gate: Option<tokio::sync::Semaphore>,
     /// The lease to keep while effects run; none for a mere plan.
     pub lease: Option<&'a KeptLease>,
 }
@@ -85,10 +87,8 @@ impl KeptLease {
 
 /// The present time.
 pub fn clock() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()).unwrap_or_else(|| {
-        // The clock stands outside the years -9999 to 9999: no time is the honest one, the epoch the harmless one.
-        Timestamp::EPOCH
-    })
+    // Outside the years -9999 to 9999 there is no time; the epoch is the harmless one.
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond()).unwrap_or(Timestamp::EPOCH)
 }
 
 impl<'a> Executor<'a> {
@@ -127,6 +127,11 @@ impl<'a> Executor<'a> {
     }
 
     async fn run(&self, effect: Effect) -> Event {
+        // The gate is never closed, so there is nothing to handle.
+        let _permit = match &self.gate {
+            Some(gate) => gate.acquire().await.ok(),
+            None => None,
+        };
         match effect {
             Effect::LoadState => Event::State(self.load_state().await),
             Effect::LoadLedger => Event::Ledger(self.load_ledger().await),
@@ -320,10 +325,9 @@ impl<'a> Executor<'a> {
             let result = match outcomes.as_ref().map(|outcomes| outcomes.get(&write.intent)) {
                 Ok(Some(Outcome::Applied(_))) => WriteResult::Applied,
                 Ok(Some(Outcome::Moved)) => WriteResult::Skipped,
-                Ok(Some(Outcome::Refused(error))) => WriteResult::Failed(error.kind),
                 Ok(Some(Outcome::Unknown(_)) | None) => WriteResult::Unknown,
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => WriteResult::Unknown,
-                Err(error) => WriteResult::Failed(error.kind),
+                Ok(Some(Outcome::Refused(error))) | Err(error) => WriteResult::Failed(error.kind),
             };
             self.observer.notice(&telemetry::Event::Wrote { store, entity, kind, result });
         }

@@ -108,7 +108,7 @@ pub(crate) struct WorkArgs {
     /// How long to wait for another controller to finish: `3s`, `500ms`, `2m`.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     pub lock_timeout: Duration,
-    /// How many stores are read or written at once; all of them unless told.
+    /// How many stores are written at once; all of them unless told.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub parallelism: Option<u16>,
 }
@@ -116,7 +116,7 @@ pub(crate) struct WorkArgs {
 /// How thoroughly stores are looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Refresh {
-    /// Steps that show that nothing changed are taken for it.
+    /// As little as is needed (in this version, everything).
     #[default]
     Normal,
     /// Everything is read.

@@ -44,7 +44,8 @@ Since then three applications have gone on with their work, each in its own data
 /// Writes the example and goes through it.
 pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
     if session.ui.json {
-        return Err(Failure::new("the demo is for people and has no JSON").hint("leave out --json, and give it to `trueup plan --json` in the folder"));
+        return Err(Failure::new("the demo is for people and has no JSON")
+            .hint("leave out --json, and give it to `trueup plan --json` in the folder"));
     }
     folder::write(&args.dir).await?;
     // As `trueup -f DIR/manifests` would; the folder given for other commands is not the demo's.
@@ -95,7 +96,9 @@ async fn agree(session: &Session<'_>, engine: &Engine, dir: &Path) -> Result<(),
 
 /// `20 contacts, 33 contact_identifiers, ...`, as the canonical store has them after a pass that filled it.
 fn sizes(spec: &Spec, books: &crate::plan::BooksTable) -> String {
-    let size = |entity| books.get(entity).and_then(|stores| stores.get(&spec.canonical)).map_or(0, |books| books.seen);
+    let size = |entity| {
+        books.get(entity).and_then(|stores| stores.get(&spec.canonical)).map_or(0, |books| books.seen)
+    };
     let sizes: Vec<String> =
         spec.entities.iter().map(|entity| format!("{} {}", size(&entity.name), entity.name)).collect();
     sizes.join(", ")
@@ -115,7 +118,10 @@ async fn repair(session: &Session<'_>, engine: &Engine, args: &DemoArgs) -> Resu
     );
     let asked = match answer.await? {
         Answer::Stop(exit) => {
-            session.ui.advice(&format!("\nThe stores still disagree. In {} you can go on by hand:\n\n", args.dir.display()));
+            session.ui.advice(&format!(
+                "\nThe stores still disagree. In {} you can go on by hand:\n\n",
+                args.dir.display()
+            ));
             session.ui.advice(&commands(&args.dir, &["plan", "apply"]));
             return Ok(exit);
         }
@@ -162,4 +168,3 @@ fn commands(dir: &Path, words: &[&str]) -> String {
     }
     text
 }
-

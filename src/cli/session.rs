@@ -79,7 +79,7 @@ pub(crate) fn work_options(args: &WorkArgs) -> PassOptions {
 pub(crate) fn target(spec: &Spec, text: &str) -> Result<Target, Failure> {
     let bad = |why: String| {
         Failure::new(format!("--target {text}: {why}"))
-            .hint("write `contacts`, `contacts[\"C000127\"]` or `people_businesses[\"a\", \"b\"]`")
+            .hint("write `articles`, `articles[\"A-100\"]` or `stock[\"north\", \"A-100\"]`")
     };
     let text = text.trim();
     let (name, key) = match text.split_once('[') {

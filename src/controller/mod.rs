@@ -30,6 +30,9 @@ const LEASE_WAIT: Duration = Duration::from_millis(200);
 /// How many records go out together at most. A chunk is what is lost to a kill and found out about again, and what a stop waits for.
 const LARGEST_CHUNK: usize = 500;
 
+/// A day, in microseconds: what the guard against deletes looks back on.
+const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+
 /// How a pass is to be made.
 #[derive(Debug, Clone, Default)]
 pub struct PassOptions {
@@ -37,7 +40,7 @@ pub struct PassOptions {
     pub targets: Vec<Target>,
     /// Guards that are allowed by name.
     pub allow: BTreeSet<GuardName>,
-    /// How many stores are read or written at once; none: all.
+    /// How many stores are written at once; none: all.
     pub parallelism: Option<usize>,
     /// How long to wait for the lease, in milliseconds.
     pub lock_timeout_ms: u64,
@@ -137,7 +140,12 @@ impl Engine {
         &self.spec
     }
 
-    fn executor<'a>(&'a self, observer: &'a dyn Observer, lease: Option<&'a KeptLease>) -> Executor<'a> {
+    fn executor<'a>(
+        &'a self,
+        observer: &'a dyn Observer,
+        lease: Option<&'a KeptLease>,
+        parallelism: Option<usize>,
+    ) -> Executor<'a> {
         Executor {
             spec: &self.spec,
             stores: &self.stores,
@@ -145,6 +153,7 @@ impl Engine {
             ledger: &self.ledger,
             observer,
             rebuild: false,
+            gate: parallelism.map(|at_once| tokio::sync::Semaphore::new(at_once.max(1))),
             lease,
         }
     }
@@ -154,7 +163,7 @@ impl Engine {
     /// # Errors
     /// When the canonical store or the state cannot be used.
     pub async fn plan(&self, options: &PassOptions, observer: &dyn Observer) -> Result<Plan, EngineError> {
-        let executor = self.executor(observer, None);
+        let executor = self.executor(observer, None, options.parallelism);
         let opened = self.opening(&executor, false).await?;
         self.look(&executor, &opened, options).await
     }
@@ -174,9 +183,11 @@ impl Engine {
         let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
             Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
         };
+        let now = clock();
         let mut planner = Planner::new(PlanInputs {
             spec: self.spec.clone(),
-            now: clock(),
+            now,
+            recent_deletes: self.state.deletes_since(now.saturating_add_micros(-DAY_MICROS)).await?,
             state: opened.header.id.clone(),
             state_pass: opened.header.acknowledged,
             rebuild: opened.rebuild,
@@ -207,7 +218,7 @@ impl Engine {
     ) -> Result<Report, EngineError> {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
-            let executor = self.executor(observer, Some(&lease));
+            let executor = self.executor(observer, Some(&lease), options.parallelism);
             let opened = self.opening(&executor, true).await?;
             // Somebody worked with this state since the plan was made: what it remembers is no longer what was planned with.
             let moved = opened.header.id != plan.state
@@ -232,7 +243,7 @@ impl Engine {
     ) -> Result<Report, EngineError> {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
-            let executor = self.executor(observer, Some(&lease));
+            let executor = self.executor(observer, Some(&lease), options.parallelism);
             let opened = self.opening(&executor, true).await?;
             let plan = self.look(&executor, &opened, options).await?;
             self.carry_out(executor, opened, plan, false, stop).await
@@ -274,7 +285,7 @@ impl Engine {
                 machine.step(event)
             })
             .await;
-        machine.result().map_err(|(message, _)| EngineError::new(message))
+        machine.result().map_err(EngineError::new)
     }
 
     /// The smallest batch that any store takes.

@@ -27,7 +27,8 @@ pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
 pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
     for (name, store) in stores.iter_mut() {
         let absent = store.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound);
-        let embedded = spec.stores.get(name).is_some_and(|store| matches!(store.kind, StoreKind::Sqlite { .. }));
+        let embedded =
+            spec.stores.get(name).is_some_and(|store| matches!(store.kind, StoreKind::Sqlite { .. }));
         if absent && embedded {
             *store = SqliteStore::blank(name.clone()).await.map(|blank| Arc::new(blank) as Arc<dyn Store>);
         }

@@ -196,7 +196,7 @@ fn of_side(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<
                 Some(SidePlan::idle(side.store, Standing::Held))
             }
             Presence::Absent => absent(view, resolution, side),
-            Presence::Present(row) => present(view, resolution, side, row),
+            Presence::Present(row) => Some(present(view, resolution, side, row)),
         },
     }
 }
@@ -392,16 +392,16 @@ fn holders(view: &View<'_>, resolution: &Resolution) -> Vec<String> {
         .collect()
 }
 
-fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Option<SidePlan> {
+fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> SidePlan {
     if !belongs(view, resolution, side) && !side.canonical {
         let leaves = side.mapping.scope.as_ref().is_some_and(|scope| scope.exit == ScopeExit::Remove);
         if leaves && side.writable {
-            return Some(deletion(view, resolution, side, row, Reason::OutOfScope));
+            return deletion(view, resolution, side, row, Reason::OutOfScope);
         }
-        return Some(SidePlan {
+        return SidePlan {
             adopt: shadows::adopted(view, resolution, side, row),
             ..SidePlan::idle(side.store, Standing::InSync)
-        });
+        };
     }
     let mut cannot_hold = Vec::new();
     let mut changes = Vec::new();
@@ -433,7 +433,7 @@ fn present(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row)
     // The canonical store's shadow moves with its own write, where there is one.
     let adopt =
         if side.canonical && action.is_some() { None } else { shadows::adopted(view, resolution, side, row) };
-    Some(SidePlan { store: side.store.clone(), standing, drift, action, adopt, cannot_hold })
+    SidePlan { store: side.store.clone(), standing, drift, action, adopt, cannot_hold }
 }
 
 fn is_held(resolution: &Resolution, side: &Side<'_>) -> bool {

@@ -126,7 +126,6 @@ fn observed_field(
     }
     let version = resolution.version;
     match resolution.end(side.store, id) {
-        Some(ClaimEnd::Held | ClaimEnd::Rejected) => before,
         Some(ClaimEnd::Won) => Some(field(mapped, cell.clone(), desired, version)),
         // The value that lost is known, and it still stands for the old canonical value: the store has not seen the
         // one that won.
@@ -144,7 +143,8 @@ fn observed_field(
         None if agrees(view, side, mapped, cell, desired) => {
             Some(field(mapped, cell.clone(), desired, version))
         }
-        None => before,
+        // Held and rejected values stand as they stood, and so does what has yet to be written.
+        Some(ClaimEnd::Held | ClaimEnd::Rejected) | None => before,
     }
 }
 

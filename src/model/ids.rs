@@ -1,10 +1,11 @@
 //! Typed identifiers: never bare strings.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Why a text is no name: names are letters, digits, `_`, `-` and `.`, begin with a letter or `_`, and have
 /// at most 128 characters. They become table columns, metric labels and addresses.
@@ -192,4 +193,18 @@ text_id! {
 text_id! {
     /// The id that a state file was born with; a copy of the file has the same one.
     StateId
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Sixteen hexadecimal digits of a hash over a text: enough to tell apart whatever one controller ever sees.
+pub fn fingerprint(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes())[..8])
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{BatchId, FieldName, IntentId, RecordId, StateId, StoreName};
+use super::ids::{BatchId, EntityName, FieldName, IntentId, RecordId, StateId, StoreName};
 use super::memory::Shadow;
 use super::meta::SyncMeta;
+use super::time::Timestamp;
 use super::value::Value;
 
 /// Where the state stands.
@@ -71,6 +72,22 @@ pub enum IntentEnd {
     Unresolved,
 }
 
+/// Deletes of an entity's records in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deletes {
+    /// When.
+    pub at: Timestamp,
+    /// The entity.
+    pub entity: EntityName,
+    /// The store.
+    pub store: StoreName,
+    /// How many.
+    pub count: u64,
+}
+
+/// How many records were deleted lately, by entity and store.
+pub type RecentDeletes = BTreeMap<(EntityName, StoreName), u64>;
+
 /// One atomic change of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transition {
@@ -86,6 +103,8 @@ pub struct Transition {
     pub close: Vec<(IntentId, IntentEnd)>,
     /// Shadows that are true now. Others of the same record stay.
     pub shadows: Vec<(RecordId, StoreName, Shadow)>,
+    /// Deletes that were acknowledged, for the guard that looks at a whole day.
+    pub deletes: Vec<Deletes>,
     /// Shadows that are no longer needed.
     pub forget: Vec<(RecordId, StoreName)>,
 }

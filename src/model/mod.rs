@@ -23,9 +23,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use forms::{FormError, Native, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
-    StoreName, StoreRecordId, Version,
+    StoreName, StoreRecordId, Version, fingerprint, hex,
 };
-pub use journal::{Header, Intent, IntentEnd, IntentKind, Transition};
+pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes, Transition};
 pub use json::{Json, JsonPatch};
 pub use mapping::{
     Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, Scope, ScopeExit,

@@ -70,6 +70,7 @@ pub enum Unknown {
 
 /// Whether a store holds a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // Nearly all are present: a box each would only cost.
 pub enum Presence {
     /// It does.
     Present(Row),

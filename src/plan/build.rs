@@ -4,20 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use crate::diff::{Action, ActionKind, Drift, Reason, SidePlan, Standing, diff};
+use crate::diff::{Drift, Reason, SidePlan, Standing, diff};
 use crate::model::{
-    Entity, EntityName, FieldId, Memory, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
-    Unknown, Value,
+    Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId, StoreName,
+    Timestamp, Unknown, Value, fingerprint,
 };
-use crate::resolve::{
-    Conflict, ConflictStatus, Fate, LeftReason, Overrides, Resolution, Rule, Side, Tombstone, View, resolve,
-};
+use crate::resolve::{Conflict, Fate, Overrides, Resolution, Side, Tombstone, View, resolve};
 use crate::spec::Spec;
 
 use super::guards::{GuardName, GuardTrip};
-use super::{Books, Notice, NoticeKind, Plan, RecordPlan, SnapshotReport, TombstoneDraft};
+use super::notices;
+use super::{Books, Plan, RecordPlan, SnapshotReport, TombstoneDraft};
 
 /// A record as a pass saw it in every store of its entity.
 #[derive(Debug, Clone)]
@@ -33,8 +30,7 @@ pub struct Observed {
 impl Observed {
     /// A fingerprint of everything seen and remembered: it changes when anything moves.
     pub fn fingerprint(&self) -> String {
-        let digest = Sha256::digest(format!("{:?}", (&self.memory, &self.presences)).as_bytes());
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        fingerprint(&format!("{:?}", (&self.memory, &self.presences)))
     }
 }
 
@@ -59,6 +55,8 @@ pub struct PlanInputs {
     pub precision_micros: BTreeMap<StoreName, i64>,
     /// The tombstones of the canonical store.
     pub tombstones: BTreeMap<RecordId, Tombstone>,
+    /// How many records were deleted within the last day.
+    pub recent_deletes: RecentDeletes,
     /// The open conflicts of the canonical store.
     pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
 }
@@ -130,7 +128,7 @@ impl Planner {
             entry = self.consider(entity, entry.observed, overrides);
         }
         self.note_relations(entity, &entry);
-        let needed = target && (self.is_news(&entry) || self.may_be_cascaded(entity, &entry));
+        let needed = target && (Self::is_news(&entry) || self.may_be_cascaded(entity, &entry));
         if needed {
             entry.basis = entry.observed.fingerprint();
         }
@@ -232,7 +230,7 @@ impl Planner {
         }
     }
 
-    fn is_news(&self, entry: &Entry) -> bool {
+    fn is_news(entry: &Entry) -> bool {
         let resolution = &entry.resolution;
         let quiet = resolution.rejections.is_empty()
             && resolution.held.is_empty()
@@ -303,56 +301,6 @@ impl Planner {
         Entry { basis, ..self.consider(entity, entry.observed, entry.overrides) }
     }
 
-    fn set_guards(&mut self) {
-        let entities = self.inputs.spec.entities.clone();
-        for entity in &entities {
-            let trips = self.guards_of(&entity.name);
-            self.guards.extend(trips);
-        }
-    }
-
-    fn guards_of(&self, entity: &EntityName) -> Vec<GuardTrip> {
-        let Some(work) = self.work.get(entity) else { return Vec::new() };
-        let limits = &self.inputs.spec.controller.guards;
-        let mut trips = Vec::new();
-        let mut trip = |guard: GuardName, store: &StoreName, message: String| {
-            if !self.inputs.allow.contains(&guard) {
-                trips.push(GuardTrip { guard, entity: entity.clone(), store: store.clone(), message });
-            }
-        };
-        for (store, report) in &work.snapshots {
-            let rows = work.rows.get(store).copied().unwrap_or(0);
-            let remembered = work.remembered.get(store).copied().unwrap_or(0);
-            if let Some(certificate) =
-                report.certificate.as_ref().filter(|certificate| !certificate.is_complete())
-            {
-                trip(GuardName::Incomplete, store, incomplete_message(certificate));
-            } else if report.certificate.is_some() && rows == 0 && remembered > 1 {
-                let message = format!("it held {remembered} records and holds none now");
-                trip(GuardName::Emptied, store, message);
-            }
-            let tally = Tally::of(work, store);
-            let base = rows.max(remembered);
-            if base >= limits.min_records && exceeds(tally.deletes, base, limits.max_delete_ratio) {
-                let message = share("deleted", tally.deletes, base, limits.max_delete_ratio);
-                trip(GuardName::Deletes, store, message);
-            }
-            if base >= limits.min_records && exceeds(tally.updates, base, limits.max_update_ratio) {
-                let message = share("changed", tally.updates, base, limits.max_update_ratio);
-                trip(GuardName::Updates, store, message);
-            }
-            if tally.regressed > 1 {
-                let message = format!(
-                    "{} records went back to older versions, as after restoring a backup; restore the newer copy, or let \
-                     trueup bring the store forward",
-                    tally.regressed
-                );
-                trip(GuardName::Regressed, store, message);
-            }
-        }
-        trips
-    }
-
     fn assemble(self) -> Plan {
         let Self { inputs, mut work, guards, .. } = self;
         let stopped: BTreeSet<EntityName> = guards.iter().map(|trip| trip.entity.clone()).collect();
@@ -387,7 +335,7 @@ impl Planner {
                 count(&mut books, &entry.sides);
                 let id = RecordId { entity: entity.name.clone(), key };
                 let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
-                notices(entity, &id, &entry, known, &mut plan.notices);
+                notices::of_record(entity, &id, &entry, known, &mut plan.notices);
                 if !stopped.contains(&entity.name)
                     && let Some(record) = record_plan(&inputs, id, entry)
                 {
@@ -400,7 +348,7 @@ impl Planner {
                 let rows = work.rows.get(&store).copied().unwrap_or(0);
                 books.entry(store).or_default().rows = rows;
             }
-            store_notices(&entity.name, &work.snapshots, &mut plan.notices);
+            notices::of_stores(&entity.name, &work.snapshots, &mut plan.notices);
             plan.open_conflicts.insert(entity.name.clone(), open);
             plan.snapshots.insert(entity.name.clone(), work.snapshots);
             plan.books.insert(entity.name.clone(), books);
@@ -419,62 +367,6 @@ fn still_open(inputs: &PlanInputs, entity: &EntityName, work: &EntityWork) -> u6
         })
     });
     open.count() as u64
-}
-
-/// How many records of a store are written in which way.
-#[derive(Default)]
-struct Tally {
-    deletes: u64,
-    updates: u64,
-    regressed: u64,
-}
-
-impl Tally {
-    fn of(work: &EntityWork, store: &StoreName) -> Self {
-        let mut tally = Self::default();
-        for entry in work.entries.values() {
-            tally.regressed += u64::from(entry.resolution.went_back.contains(store));
-            let action =
-                entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
-            match action.map(|action| action.kind) {
-                Some(ActionKind::Delete) => tally.deletes += 1,
-                // What only fills in what was empty takes nothing from anybody.
-                Some(ActionKind::Update) if action.is_some_and(overwrites) => tally.updates += 1,
-                _ => {}
-            }
-        }
-        tally
-    }
-}
-
-fn overwrites(action: &Action) -> bool {
-    action.changes.iter().any(|change| change.before.value().is_none_or(|value| !value.is_null()))
-}
-
-#[allow(clippy::cast_precision_loss)] // Counts of records are far below 2^52.
-fn exceeds(part: u64, whole: u64, ratio: f64) -> bool {
-    part as f64 > whole as f64 * ratio
-}
-
-fn share(verb: &str, part: u64, whole: u64, ratio: f64) -> String {
-    format!("{part} of {whole} records would be {verb}, more than {}%", ratio * 100.0)
-}
-
-fn incomplete_message(certificate: &crate::model::Certificate) -> String {
-    if certificate.bad_keys > 0 || !certificate.duplicate_keys.is_empty() {
-        let twice = certificate.duplicate_keys.len();
-        return format!(
-            "{} rows have no usable key and {twice} keys stand twice; correct them there",
-            certificate.bad_keys
-        );
-    }
-    if certificate.moved {
-        return "it changed while it was read; try again".to_owned();
-    }
-    let (read, claimed) = (certificate.rows_read, certificate.rows_claimed);
-    format!(
-        "the snapshot was cut short ({read} of {claimed} rows read), so what is missing from it may still be there"
-    )
 }
 
 /// Adds a record's sides to the books.
@@ -543,124 +435,4 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
         memory,
         pending,
     })
-}
-
-/// What is to be said of a record; `known` are its conflicts that were there before.
-fn notices(entity: &Entity, id: &RecordId, entry: &Entry, known: &[Conflict], out: &mut Vec<Notice>) {
-    let name = |field: FieldId| entity.field(field).name.clone();
-    let mut add =
-        |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
-            out.push(Notice {
-                kind,
-                record: Some(id.clone()),
-                entity: None,
-                store: store.cloned(),
-                field: field.map(name),
-                rule,
-                message,
-            });
-        };
-    let resolution = &entry.resolution;
-    // A conflict is written once, and said as long as it holds fields.
-    let holds = |known: &&Conflict| {
-        let new = || resolution.conflicts.iter().chain(&resolution.closed);
-        let held = |field: &FieldId| known.fields.contains(&entity.field(*field).name);
-        new().all(|new| new.id != known.id) && resolution.held.iter().any(held)
-    };
-    let waiting = resolution.conflicts.iter().chain(known.iter().filter(holds));
-    for conflict in waiting.filter(|conflict| conflict.status == ConflictStatus::Open) {
-        let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
-        let fields: Vec<String> = conflict.fields.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "{} differs between {} and nothing says which is newer; decide with `trueup conflicts resolve {}`",
-            fields.join(", "),
-            stores.join(" and "),
-            conflict.id
-        );
-        add(
-            NoticeKind::Held,
-            None,
-            conflict.fields.first().and_then(|field| entity.field_id(field)),
-            None,
-            message,
-        );
-    }
-    for rejection in &resolution.rejections {
-        let shown = match (&rejection.value, rejection.field) {
-            (Some(_), Some(field)) if entity.field(field).sensitive => " (sensitive value)".to_owned(),
-            (Some(crate::model::Cell::Value(value)), _) if !value.is_null() => format!(" ({value})"),
-            (Some(crate::model::Cell::Unreadable { why, .. }), _) => format!(" ({why})"),
-            _ => String::new(),
-        };
-        let what = rejection.field.map_or_else(|| "the record".to_owned(), |field| name(field).to_string());
-        let message = format!(
-            "{what} in {} breaks the rule `{}`{shown}; it stays there until it is corrected",
-            rejection.store, rejection.rule
-        );
-        add(NoticeKind::Rejected, Some(&rejection.store), rejection.field, Some(rejection.rule), message);
-    }
-    for (field, rule) in &resolution.already_invalid {
-        let message = format!("{} already breaks the rule `{rule}`; nothing is blocked", name(*field));
-        add(NoticeKind::AlreadyInvalid, None, Some(*field), Some(*rule), message);
-    }
-    for store in &resolution.regressed {
-        let message = "the row went back to an older version; nothing is written there (--allow regressed brings it \
-                       forward)";
-        add(NoticeKind::Regressed, Some(store), None, None, message.to_owned());
-    }
-    if resolution.fate == Fate::Left(LeftReason::CanonicalRegressed) {
-        let message = "the canonical row went back to an older version; the record is left alone everywhere";
-        add(NoticeKind::Regressed, None, None, None, message.to_owned());
-    }
-    for side in &entry.sides {
-        for (field, why) in &side.cannot_hold {
-            add(
-                NoticeKind::CannotHold,
-                Some(&side.store),
-                entity.field_id(field),
-                None,
-                format!("{field}: {why}"),
-            );
-        }
-    }
-}
-
-fn store_notices(
-    entity: &EntityName,
-    snapshots: &BTreeMap<StoreName, SnapshotReport>,
-    out: &mut Vec<Notice>,
-) {
-    let mut add = |kind, store: &StoreName, message: String| {
-        out.push(Notice {
-            kind,
-            record: None,
-            entity: Some(entity.clone()),
-            store: Some(store.clone()),
-            field: None,
-            rule: None,
-            message,
-        });
-    };
-    for (store, report) in snapshots {
-        if let Some(error) = &report.error {
-            add(NoticeKind::Unreachable, store, error.clone());
-        }
-        let Some(certificate) = &report.certificate else { continue };
-        for column in &certificate.missing_columns {
-            let message = format!(
-                "column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)"
-            );
-            add(NoticeKind::MissingColumn, store, message);
-        }
-        for key in &certificate.duplicate_keys {
-            add(NoticeKind::BadKey, store, format!("more than one row has the key {key}; correct it there"));
-        }
-        if certificate.bad_keys > 0 {
-            add(
-                NoticeKind::BadKey,
-                store,
-                format!("{} rows have no usable key; correct them there", certificate.bad_keys),
-            );
-        }
-    }
 }

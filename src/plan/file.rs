@@ -4,10 +4,10 @@
 //! version of the same major number; the plan itself is covered by a hash. A plan file holds every value that is to be written,
 //! sensitive ones included, because applying needs them: whoever writes one to disk makes it readable by its owner alone.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::model::hex;
 
 use super::Plan;
 
@@ -126,9 +126,5 @@ fn check_version(version: &[u8]) -> Result<(), PlanFileError> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(bytes) {
-        let _ = write!(text, "{byte:02x}"); // Writing to a String cannot fail.
-    }
-    text
+    hex(&Sha256::digest(bytes))
 }

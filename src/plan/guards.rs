@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EntityName, StoreName};
+use crate::diff::{Action, ActionKind};
+use crate::model::{Certificate, EntityName, StoreName};
+
+use super::build::{EntityWork, Planner};
 
 /// The guards, by the name that `--allow` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,4 +74,126 @@ impl fmt::Display for GuardTrip {
             self.guard, self.entity, self.store, self.message, self.guard
         )
     }
+}
+
+impl Planner {
+    /// Sets every guard against what the plan would do.
+    pub(super) fn set_guards(&mut self) {
+        let entities = self.inputs.spec.entities.clone();
+        for entity in &entities {
+            let trips = self.guards_of(&entity.name);
+            self.guards.extend(trips);
+        }
+    }
+
+    fn guards_of(&self, entity: &EntityName) -> Vec<GuardTrip> {
+        let Some(work) = self.work.get(entity) else { return Vec::new() };
+        let limits = &self.inputs.spec.controller.guards;
+        let mut trips = Vec::new();
+        let mut trip = |guard: GuardName, store: &StoreName, message: String| {
+            if !self.inputs.allow.contains(&guard) {
+                trips.push(GuardTrip { guard, entity: entity.clone(), store: store.clone(), message });
+            }
+        };
+        for (store, report) in &work.snapshots {
+            let rows = work.rows.get(store).copied().unwrap_or(0);
+            let remembered = work.remembered.get(store).copied().unwrap_or(0);
+            if let Some(certificate) =
+                report.certificate.as_ref().filter(|certificate| !certificate.is_complete())
+            {
+                trip(GuardName::Incomplete, store, incomplete_message(certificate));
+            } else if report.certificate.is_some() && rows == 0 && remembered > 1 {
+                let message = format!("it held {remembered} records and holds none now");
+                trip(GuardName::Emptied, store, message);
+            }
+            let tally = Tally::of(work, store);
+            let base = rows.max(remembered);
+            // Small steps must not drip everything away: what went within a day counts together. Updates count plan by plan,
+            // since ordinary editing reaches any share of a small table within a day, and takes nothing that is not kept.
+            let place = (entity.clone(), store.clone());
+            let before = self.inputs.recent_deletes.get(&place).copied().unwrap_or(0);
+            let (gone, whole) = (tally.deletes + before, base + before);
+            if tally.deletes > 0
+                && whole >= limits.min_records
+                && exceeds(gone, whole, limits.max_delete_ratio)
+            {
+                let lately = if before > 0 {
+                    format!(" ({before} of them within the last day already)")
+                } else {
+                    String::new()
+                };
+                let message = share("deleted", gone, whole, limits.max_delete_ratio) + &lately;
+                trip(GuardName::Deletes, store, message);
+            }
+            if base >= limits.min_records && exceeds(tally.updates, base, limits.max_update_ratio) {
+                let message = share("changed", tally.updates, base, limits.max_update_ratio);
+                trip(GuardName::Updates, store, message);
+            }
+            if tally.regressed > 1 {
+                let message = format!(
+                    "{} records went back to older versions, as after restoring a backup; restore the newer copy, or let \
+                     trueup bring the store forward",
+                    tally.regressed
+                );
+                trip(GuardName::Regressed, store, message);
+            }
+        }
+        trips
+    }
+}
+
+/// How many records of a store are written in which way.
+#[derive(Default)]
+struct Tally {
+    deletes: u64,
+    updates: u64,
+    regressed: u64,
+}
+
+impl Tally {
+    fn of(work: &EntityWork, store: &StoreName) -> Self {
+        let mut tally = Self::default();
+        for entry in work.entries.values() {
+            tally.regressed += u64::from(entry.resolution.went_back.contains(store));
+            let action =
+                entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
+            match action.map(|action| action.kind) {
+                Some(ActionKind::Delete) => tally.deletes += 1,
+                // What only fills in what was empty takes nothing from anybody.
+                Some(ActionKind::Update) if action.is_some_and(overwrites) => tally.updates += 1,
+                _ => {}
+            }
+        }
+        tally
+    }
+}
+
+fn overwrites(action: &Action) -> bool {
+    action.changes.iter().any(|change| change.before.value().is_none_or(|value| !value.is_null()))
+}
+
+#[allow(clippy::cast_precision_loss)] // Counts of records are far below 2^52.
+fn exceeds(part: u64, whole: u64, ratio: f64) -> bool {
+    part as f64 > whole as f64 * ratio
+}
+
+fn share(verb: &str, part: u64, whole: u64, ratio: f64) -> String {
+    format!("{part} of {whole} records would be {verb}, more than {}%", ratio * 100.0)
+}
+
+fn incomplete_message(certificate: &Certificate) -> String {
+    if certificate.bad_keys > 0 || !certificate.duplicate_keys.is_empty() {
+        let twice = certificate.duplicate_keys.len();
+        return format!(
+            "{} rows have no usable key and {twice} keys stand twice; correct them there",
+            certificate.bad_keys
+        );
+    }
+    if certificate.moved {
+        return "it changed while it was read; try again".to_owned();
+    }
+    let (read, claimed) = (certificate.rows_read, certificate.rows_claimed);
+    format!(
+        "the snapshot was cut short ({read} of {claimed} rows read), so what is missing from it may still be there"
+    )
 }

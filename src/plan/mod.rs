@@ -5,6 +5,7 @@ mod build;
 pub mod file;
 mod guards;
 pub mod json;
+mod notices;
 mod related;
 mod render;
 mod render_report;

@@ -48,14 +48,13 @@ impl Planner {
             let Some(parents) = self.work.get(&reference.to).filter(|_| changed) else { continue };
             let missing = referred_key(entry, reference).is_some_and(|key| !parents.alive.contains(&key));
             if missing {
-                self.refuse(&mut overrides, reference.from, is_new);
+                Self::refuse(&mut overrides, reference.from, is_new);
             }
         }
         (overrides != entry.overrides).then_some(overrides)
     }
 
-    #[allow(clippy::unused_self)]
-    fn refuse(&self, overrides: &mut Overrides, from: FieldRef, is_new: bool) {
+    fn refuse(overrides: &mut Overrides, from: FieldRef, is_new: bool) {
         match from {
             FieldRef::Field(field) if !is_new => overrides.reject.insert(field, Rule::Reference),
             _ => overrides.reject_record.replace(Rule::Reference),

@@ -148,7 +148,7 @@ impl Ledger {
         record: &RecordId,
         draft: &TombstoneDraft,
         confirmed: bool,
-        records: Option<serde_json::Value>,
+        records: Option<&serde_json::Value>,
     ) -> BTreeMap<FieldId, Value> {
         let mut fields = in_order([
             Value::text(record.entity.as_str()),
@@ -157,7 +157,7 @@ impl Ledger {
             Value::List(draft.deleted_by.iter().map(ToString::to_string).collect()),
             Value::Time(draft.deleted_at),
             Value::text(if confirmed { "confirmed" } else { "pending" }),
-            records.clone().map_or(Value::Null, |records| Value::Json(Json::new(records))),
+            records.map_or(Value::Null, |records| Value::Json(Json::new(records.clone()))),
             if confirmed { json(&Memory::default()) } else { json(&draft.memory) },
         ]);
         if records.is_none() {

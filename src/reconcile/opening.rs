@@ -221,11 +221,11 @@ fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
     };
     match &ledger.pass {
         None if header.acknowledged > 0 => rolled_back(0),
-        None => Belongs::Yes,
         Some(pass) if pass.state != header.id => Belongs::Stale,
         Some(pass) if pass.number < header.acknowledged => rolled_back(pass.number),
         Some(pass) if pass.number > header.acknowledged.max(header.intended) => Belongs::Stale,
-        Some(_) => Belongs::Yes,
+        // A first pass, or the one that the state knows of.
+        None | Some(_) => Belongs::Yes,
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::{ConflictId, FieldName, RecordId, StoreName, Timestamp, Value, Version, fingerprint};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-use crate::model::{ConflictId, FieldName, RecordId, StoreName, Timestamp, Value, Version};
 
 /// Why a conflict ended as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -223,6 +221,5 @@ fn id_of(
     let pins: Vec<_> =
         sides.iter().map(|side| (&side.store, &side.values, side.version, side.time, &side.record)).collect();
     let text = serde_json::to_string(&(record, fields, pins, opened)).unwrap_or_default();
-    let digest = Sha256::digest(text.as_bytes());
-    ConflictId(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    ConflictId(fingerprint(&text))
 }

@@ -125,7 +125,7 @@ fn in_scope(view: &View<'_>, side: &Side<'_>) -> bool {
 
 /// Whether a side holds something that it was not last verified to hold: a changed field, or the whole record where there
 /// was none.
-fn touched(view: &View<'_>, side: &Side<'_>) -> bool {
+pub(super) fn touched(view: &View<'_>, side: &Side<'_>) -> bool {
     let Some(row) = side.row().filter(|_| reads(side)) else { return false };
     if side.regressed() {
         return false;

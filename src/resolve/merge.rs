@@ -399,7 +399,10 @@ fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
             }
         })
         .collect();
-    let winner = sides.iter().find(|side| side.record != SideRecord::Deleted).map(|side| side.store.clone());
+    // The store whose change it was, if it was one store's; the canonical record otherwise.
+    let changed = view.sides.iter().find(|side| fate::touched(view, side)).map(|side| side.store.clone());
+    let kept = || sides.iter().find(|side| side.record != SideRecord::Deleted).map(|side| side.store.clone());
+    let winner = changed.or_else(kept);
     Conflict::new(record_id(view), Vec::new(), sides, winner, ConflictReason::ChangeOverDelete, view.now)
 }
 

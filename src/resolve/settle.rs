@@ -376,35 +376,27 @@ fn conflict(
         };
         settled.closed.push(conflict.ended(status, winner.clone(), by, view.now));
     }
-    match verdict {
-        Some((at, reason)) => {
-            let rule = match reason {
-                ConflictReason::HigherVersion => OriginRule::HigherVersion,
-                ConflictReason::LaterTimestamp => OriginRule::LaterTimestamp,
-                _ => OriginRule::FirstMeeting,
-            };
-            match known {
-                Some(known) => {
-                    settled.closed.push(known.ended(
-                        ConflictStatus::Resolved,
-                        winner.clone(),
-                        "rule",
-                        view.now,
-                    ));
-                }
-                None => settled.conflict = Some(found),
-            }
-            finish(view, settled, contestants, &groups[at].0.clone(), Origin { store: winner, rule });
+    let Some((at, reason)) = verdict else {
+        if known.is_none() {
+            settled.conflict = Some(found);
         }
-        None => {
-            if known.is_none() {
-                settled.conflict = Some(found);
-            }
-            let held = contestants.into_iter().filter_map(|contestant| contestant.claim);
-            settled.ends.extend(held.map(|claim| (claim.side, claim.changed, ClaimEnd::Held)));
-            settled.held = true;
+        let held = contestants.into_iter().filter_map(|contestant| contestant.claim);
+        settled.ends.extend(held.map(|claim| (claim.side, claim.changed, ClaimEnd::Held)));
+        settled.held = true;
+        return;
+    };
+    match known {
+        Some(known) => {
+            settled.closed.push(known.ended(ConflictStatus::Resolved, winner.clone(), "rule", view.now));
         }
+        None => settled.conflict = Some(found),
     }
+    let rule = match reason {
+        ConflictReason::HigherVersion => OriginRule::HigherVersion,
+        ConflictReason::LaterTimestamp => OriginRule::LaterTimestamp,
+        _ => OriginRule::FirstMeeting,
+    };
+    finish(view, settled, contestants, &groups[at].0.clone(), Origin { store: winner, rule });
 }
 
 fn pin(view: &View<'_>, contestant: &Contestant) -> ConflictSide {

@@ -1,7 +1,6 @@
 //! What the short forms mean: the manifests written out in long forms with every default shown, and the hash of that meaning.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -19,7 +18,7 @@ use super::words::{duration_text, ratio_text, size_bytes};
 use super::{ControllerSpec, Spec};
 use crate::model::{
     Check, Column, Condition, DeriveFn, Direction, Entity, FieldRef, FieldType, Form, Mapping, MatchTerm,
-    Shape, SyncPlace, Value,
+    Shape, SyncPlace, Value, hex,
 };
 
 /// A document of any kind, in its long form.
@@ -85,11 +84,7 @@ pub(super) fn sha(documents: &[Document], spec: &Spec, side_files: &BTreeMap<Str
     }
     meanings.sort();
     meanings.dedup();
-    let hash = Sha256::digest(meanings.join("\n").as_bytes());
-    hash.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(meanings.join("\n").as_bytes()))
 }
 
 fn meaning(document: &Document) -> String {

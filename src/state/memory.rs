@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, IntentEnd, Memory, RecordId, RecordKey, StateId, Timestamp,
-    Transition,
+    Deletes, Entity, EntityName, Header, Intent, IntentEnd, Memory, RecentDeletes, RecordId, RecordKey,
+    StateId, Timestamp, Transition,
 };
 
 use super::{Lease, State, StateError, held_by};
@@ -21,6 +21,7 @@ pub struct MemoryStateData {
     memories: BTreeMap<RecordId, Memory>,
     open: Vec<Intent>,
     ended: Vec<(Intent, IntentEnd)>,
+    deletes: Vec<Deletes>,
     /// Whether commits fail, as on a full disk.
     pub fail_commits: bool,
 }
@@ -34,6 +35,7 @@ impl MemoryStateData {
             memories: BTreeMap::new(),
             open: Vec::new(),
             ended: Vec::new(),
+            deletes: Vec::new(),
             fail_commits: false,
         }
     }
@@ -104,6 +106,15 @@ impl MemoryStateData {
         u64::try_from(all).unwrap_or(u64::MAX)
     }
 
+    /// How many records were deleted since then.
+    pub fn deletes_since(&self, since: Timestamp) -> RecentDeletes {
+        let mut recent = RecentDeletes::new();
+        for deletes in self.deletes.iter().filter(|deletes| deletes.at >= since) {
+            *recent.entry((deletes.entity.clone(), deletes.store.clone())).or_default() += deletes.count;
+        }
+        recent
+    }
+
     /// Makes a change, all of it or none.
     pub fn commit(&mut self, transition: &Transition) -> Result<(), StateError> {
         if self.fail_commits {
@@ -128,6 +139,7 @@ impl MemoryStateData {
                 self.ended.push((self.open.remove(at), *end));
             }
         }
+        self.deletes.extend(transition.deletes.iter().cloned());
         for (record, store, shadow) in &transition.shadows {
             let memory = self.memories.entry(record.clone()).or_default();
             memory.stores.insert(store.clone(), shadow.clone());
@@ -212,6 +224,10 @@ impl State for MemoryState {
 
     async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
         Ok(self.data().count(entity))
+    }
+
+    async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
+        Ok(self.data().deletes_since(since))
     }
 
     async fn commit(&self, transition: &Transition) -> Result<(), StateError> {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use crate::model::{Entity, EntityName, Header, Intent, Memory, RecordKey, Timestamp, Transition};
+use crate::model::{
+    Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, Timestamp, Transition,
+};
 
 pub mod codec;
 pub mod memory;
@@ -88,6 +90,9 @@ pub trait State: Send + Sync {
 
     /// How many records of an entity are remembered.
     async fn count(&self, entity: &EntityName) -> Result<u64, StateError>;
+
+    /// How many records were deleted since then. What is older than two days may be forgotten.
+    async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError>;
 
     /// Makes an atomic, durable change.
     async fn commit(&self, transition: &Transition) -> Result<(), StateError>;

@@ -12,7 +12,10 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
-use crate::model::{Entity, EntityName, Header, Intent, Memory, RecordKey, StateId, Timestamp, Transition};
+use crate::model::{
+    Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, StateId, StoreName, Timestamp,
+    Transition,
+};
 
 use super::codec::{self, Dictionary};
 use super::{Lease, State, StateError, held_by};
@@ -187,6 +190,22 @@ impl State for SqliteState {
         let expires: i64 = row.try_get(1).map_err(|error| self.failed(&error))?;
         let expires = Timestamp::from_micros(expires).ok_or_else(|| self.unreadable())?;
         Ok(Some(Lease { holder, expires }))
+    }
+
+    async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
+        let rows =
+            sqlx::query("SELECT entity, store, sum(count) FROM deletes WHERE at >= ? GROUP BY entity, store")
+                .bind(since.micros())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|error| self.failed(&error))?;
+        let one = |row: &SqliteRow| {
+            let entity = EntityName::new(row.try_get::<&str, _>(0).ok()?).ok()?;
+            let store = StoreName::new(row.try_get::<&str, _>(1).ok()?).ok()?;
+            let count = u64::try_from(row.try_get::<i64, _>(2).ok()?).ok()?;
+            Some(((entity, store), count))
+        };
+        rows.iter().map(|row| one(row).ok_or_else(|| self.unreadable())).collect()
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {

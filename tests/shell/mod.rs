@@ -9,8 +9,14 @@ use assert_cmd::assert::OutputAssertExt;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 /// Variables that would change what commands do.
-const OURS: [&str; 6] =
-    ["NO_COLOR", "TRUEUP_LOG", "TRUEUP_INPUT", "TRUEUP_IN_AUTOMATION", "TRUEUP_CLI_ARGS", "TRUEUP_CLI_ARGS_plan"];
+const OURS: [&str; 6] = [
+    "NO_COLOR",
+    "TRUEUP_LOG",
+    "TRUEUP_INPUT",
+    "TRUEUP_IN_AUTOMATION",
+    "TRUEUP_CLI_ARGS",
+    "TRUEUP_CLI_ARGS_plan",
+];
 
 /// A folder that is removed in the end.
 #[derive(Clone)]
@@ -83,12 +89,15 @@ impl Place {
         let output = self.trueup(args).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(code), "{text}");
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 
     /// The first conflict that waits for a person.
     pub(crate) fn conflict(&self) -> String {
-        let page: serde_json::Value = serde_json::from_str(&self.run(&["conflicts", "list", "-json"], 0)).unwrap();
+        let page: serde_json::Value =
+            serde_json::from_str(&self.run(&["conflicts", "list", "-json"], 0)).unwrap();
         page["conflicts"][0]["id"].as_str().unwrap_or_else(|| panic!("{page:#}")).to_owned()
     }
 
@@ -111,7 +120,8 @@ impl Place {
         let file = self.at.join("stores").join(format!("{store}.db"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+            let mut connection =
+                sqlx::sqlite::SqliteConnectOptions::new().filename(file).connect().await.unwrap();
             let result = work(&mut connection).await;
             connection.close().await.unwrap();
             result

@@ -12,6 +12,9 @@ pub const STORES: [&str; 3] = ["hub", "app", "local"];
 pub const RECORDS: [&str; 2] = ["1", "2"];
 pub const FIELDS: [&str; 2] = ["a", "b"];
 
+/// Texts written in the middle of a pass, each with the one it replaced.
+type Races = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// Every edit writes a text of its own. This knows which text each one replaced, in its own store, before its author's eyes.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
@@ -20,7 +23,7 @@ pub struct Edits {
     /// Texts that somebody removed on purpose, having seen them.
     pub removed: BTreeSet<String>,
     /// Edits in the middle of a pass, as they came to be.
-    pub races: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    pub races: Races,
 }
 
 impl Edits {

@@ -122,9 +122,7 @@ pub fn text(text: &str) -> Value {
 pub fn spec(yaml: &str) -> Arc<Spec> {
     let source = Source { file: "world.yaml".to_owned(), text: yaml.to_owned() };
     let compiled = compile(Path::new("."), &[source], &BTreeMap::new());
-    Arc::new(
-        compiled.map(|(spec, _)| spec).unwrap_or_else(|found| panic!("the world's manifests: {found:#?}")),
-    )
+    Arc::new(compiled.map_or_else(|found| panic!("the world's manifests: {found:#?}"), |(spec, _)| spec))
 }
 
 impl World {
@@ -273,7 +271,10 @@ impl World {
     /// The text of every tombstone's rows.
     pub fn tombstones(&self) -> String {
         let ledger = Ledger::new(&self.spec.canonical);
-        self.system_rows(&ledger.tombstones).iter().map(|row| format!("{:?}", row.fields)).collect()
+        format!(
+            "{:?}",
+            self.system_rows(&ledger.tombstones).iter().map(|row| &row.fields).collect::<Vec<_>>()
+        )
     }
 
     /// All writes that stores have applied so far.
@@ -353,7 +354,7 @@ impl World {
         machine.result().map_err(|failure| Died::Failed(failure.message))
     }
 
-    fn carry_out(&mut self, opened: &Opened, plan: Plan, recheck: bool) -> Result<Report, Died> {
+    pub fn carry_out(&mut self, opened: &Opened, plan: Plan, recheck: bool) -> Result<Report, Died> {
         let inputs = ApplyInputs {
             spec: self.spec.clone(),
             header: opened.header.clone(),
@@ -370,7 +371,7 @@ impl World {
         }
         let mut machine = Applying::new(inputs, plan);
         self.drive(|event| machine.step(event))?;
-        let report = machine.result().map_err(|(message, _)| Died::Failed(message))?;
+        let report = machine.result().map_err(Died::Failed)?;
         for (entity, books) in &report.books {
             for (store, books) in books {
                 assert!(books.balance(), "the report's books of {entity} in {store}: {books:?}");
@@ -478,6 +479,9 @@ impl World {
             targets: Vec::new(),
             precision_micros: BTreeMap::new(),
             tombstones: opened.ledger.tombstones.clone(),
+            recent_deletes: self
+                .state
+                .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
         };
         let mut planner = Planner::new(inputs);

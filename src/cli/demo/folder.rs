@@ -14,7 +14,8 @@ pub(super) const MANIFESTS: &str = "manifests";
 
 /// Says that a folder was made here. It is written first and removed never, so that a demo cut short can be begun again.
 const MARKER: &str = ".trueup-demo";
-const MARKER_TEXT: &str = "Made by `trueup demo`, which replaces manifests, schemas, state and stores here when it is run again.\n";
+const MARKER_TEXT: &str =
+    "Made by `trueup demo`, which replaces manifests, schemas, state and stores here when it is run again.\n";
 
 /// What a demo makes in its folder, and removes from it; what else somebody keeps there stays.
 const MADE: [&str; 4] = [MANIFESTS, "schemas", "state", "stores"];
@@ -80,7 +81,8 @@ pub(super) async fn write(dir: &Path) -> Result<(), Failure> {
 /// Makes the folder the demo's, or refuses one that is somebody else's.
 fn claim(dir: &Path) -> Result<(), Failure> {
     let refused = |why: &str| {
-        Failure::new(format!("{} {why}; it is left as it is", dir.display())).hint("name a folder that is new or empty: `trueup demo DIR`")
+        Failure::new(format!("{} {why}; it is left as it is", dir.display()))
+            .hint("name a folder that is new or empty: `trueup demo DIR`")
     };
     let failed = |error: io::Error| Failure::new(format!("cannot make {}: {error}", dir.display()));
     match fs::metadata(dir) {
@@ -116,7 +118,8 @@ pub(super) async fn run(dir: &Path, store: &str, moment: Moment) -> Result<(), F
     let path = dir.join("stores").join(format!("{store}.db"));
     let failed = |error: sqlx::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));
     let create = moment == Moment::First;
-    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(create).disable_statement_logging();
+    let options =
+        SqliteConnectOptions::new().filename(&path).create_if_missing(create).disable_statement_logging();
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
     let mut transaction = connection.begin().await.map_err(failed)?;
     let script = if create { first } else { later };

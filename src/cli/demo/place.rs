@@ -16,7 +16,9 @@ fn name_of(me: &Path, folders: &[PathBuf]) -> String {
     let file = format!("{NAME}{}", std::env::consts::EXE_SUFFIX);
     // The first of the name is the one that a shell takes.
     let found = folders.iter().map(|folder| folder.join(&file)).find(|path| path.is_file());
-    let same = found.and_then(|found| found.canonicalize().ok()).is_some_and(|found| me.canonicalize().is_ok_and(|me| me == found));
+    let same = found
+        .and_then(|found| found.canonicalize().ok())
+        .is_some_and(|found| me.canonicalize().is_ok_and(|me| me == found));
     if same { NAME.to_owned() } else { quoted(&me.to_string_lossy()) }
 }
 
@@ -36,7 +38,13 @@ mod tests {
 
     #[test]
     fn words_are_quoted_where_a_shell_would_split_them() {
-        for (word, text) in [("a/b-c.d", "a/b-c.d"), ("my demo", "'my demo'"), ("it's", r"'it'\''s'"), ("-x", "'./-x'"), ("", "''")] {
+        for (word, text) in [
+            ("a/b-c.d", "a/b-c.d"),
+            ("my demo", "'my demo'"),
+            ("it's", r"'it'\''s'"),
+            ("-x", "'./-x'"),
+            ("", "''"),
+        ] {
             assert_eq!(quoted(word), text);
         }
     }

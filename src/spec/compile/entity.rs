@@ -79,7 +79,7 @@ fn key(doc: &Doc<EntityBody>, out: &mut Diagnostics) -> Vec<KeyField> {
         out.push(
             Diagnostic::error(format!("`{}` has no key", doc.name))
                 .at(doc.key_place(&["key"]))
-                .hint("name the field that tells records apart: `key: {contact_id: string}`"),
+                .hint("name the field that tells records apart: `key: {id: string}`"),
         );
     }
     for (name, entry) in doc.body.key.iter() {

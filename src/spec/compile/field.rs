@@ -293,7 +293,7 @@ fn derivation(
         out.push(
             Diagnostic::error(format!("`{}` is no derivation", shorten(text)))
                 .at(place)
-                .hint("write a function and its fields: `name(canonical_name)`"),
+                .hint("write a function and its fields: `name(full_name)`"),
         );
         return None;
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{Row as _, SqliteConnection};
 
 use crate::model::{
-    EntityName, Intent, IntentEnd, IntentId, Memory, RecordKey, Shadow, StoreName, Transition,
+    Deletes, EntityName, Intent, IntentEnd, IntentId, Memory, RecordKey, Shadow, StoreName, Transition,
 };
 
 use super::{Names, SqliteState, StateError, codec, sync_names};
@@ -54,6 +54,7 @@ impl SqliteState {
         .map_err(failed)?;
         open(&mut transaction, &transition.open).await.map_err(failed)?;
         close(&mut transaction, &transition.close).await.map_err(failed)?;
+        note_deletes(&mut transaction, &transition.deletes).await.map_err(failed)?;
         for (entity, changes) in by_entity(transition) {
             self.change_records(&mut transaction, entity, &changes, names).await?;
         }
@@ -212,6 +213,26 @@ async fn save_names(connection: &mut SqliteConnection, names: &Names) -> Result<
         sqlx::query("INSERT INTO names (id, name) VALUES (?, ?)")
             .bind(i64::try_from(names.saved + at).unwrap_or(i64::MAX))
             .bind(name.clone())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Two days, in microseconds: twice what the guard looks at.
+const DELETES_KEPT_MICROS: i64 = 2 * 24 * 3600 * 1_000_000;
+
+async fn note_deletes(connection: &mut SqliteConnection, deletes: &[Deletes]) -> sqlx::Result<()> {
+    for one in deletes {
+        sqlx::query("DELETE FROM deletes WHERE at < ?")
+            .bind(one.at.micros() - DELETES_KEPT_MICROS)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("INSERT INTO deletes (at, entity, store, count) VALUES (?, ?, ?, ?)")
+            .bind(one.at.micros())
+            .bind(one.entity.as_str())
+            .bind(one.store.as_str())
+            .bind(i64::try_from(one.count).unwrap_or(i64::MAX))
             .execute(&mut *connection)
             .await?;
     }

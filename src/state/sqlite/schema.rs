@@ -14,7 +14,7 @@ const FORMAT: i64 = 1;
 pub(super) const REPAIR: &str = "move it away, and trueup builds it anew from the stores by a first meeting";
 
 /// `WITHOUT ROWID`: the records themselves lie in the order of keys, and the key is kept once.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "CREATE TABLE header (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, acknowledged INTEGER NOT NULL, \
      intended INTEGER NOT NULL)",
     "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, expires INTEGER NOT NULL)",
@@ -24,6 +24,7 @@ const TABLES: [&str; 6] = [
      PRIMARY KEY (entity, key)) WITHOUT ROWID",
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, ended TEXT, \
      body BLOB NOT NULL)",
+    "CREATE TABLE deletes (at INTEGER NOT NULL, entity TEXT NOT NULL, store TEXT NOT NULL, count INTEGER NOT NULL)",
 ];
 
 /// Open intents are few; ended ones, many.
@@ -79,14 +80,8 @@ impl SqliteState {
 
 /// 128 random bits in hexadecimal.
 fn new_id() -> Result<String, StateError> {
-    use std::fmt::Write as _;
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes)
         .map_err(|_| StateError::new("the operating system gives no random numbers"))?;
-    let mut id = String::with_capacity(32);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    Ok(id)
+    Ok(crate::model::hex(&bytes))
 }

@@ -1,0 +1,135 @@
+//! What a person should know of a record or a store although nothing is written.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Cell, Entity, EntityName, FieldId, RecordId, StoreName};
+use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rule};
+
+use super::build::Entry;
+use super::{Notice, NoticeKind, SnapshotReport};
+
+/// What is to be said of a record. `known` are its conflicts that were recorded before.
+pub(super) fn of_record(
+    entity: &Entity,
+    id: &RecordId,
+    entry: &Entry,
+    known: &[Conflict],
+    out: &mut Vec<Notice>,
+) {
+    let name = |field: FieldId| entity.field(field).name.clone();
+    let mut add =
+        |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
+            out.push(Notice {
+                kind,
+                record: Some(id.clone()),
+                entity: None,
+                store: store.cloned(),
+                field: field.map(name),
+                rule,
+                message,
+            });
+        };
+    let resolution = &entry.resolution;
+    // A conflict is recorded once, and said for as long as it holds fields.
+    let holds = |known: &&Conflict| {
+        let mut new = resolution.conflicts.iter().chain(&resolution.closed);
+        let held = |field: &FieldId| known.fields.contains(&entity.field(*field).name);
+        new.all(|new| new.id != known.id) && resolution.held.iter().any(held)
+    };
+    let waiting = resolution.conflicts.iter().chain(known.iter().filter(holds));
+    for conflict in waiting.filter(|conflict| conflict.status == ConflictStatus::Open) {
+        let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
+        let fields: Vec<String> = conflict.fields.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "{} differs between {} and nothing says which is newer; decide with `trueup conflicts resolve {}`",
+            fields.join(", "),
+            stores.join(" and "),
+            conflict.id
+        );
+        add(
+            NoticeKind::Held,
+            None,
+            conflict.fields.first().and_then(|field| entity.field_id(field)),
+            None,
+            message,
+        );
+    }
+    for rejection in &resolution.rejections {
+        let shown = match (&rejection.value, rejection.field) {
+            (Some(_), Some(field)) if entity.field(field).sensitive => " (sensitive value)".to_owned(),
+            (Some(Cell::Value(value)), _) if !value.is_null() => format!(" ({value})"),
+            (Some(Cell::Unreadable { why, .. }), _) => format!(" ({why})"),
+            _ => String::new(),
+        };
+        let what = rejection.field.map_or_else(|| "the record".to_owned(), |field| name(field).to_string());
+        let message = format!(
+            "{what} in {} breaks the rule `{}`{shown}; it stays there until it is corrected",
+            rejection.store, rejection.rule
+        );
+        add(NoticeKind::Rejected, Some(&rejection.store), rejection.field, Some(rejection.rule), message);
+    }
+    for (field, rule) in &resolution.already_invalid {
+        let message = format!("{} already breaks the rule `{rule}`; nothing is blocked", name(*field));
+        add(NoticeKind::AlreadyInvalid, None, Some(*field), Some(*rule), message);
+    }
+    for store in &resolution.regressed {
+        let message = "the row went back to an older version; nothing is written there (--allow regressed brings it \
+                       forward)";
+        add(NoticeKind::Regressed, Some(store), None, None, message.to_owned());
+    }
+    if resolution.fate == Fate::Left(LeftReason::CanonicalRegressed) {
+        let message = "the canonical row went back to an older version; the record is left alone everywhere";
+        add(NoticeKind::Regressed, None, None, None, message.to_owned());
+    }
+    for side in &entry.sides {
+        for (field, why) in &side.cannot_hold {
+            add(
+                NoticeKind::CannotHold,
+                Some(&side.store),
+                entity.field_id(field),
+                None,
+                format!("{field}: {why}"),
+            );
+        }
+    }
+}
+
+pub(super) fn of_stores(
+    entity: &EntityName,
+    snapshots: &BTreeMap<StoreName, SnapshotReport>,
+    out: &mut Vec<Notice>,
+) {
+    let mut add = |kind, store: &StoreName, message: String| {
+        out.push(Notice {
+            kind,
+            record: None,
+            entity: Some(entity.clone()),
+            store: Some(store.clone()),
+            field: None,
+            rule: None,
+            message,
+        });
+    };
+    for (store, report) in snapshots {
+        if let Some(error) = &report.error {
+            add(NoticeKind::Unreachable, store, error.clone());
+        }
+        let Some(certificate) = &report.certificate else { continue };
+        for column in &certificate.missing_columns {
+            let message = format!(
+                "column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)"
+            );
+            add(NoticeKind::MissingColumn, store, message);
+        }
+        for key in &certificate.duplicate_keys {
+            add(NoticeKind::BadKey, store, format!("more than one row has the key {key}; correct it there"));
+        }
+        if certificate.bad_keys > 0 {
+            add(
+                NoticeKind::BadKey,
+                store,
+                format!("{} rows have no usable key; correct them there", certificate.bad_keys),
+            );
+        }
+    }
+}

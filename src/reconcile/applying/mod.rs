@@ -1,0 +1,317 @@
+//! Carrying a plan out: conflicts and tombstones first, then the canonical store, then the others, a chunk of records at a time.
+//!
+//! For each chunk: what must be on record is written; the canonical writes are noted, sent, and their outcome noted together with
+//! what follows from it and the notes of the replicas' writes; these are sent, and their outcome noted. A stop or a death between
+//! any two of these loses nothing: what was noted and not ended is found out about by the next [`super::Opening`].
+
+mod outcome;
+mod record;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{
+    BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
+    StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
+};
+use crate::plan::Plan;
+use crate::spec::Spec;
+
+use super::{Effect, Event, Ledger, LedgerContents, PassRow, Report};
+
+/// What a plan is carried out with.
+#[derive(Debug, Clone)]
+pub struct ApplyInputs {
+    /// The manifests.
+    pub spec: Arc<Spec>,
+    /// Where the state stands.
+    pub header: Header,
+    /// What the system tables hold.
+    pub ledger: LedgerContents,
+    /// The time.
+    pub now: Timestamp,
+    /// Who works, for people to read.
+    pub holder: String,
+    /// How many records go into a chunk: the smallest batch that any store takes.
+    pub chunk: usize,
+    /// Look at every record again first, and leave those that moved on.
+    pub recheck: bool,
+}
+
+/// Where the machine is within a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Recheck,
+    Intend,
+    Announce,
+    Acknowledge,
+    Images,
+    Record,
+    Note,
+    Canonical,
+    NoteReplicas,
+    Replicas,
+    NoteEnd,
+    Ending,
+    Receipts,
+    Done,
+}
+
+/// What became of a batch.
+type Outcomes = Result<BTreeMap<IntentId, Outcome>, StoreError>;
+
+/// Records that go out together.
+#[derive(Debug, Clone)]
+struct Chunk {
+    entity: EntityName,
+    records: Vec<usize>,
+    deletes: bool,
+}
+
+/// The machine.
+pub struct Applying {
+    inputs: ApplyInputs,
+    ledger: Ledger,
+    plan: Arc<Plan>,
+    pass: i64,
+    stage: Stage,
+    chunks: Vec<Chunk>,
+    at: usize,
+    batches: u64,
+    waiting: usize,
+    /// Records that nothing more is done about, with their reason noted in the report.
+    dropped: BTreeSet<usize>,
+    /// Stores that gave up during this pass.
+    down: BTreeMap<StoreName, StoreError>,
+    /// Writes in flight.
+    intents: BTreeMap<IntentId, (usize, Intent)>,
+    outcomes: Vec<(StoreName, Outcomes)>,
+    images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
+    /// Deleted records of which a store could not confirm it.
+    unconfirmed: BTreeSet<usize>,
+    /// Trouble in replicas, for the canonical record's bookkeeping.
+    troubled: BTreeMap<usize, Vec<SyncError>>,
+    /// The canonical metadata as last written, for bookkeeping afterwards.
+    canonical_meta: BTreeMap<usize, SyncMeta>,
+    receipts: Vec<BatchId>,
+    stop: bool,
+    failed: Option<String>,
+    report: Report,
+}
+
+impl Applying {
+    /// A machine that has not begun.
+    pub fn new(inputs: ApplyInputs, plan: Plan) -> Self {
+        let ledger = Ledger::new(&inputs.spec.canonical);
+        let report = Report { guards: plan.guards.clone(), books: plan.books.clone(), ..Report::default() };
+        let chunks = chunks(&plan, inputs.chunk.max(1));
+        let pass = inputs
+            .header
+            .acknowledged
+            .max(inputs.header.intended)
+            .max(inputs.ledger.pass.as_ref().map_or(0, |pass| pass.number))
+            + 1;
+        Self {
+            inputs,
+            ledger,
+            plan: Arc::new(plan),
+            pass,
+            stage: Stage::Begin,
+            chunks,
+            at: 0,
+            batches: 0,
+            waiting: 0,
+            dropped: BTreeSet::new(),
+            down: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            outcomes: Vec::new(),
+            images: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
+            troubled: BTreeMap::new(),
+            canonical_meta: BTreeMap::new(),
+            receipts: Vec::new(),
+            stop: false,
+            failed: None,
+            report,
+        }
+    }
+
+    /// Ends after what is in flight; the rest is left for the next pass.
+    pub fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    /// What was done; an error when the pass could not go on.
+    ///
+    /// # Errors
+    /// When state or canonical store failed as a whole; what was acknowledged until then is safe.
+    pub fn result(self) -> Result<Report, String> {
+        match self.failed {
+            None => Ok(self.report),
+            Some(message) => Err(message),
+        }
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Takes an event and says what to do next; nothing when it is done, or while others are still awaited.
+    pub fn step(&mut self, event: Event) -> Vec<Effect> {
+        self.waiting = self.waiting.saturating_sub(1);
+        match event {
+            Event::Rechecked(now) => self.drop_moved(&now),
+            Event::Committed(Err(message)) => self.failed = Some(message),
+            Event::Native { store, rows } => self.take_images(&store, rows),
+            Event::Wrote { store, outcomes } => self.outcomes.push((store, outcomes)),
+            Event::Start
+            | Event::State(_)
+            | Event::Ledger(_)
+            | Event::Receipts(_)
+            | Event::Rows { .. }
+            | Event::Committed(Ok(()))
+            | Event::ReceiptsForgotten => {}
+        }
+        if self.waiting > 0 {
+            return Vec::new();
+        }
+        while self.failed.is_none() && self.stage != Stage::Done {
+            let effects = self.advance();
+            if !effects.is_empty() {
+                self.waiting = effects.len();
+                return effects;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Leaves the present stage, with its answers, for the next one, and says what that needs.
+    fn advance(&mut self) -> Vec<Effect> {
+        match self.stage {
+            Stage::Begin => self.begin(),
+            Stage::Recheck => self.to(Stage::Intend),
+            Stage::Intend => self.intend(),
+            Stage::Announce => self.announce(),
+            Stage::Acknowledge => self.acknowledge(),
+            Stage::Images => self.read_images(),
+            Stage::Record => self.put_on_record(),
+            Stage::Note => self.note_canonical(),
+            Stage::Canonical => self.write_canonical(),
+            Stage::NoteReplicas => self.note_replicas(),
+            Stage::Replicas => self.write_replicas(),
+            Stage::NoteEnd => self.note_end(),
+            Stage::Ending => self.write_endings(),
+            Stage::Receipts => self.forget_receipts(),
+            Stage::Done => Vec::new(),
+        }
+    }
+
+    fn to(&mut self, stage: Stage) -> Vec<Effect> {
+        self.stage = stage;
+        Vec::new()
+    }
+
+    fn begin(&mut self) -> Vec<Effect> {
+        if self.plan.records.is_empty() {
+            return self.to(Stage::Done);
+        }
+        if !self.inputs.recheck {
+            return self.to(Stage::Intend);
+        }
+        self.stage = Stage::Recheck;
+        vec![Effect::Recheck(self.plan.records.iter().map(|record| record.record.clone()).collect())]
+    }
+
+    /// Leaves out, by name, what is no longer as it was when the plan was made.
+    fn drop_moved(&mut self, now: &BTreeMap<RecordId, String>) {
+        for at in 0..self.plan.records.len() {
+            let record = &self.plan.records[at];
+            if now.get(&record.record) != Some(&record.basis) {
+                self.skip_record(at, "it changed since the plan was made; plan again to see it");
+            }
+        }
+    }
+
+    fn intend(&mut self) -> Vec<Effect> {
+        if self.dropped.len() == self.plan.records.len() {
+            return self.to(Stage::Done);
+        }
+        self.stage = Stage::Announce;
+        let transition = Transition {
+            intend_pass: Some(self.pass),
+            forget_everything: self.plan.rebuild,
+            ..Transition::default()
+        };
+        vec![Effect::Commit(transition)]
+    }
+
+    fn announce(&mut self) -> Vec<Effect> {
+        self.stage = Stage::Acknowledge;
+        let row = PassRow { number: self.pass, state: self.inputs.header.id.clone() };
+        let fields = self.ledger.pass_fields(&row, &self.inputs.holder, self.inputs.now);
+        let op = match &self.inputs.ledger.pass {
+            None => create(fields),
+            Some(before) => update(fields, Ledger::pass_guard(before)),
+        };
+        let entity = self.ledger.passes.entity.name.clone();
+        vec![self.ledger_write(entity, vec![(Ledger::pass_key(), op)])]
+    }
+
+    fn acknowledge(&mut self) -> Vec<Effect> {
+        let announced = self.outcomes.drain(..).all(|(_, outcomes)| match outcomes {
+            Ok(outcomes) => outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_))),
+            Err(_) => false,
+        });
+        if !announced {
+            self.failed = Some(
+                "the pass could not be announced in the canonical store: another controller is at work there, or it failed; \
+                 nothing was written"
+                    .to_owned(),
+            );
+            return Vec::new();
+        }
+        self.report.pass = Some(self.pass);
+        self.stage = if self.chunks.is_empty() { Stage::Ending } else { Stage::Images };
+        vec![Effect::Commit(Transition { acknowledge_pass: Some(self.pass), ..Transition::default() })]
+    }
+
+    /// The records of the present chunk that are still to be done.
+    fn todo(&self) -> Vec<usize> {
+        let chunk = &self.chunks[self.at];
+        chunk.records.iter().copied().filter(|at| !self.dropped.contains(at)).collect()
+    }
+}
+
+fn create(fields: BTreeMap<FieldId, Value>) -> WriteOp {
+    WriteOp::Create { fields, meta: SyncMeta::default(), created: None, updated: None }
+}
+
+fn update(fields: BTreeMap<FieldId, Value>, guard: BTreeMap<FieldId, Cell>) -> WriteOp {
+    WriteOp::Update {
+        fields,
+        meta: None,
+        updated: None,
+        guard: Guard { fields: guard, meta: SyncMeta::default() },
+    }
+}
+
+/// Makes and changes in the order of entities, those referred to first; then deletes in the opposite order.
+fn chunks(plan: &Plan, size: usize) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut add = |entity: &EntityName, deletes: bool| {
+        let records: Vec<usize> = (0..plan.records.len())
+            .filter(|at| &plan.records[*at].record.entity == entity && plan.records[*at].goes() == deletes)
+            .collect();
+        chunks.extend(records.chunks(size).map(|records| Chunk {
+            entity: entity.clone(),
+            records: records.to_vec(),
+            deletes,
+        }));
+    };
+    plan.entities.iter().for_each(|entity| add(entity, false));
+    plan.entities.iter().rev().for_each(|entity| add(entity, true));
+    chunks
+}

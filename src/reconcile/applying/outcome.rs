@@ -1,0 +1,222 @@
+//! What became of writes: what follows from them for the state, the books and the report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::diff::{Action, ActionKind, Standing};
+use crate::model::{
+    Deletes, Entity, ErrorKind, FieldShadow, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError,
+    StoreName, SyncError, Transition,
+};
+use crate::plan::{GuardName, RecordPlan};
+
+use super::super::Trouble;
+use super::Applying;
+
+impl Applying {
+    /// What the outcomes of the writes in flight change in the state; counts them.
+    pub(super) fn take_outcomes(&mut self) -> Transition {
+        let mut transition = Transition::default();
+        let entity = self.chunks[self.at].entity.clone();
+        for (store, outcomes) in std::mem::take(&mut self.outcomes) {
+            let deleted_before = self.report.applied.delete;
+            let sent: Vec<IntentId> = self
+                .intents
+                .iter()
+                .filter(|(_, (_, intent))| intent.store == store)
+                .map(|(id, _)| id.clone())
+                .collect();
+            let outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
+            for id in sent {
+                let Some((at, intent)) = self.intents.remove(&id) else { continue };
+                let missing = || {
+                    StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write")
+                };
+                let outcome = outcomes.get(&id).cloned().unwrap_or_else(|| Outcome::Unknown(missing()));
+                self.take_outcome(at, intent, outcome, &mut transition);
+            }
+            let count = self.report.applied.delete - deleted_before;
+            // Deletes that a person allowed do not count against the next ones.
+            if count > 0 && !self.plan.allowed.contains(&GuardName::Deletes) {
+                transition.deletes.push(Deletes {
+                    at: self.inputs.now,
+                    entity: entity.clone(),
+                    store,
+                    count,
+                });
+            }
+        }
+        transition
+    }
+
+    /// A batch that failed as a whole.
+    pub(super) fn whole_batch(
+        &mut self,
+        store: &StoreName,
+        sent: &[IntentId],
+        error: StoreError,
+    ) -> BTreeMap<IntentId, Outcome> {
+        let outcome = match error.kind {
+            ErrorKind::OutcomeUnknown => Outcome::Unknown(error.clone()),
+            _ => Outcome::Refused(error.clone()),
+        };
+        if *store == self.inputs.spec.canonical {
+            // Without the canonical store nothing goes on; what was noted is closed or found out about.
+            self.stop = true;
+        }
+        self.down.insert(store.clone(), error);
+        sent.iter().map(|id| (id.clone(), outcome.clone())).collect()
+    }
+
+    pub(super) fn take_outcome(
+        &mut self,
+        at: usize,
+        intent: Intent,
+        outcome: Outcome,
+        transition: &mut Transition,
+    ) {
+        let canonical = intent.store == self.inputs.spec.canonical;
+        let plan = Arc::clone(&self.plan);
+        let record = &plan.records[at];
+        let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else { return };
+        let trouble =
+            |message: String| Trouble { record: record.record.clone(), store: intent.store.clone(), message };
+        let end = match outcome {
+            Outcome::Applied(row) => {
+                if canonical {
+                    self.receipts.push(intent.batch.clone());
+                    let meta = intent.meta_after.clone().unwrap_or_else(|| intent.meta_before.clone());
+                    self.canonical_meta.insert(at, meta);
+                }
+                self.report.applied.count(action.kind);
+                let entity = self.inputs.spec.entity(&record.record.entity);
+                for (store, mut shadow) in intent.advances {
+                    if let (true, Some(row), Some(entity)) = (store == intent.store, &row, entity) {
+                        read_back(entity, action, row, &mut shadow);
+                    }
+                    transition.shadows.push((record.record.clone(), store, shadow));
+                }
+                IntentEnd::Applied
+            }
+            Outcome::Moved => {
+                self.shift(at, &intent.store, Standing::Skipped);
+                self.report
+                    .skipped
+                    .push(trouble("somebody changed it in between; the next pass looks again".to_owned()));
+                self.unconfirmed.insert(at);
+                if canonical {
+                    self.drop_rest(at, record, Standing::Skipped);
+                }
+                IntentEnd::NotApplied
+            }
+            Outcome::Refused(error) => {
+                self.not_written(at, action, &error, Standing::Failed);
+                if canonical {
+                    self.drop_rest(at, record, Standing::Failed);
+                }
+                IntentEnd::NotApplied
+            }
+            Outcome::Unknown(error) => {
+                self.shift(at, &intent.store, Standing::Unknown);
+                self.report.unknown.push(trouble(error.to_string()));
+                self.unconfirmed.insert(at);
+                if canonical {
+                    self.drop_rest(at, record, Standing::Failed);
+                }
+                return;
+            }
+        };
+        transition.close.push((intent.id, end));
+    }
+
+    /// Without its canonical write a record's other writes do not go out.
+    pub(super) fn drop_rest(&mut self, at: usize, record: &RecordPlan, to: Standing) {
+        self.dropped.insert(at);
+        for action in &record.actions {
+            if action.store != self.inputs.spec.canonical {
+                self.shift(at, &action.store, to);
+            }
+        }
+    }
+
+    pub(super) fn not_written(&mut self, at: usize, action: &Action, error: &StoreError, to: Standing) {
+        let record = self.plan.records[at].record.clone();
+        self.shift(at, &action.store, to);
+        self.unconfirmed.insert(at);
+        if action.store != self.inputs.spec.canonical {
+            let rule = error.kind.as_str().to_owned();
+            let (at_time, store) = (self.inputs.now, action.store.to_string());
+            let trouble = SyncError { at: at_time, store, field: None, rule, message: error.message.clone() };
+            self.troubled.entry(at).or_default().push(trouble);
+        }
+        self.report.failed.push(Trouble { record, store: action.store.clone(), message: error.to_string() });
+    }
+
+    pub(super) fn fail_record(&mut self, at: usize, message: &str) {
+        if !self.dropped.insert(at) {
+            return;
+        }
+        let plan = Arc::clone(&self.plan);
+        let record = &plan.records[at];
+        for action in &record.actions {
+            self.shift(at, &action.store, Standing::Failed);
+            let trouble = Trouble {
+                record: record.record.clone(),
+                store: action.store.clone(),
+                message: message.to_owned(),
+            };
+            self.report.failed.push(trouble);
+        }
+    }
+
+    pub(super) fn skip_record(&mut self, at: usize, message: &str) {
+        if !self.dropped.insert(at) {
+            return;
+        }
+        let plan = Arc::clone(&self.plan);
+        let record = &plan.records[at];
+        let canonical = self.inputs.spec.canonical.clone();
+        let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
+        for store in if stores.is_empty() { vec![canonical] } else { stores } {
+            self.shift(at, &store, Standing::Skipped);
+            self.report.skipped.push(Trouble {
+                record: record.record.clone(),
+                store,
+                message: message.to_owned(),
+            });
+        }
+    }
+
+    /// Moves a record in the books from where the plan had it.
+    pub(super) fn shift(&mut self, at: usize, store: &StoreName, to: Standing) {
+        let record = &self.plan.records[at];
+        let Some(action) = record.actions.iter().find(|action| &action.store == store) else { return };
+        let from = match action.kind {
+            ActionKind::Create | ActionKind::Update | ActionKind::Delete => Standing::Written,
+            ActionKind::Metadata => Standing::MetadataOnly,
+            ActionKind::Bookkeeping => return,
+        };
+        let books = self.report.books.get_mut(&record.record.entity).and_then(|books| books.get_mut(store));
+        if let Some(books) = books {
+            books.shift(from, to);
+        }
+    }
+}
+
+/// What a write answered: of the fields written and the metadata it is what the store holds now, in whatever form the store gave
+/// it. Every other field in the answer may hold somebody's newer edit and is left for the next look.
+fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Shadow) {
+    for change in &action.changes {
+        let cell = entity.field_id(&change.field).and_then(|id| row.fields.get(&id));
+        if let (Some(cell), Some(field)) = (cell, shadow.fields.get_mut(&change.field)) {
+            let same = cell.value() == Some(&change.after);
+            let stands_for = (!same).then(|| change.after.clone());
+            *field = FieldShadow { held: cell.clone(), stands_for, ..field.clone() };
+        }
+    }
+    if action.meta_after.is_some() {
+        shadow.meta = row.meta.clone().evidence();
+    }
+    shadow.updated = row.updated;
+    shadow.store_id.clone_from(&row.store_id);
+}

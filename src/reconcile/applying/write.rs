@@ -1,0 +1,184 @@
+//! Noting and sending writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::diff::{Action, ActionKind, Standing};
+use crate::model::{
+    Batch, BatchId, Cell, FieldName, Guard, Intent, IntentId, IntentKind, RecordId, Shadow, StoreName,
+    Transition, Value, Write, WriteOp,
+};
+
+use super::super::Effect;
+use super::{Applying, Stage};
+
+impl Applying {
+    /// Notes the canonical writes, and remembers what is true without one.
+    pub(super) fn note_canonical(&mut self) -> Vec<Effect> {
+        self.check_on_record();
+        if self.failed.is_some() {
+            return Vec::new();
+        }
+        self.stage = Stage::Canonical;
+        self.batches += 1;
+        let plan = Arc::clone(&self.plan);
+        let mut transition = Transition::default();
+        for at in self.todo() {
+            let record = &plan.records[at];
+            let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
+            let Some(action) = own else {
+                let adopted = record
+                    .adopt
+                    .iter()
+                    .map(|(store, shadow)| (record.record.clone(), store.clone(), shadow.clone()));
+                transition.shadows.extend(adopted);
+                continue;
+            };
+            let mut advances = record.adopt.clone();
+            advances.insert(action.store.clone(), action.advance.clone());
+            transition.open.push(self.intend_action(at, action, advances, true));
+        }
+        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+    }
+
+    pub(super) fn intend_action(
+        &mut self,
+        at: usize,
+        action: &Action,
+        advances: BTreeMap<StoreName, Shadow>,
+        receipt: bool,
+    ) -> Intent {
+        let batch = BatchId(format!("{}-{}-{}", self.pass, self.batches, action.store));
+        let id = IntentId(format!("{batch}-{at}"));
+        let kind = match action.kind {
+            ActionKind::Create => IntentKind::Create,
+            ActionKind::Delete => IntentKind::Delete,
+            ActionKind::Update | ActionKind::Metadata | ActionKind::Bookkeeping => IntentKind::Update,
+        };
+        let value = |cell: &Cell| cell.value().cloned().unwrap_or_default();
+        let held = |name: &FieldName| {
+            action.advance.fields.get(name).map(|shadow| value(&shadow.held)).unwrap_or_default()
+        };
+        let intent = Intent {
+            id: id.clone(),
+            batch,
+            store: action.store.clone(),
+            receipt,
+            record: self.plan.records[at].record.clone(),
+            kind,
+            before: action
+                .changes
+                .iter()
+                .map(|change| (change.field.clone(), value(&change.before)))
+                .collect(),
+            after: action.changes.iter().map(|change| (change.field.clone(), held(&change.field))).collect(),
+            meta_before: action.meta_before.clone(),
+            meta_after: action.meta_after.clone(),
+            advances,
+        };
+        self.intents.insert(id, (at, intent.clone()));
+        intent
+    }
+
+    pub(super) fn write_canonical(&mut self) -> Vec<Effect> {
+        self.stage = Stage::NoteReplicas;
+        self.writes_in_flight(true)
+    }
+
+    /// The batches of the writes that were noted and not sent.
+    pub(super) fn writes_in_flight(&self, receipt: bool) -> Vec<Effect> {
+        let entity = self.chunks[self.at].entity.clone();
+        let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
+        for (id, (at, intent)) in &self.intents {
+            let record = &self.plan.records[*at];
+            let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else {
+                continue;
+            };
+            let write = Write {
+                intent: id.clone(),
+                key: record.record.key.clone(),
+                store_id: action.store_id.clone(),
+                op: self.operation(&record.record, action),
+            };
+            let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new() };
+            batches.entry(intent.store.clone()).or_insert_with(empty).writes.push(write);
+        }
+        batches
+            .into_iter()
+            .map(|(store, batch)| Effect::Write { store, entity: entity.clone(), batch })
+            .collect()
+    }
+
+    pub(super) fn operation(&self, record: &RecordId, action: &Action) -> WriteOp {
+        let entity = self.inputs.spec.entity(&record.entity);
+        let id = |name: &FieldName| entity.and_then(|entity| entity.field_id(name));
+        let fields: BTreeMap<_, Value> = action
+            .changes
+            .iter()
+            .filter_map(|change| Some((id(&change.field)?, change.after.clone())))
+            .collect();
+        let guard = Guard {
+            fields: action.guard.iter().filter_map(|(name, cell)| Some((id(name)?, cell.clone()))).collect(),
+            meta: action.meta_before.clone(),
+        };
+        match action.kind {
+            ActionKind::Create => WriteOp::Create {
+                fields,
+                meta: action.meta_after.clone().unwrap_or_default(),
+                created: action.created,
+                updated: action.updated,
+            },
+            ActionKind::Delete => WriteOp::Delete { guard },
+            ActionKind::Update | ActionKind::Metadata | ActionKind::Bookkeeping => {
+                WriteOp::Update { fields, meta: action.meta_after.clone(), updated: action.updated, guard }
+            }
+        }
+    }
+
+    /// Notes what became of the canonical writes, and the replicas' writes that may now go out.
+    pub(super) fn note_replicas(&mut self) -> Vec<Effect> {
+        let mut transition = self.take_outcomes();
+        self.stage = Stage::Replicas;
+        if self.failed.is_some() {
+            return Vec::new();
+        }
+        let plan = Arc::clone(&self.plan);
+        let canonical = self.inputs.spec.canonical.clone();
+        for at in self.todo() {
+            let record = &plan.records[at];
+            for action in record.actions.iter().filter(|action| action.store != canonical) {
+                if let Some(error) = self.down.get(&action.store).cloned() {
+                    self.not_written(at, action, &error, Standing::Pending);
+                    continue;
+                }
+                if self.stop {
+                    continue;
+                }
+                let advances = BTreeMap::from([(action.store.clone(), action.advance.clone())]);
+                transition.open.push(self.intend_action(at, action, advances, false));
+            }
+        }
+        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+    }
+
+    pub(super) fn write_replicas(&mut self) -> Vec<Effect> {
+        self.stage = Stage::NoteEnd;
+        self.writes_in_flight(false)
+    }
+
+    pub(super) fn note_end(&mut self) -> Vec<Effect> {
+        let transition = self.take_outcomes();
+        self.at += 1;
+        self.stage = if self.at < self.chunks.len() { Stage::Images } else { Stage::Ending };
+        self.images.clear();
+        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+    }
+
+    pub(super) fn forget_receipts(&mut self) -> Vec<Effect> {
+        self.outcomes.clear();
+        self.stage = Stage::Done;
+        let mut receipts = std::mem::take(&mut self.receipts);
+        receipts.dedup();
+        if receipts.is_empty() { Vec::new() } else { vec![Effect::ForgetReceipts(receipts)] }
+    }
+}
