@@ -258,7 +258,7 @@ mod running {
         /// The next line that says this; a minute is more than anything here takes.
         fn line(&self, part: &str) -> String {
             loop {
-                match self.lines.recv_timeout(Duration::from_secs(60)) {
+                match self.lines.recv_timeout(Duration::from_mins(1)) {
                     Ok(line) if line.contains(part) => return line,
                     Ok(_) => {}
                     Err(error) => panic!("`{part}` is never said: {error}"),
