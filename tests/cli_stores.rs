@@ -103,10 +103,10 @@ fn an_emptied_table_deletes_nothing() {
 fn a_table_that_is_gone_is_named_with_the_command_that_adds_it_and_deletes_nothing() {
     let place = agreed();
     place.sql("app", "DROP TABLE items");
-    let page = place.run(&["plan"], 0);
+    let page = place.run(&["plan"], 1);
     assert!(page.contains("there is no table `items`") && page.contains("trueup migrate"), "{page}");
     assert!(!page.contains("deleted"), "{page}");
-    let page = place.run(&["apply", "-auto-approve"], 0);
+    let page = place.run(&["apply", "-auto-approve"], 1);
     assert!(page.contains("there is no table `items`"), "{page}");
     assert_eq!(place.text("hub", "SELECT count(*) || '' FROM parts"), "20");
 }

@@ -33,11 +33,16 @@ pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit,
         None if plan.has_actions() => session.ui.advice(&format!("\n{UNSAVED_NOTE}")),
         None => {}
     }
-    Ok(match (plan.guards.is_empty(), args.detailed_exitcode && plan.has_actions()) {
+    Ok(match (is_whole(&plan), args.detailed_exitcode && plan.has_actions()) {
         (false, _) => Exit::Incomplete,
         (true, true) => Exit::Changes,
         (true, false) => Exit::Ok,
     })
+}
+
+/// Whether the plan is about everything: no guard refuses an entity, and every store could be read.
+fn is_whole(plan: &Plan) -> bool {
+    plan.guards.is_empty() && plan.unreadable().is_empty()
 }
 
 /// `apply`
@@ -104,13 +109,10 @@ async fn remember(
     options: &PassOptions,
 ) -> Result<Exit, Failure> {
     if plan.is_empty() {
-        let exit = if plan.guards.is_empty() { Exit::Ok } else { Exit::Incomplete };
+        let exit = if is_whole(&plan) { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
-        say_report(
-            session,
-            &Report { guards: Vec::new(), books: plan.books.clone(), ..Report::default() },
-            exit,
-        );
+        let report = Report { books: plan.books.clone(), unreadable: plan.unreadable(), ..Report::default() };
+        say_report(session, &report, exit);
         return Ok(exit);
     }
     session.ui.advice("\n");

@@ -284,6 +284,12 @@ impl Plan {
         self.records.is_empty()
     }
 
+    /// The stores that could not be read, each with why.
+    pub fn unreadable(&self) -> BTreeMap<StoreName, String> {
+        let reports = self.snapshots.values().flatten();
+        reports.filter_map(|(store, report)| Some((store.clone(), report.error.clone()?))).collect()
+    }
+
     /// The books of an entity in a store.
     pub fn books_of(&self, entity: &EntityName, store: &StoreName) -> Option<&Books> {
         self.books.get(entity)?.get(store)

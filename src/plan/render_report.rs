@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::diff::Standing;
+use crate::model::StoreName;
 use crate::reconcile::{Report, Trouble};
 
 use super::render::{Paint, address, counted};
@@ -67,6 +68,10 @@ pub fn render_report(report: &Report, options: &ReportOptions) -> String {
         .collect();
     if !left.is_empty() {
         let _ = writeln!(text, "Not written: {}.", left.join(", "));
+    }
+    if !report.unreadable.is_empty() {
+        let stores: Vec<&str> = report.unreadable.keys().map(StoreName::as_str).collect();
+        let _ = writeln!(text, "Could not be read, so that their records wait: {}.", stores.join(", "));
     }
     if options.verbose {
         text.push('\n');

@@ -31,6 +31,9 @@ pub struct Report {
     pub failed: Vec<Trouble>,
     /// Writes whose outcome is not known; the next pass finds out.
     pub unknown: Vec<Trouble>,
+    /// Stores that could not be read, and why: their records wait.
+    #[serde(default)]
+    pub unreadable: BTreeMap<StoreName, String>,
     /// Guards that refused an entity.
     pub guards: Vec<GuardTrip>,
     /// Conflicts recorded as settled by the rule.
@@ -44,8 +47,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything that was planned happened.
+    /// Whether every store was read and everything that was planned happened.
     pub fn is_clean(&self) -> bool {
-        self.skipped.is_empty() && self.failed.is_empty() && self.unknown.is_empty() && !self.stopped
+        self.unreadable.is_empty() && self.skipped.is_empty() && self.failed.is_empty() && self.unknown.is_empty() && !self.stopped
     }
 }

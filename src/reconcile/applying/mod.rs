@@ -105,7 +105,12 @@ impl Applying {
     /// A machine that has not begun.
     pub fn new(inputs: ApplyInputs, plan: Plan) -> Self {
         let ledger = Ledger::new(&inputs.spec.canonical);
-        let report = Report { guards: plan.guards.clone(), books: plan.books.clone(), ..Report::default() };
+        let report = Report {
+            guards: plan.guards.clone(),
+            books: plan.books.clone(),
+            unreadable: plan.unreadable(),
+            ..Report::default()
+        };
         let chunks = chunks(&plan, inputs.chunk.max(1));
         let pass = inputs
             .header
