@@ -174,7 +174,7 @@ fn check(file: &str, text: &str) -> Vec<Fault> {
             }
         }
     }
-    let is_test = file.ends_with("/tests.rs") || file.ends_with("_tests.rs");
+    let is_test = ["/tests.rs", "_tests.rs", "/fixture.rs"].iter().any(|end| file.ends_with(end));
     let Shown { code, strings } = shown(text);
     for (at, line) in code.lines().enumerate() {
         for mark in ["todo!", "unimplemented!", "dbg!"] {
