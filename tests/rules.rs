@@ -533,3 +533,22 @@ fn a_row_without_a_usable_key_stops_nothing_but_makes_absences_unknown() {
     world.settle();
     assert_eq!(world.everywhere("2", "a"), ["-"; 3]);
 }
+
+#[test]
+fn the_time_of_our_own_write_is_no_evidence() {
+    let mut world = World::three();
+    world.insert("hub", "1", &[("a", "a0"), ("must", "m")], Stamp::None);
+    world.settle();
+    world.reach("local", false);
+    world.edit("local", "1", "a", "mine", Stamp::Clock);
+    world.edit("app", "1", "a", "theirs", Stamp::None);
+    world.settle();
+    world.reach("local", true);
+    world.settle();
+    assert_eq!(
+        world.open_conflicts().len(),
+        1,
+        "nobody knows when app was edited; that the hub was written later says nothing"
+    );
+    assert_eq!(world.everywhere("1", "a"), ["theirs", "theirs", "mine"]);
+}

@@ -6,6 +6,7 @@
 mod folder;
 mod place;
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
@@ -139,7 +140,7 @@ fn next_steps(dir: &Path, conflict: Option<&str>) -> String {
         "\nThree stores agree again, but for what only a person can decide. What to try next:\n\n    cd {shown}\n"
     );
     let mut line = |command: &str, what: &str| {
-        text.push_str(&format!("\n    # {what}\n    {command}\n"));
+        let _ = writeln!(text, "\n    # {what}\n    {command}");
     };
     line(&format!("{me} status"), "where every record stands");
     if let Some(id) = conflict.map(clean) {
@@ -164,7 +165,7 @@ fn commands(dir: &Path, words: &[&str]) -> String {
     let me = place::program();
     let mut text = format!("    cd {}\n", place::quoted(&dir.to_string_lossy()));
     for word in words {
-        text.push_str(&format!("    {me} {word}\n"));
+        let _ = writeln!(text, "    {me} {word}");
     }
     text
 }

@@ -13,8 +13,9 @@ use super::session::Session;
 use super::{Exit, Failure};
 
 pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result<Exit, Failure> {
-    // Printing must leave everything as it is, the files of embedded stores included.
-    let engine = Engine::open(session.load()?, !args.print).await?;
+    let spec = session.load()?;
+    // Printing leaves everything as it is: not even the files of embedded stores are made.
+    let engine = if args.print { Engine::open_to_look(spec).await } else { Engine::open(spec, true).await? };
     let migration = engine.migration().await?;
     let steps: usize = migration.values().map(Vec::len).sum();
     if args.print {

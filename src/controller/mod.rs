@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, clock};
-use crate::model::{Mapped, StoreError, StoreName};
+use crate::model::{Mapped, StateId, StoreError, StoreName};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
 use crate::spec::Spec;
+use crate::state::memory::MemoryState;
 use crate::state::{Lease, State, StateError};
 use crate::store::MigrationStep;
 use crate::telemetry::{Event, Observer};
@@ -118,6 +119,14 @@ impl Engine {
         let stores = open::stores(&spec, create).await;
         let state = open::state(&spec).await?;
         Ok(Self::with(spec, stores, state))
+    }
+
+    /// Opens every store to see what it lacks, and leaves everything as it is: files of embedded stores that are not there
+    /// stay so and count as empty, and no state is looked for.
+    pub async fn open_to_look(spec: Arc<Spec>) -> Self {
+        let mut stores = open::stores(&spec, false).await;
+        open::fill_in(&spec, &mut stores).await;
+        Self::with(spec, stores, Arc::new(MemoryState::new(StateId("none".to_owned()))))
     }
 
     /// An engine of stores and a state that are open already: for programs that bring their own.

@@ -23,6 +23,18 @@ pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
     stores
 }
 
+/// Puts an empty database in the place of every file that is not there.
+pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
+    for (name, store) in stores.iter_mut() {
+        let absent = store.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound);
+        let embedded =
+            spec.stores.get(name).is_some_and(|store| matches!(store.kind, StoreKind::Sqlite { .. }));
+        if absent && embedded {
+            *store = SqliteStore::blank(name.clone()).await.map(|blank| Arc::new(blank) as Arc<dyn Store>);
+        }
+    }
+}
+
 async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
     match &store.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new(store.name.clone()))),

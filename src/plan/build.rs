@@ -334,7 +334,8 @@ impl Planner {
                 }
                 count(&mut books, &entry.sides);
                 let id = RecordId { entity: entity.name.clone(), key };
-                notices::of_record(entity, &id, &entry, &mut plan.notices);
+                let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
+                notices::of_record(entity, &id, &entry, known, &mut plan.notices);
                 if !stopped.contains(&entity.name)
                     && let Some(record) = record_plan(&inputs, id, entry)
                 {

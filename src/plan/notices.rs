@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Cell, Entity, EntityName, FieldId, RecordId, StoreName};
-use crate::resolve::{ConflictStatus, Fate, LeftReason, Rule};
+use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rule};
 
 use super::build::Entry;
 use super::{Notice, NoticeKind, SnapshotReport};
 
-pub(super) fn of_record(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut Vec<Notice>) {
+/// What is to be said of a record. `known` are its conflicts that were recorded before.
+pub(super) fn of_record(
+    entity: &Entity,
+    id: &RecordId,
+    entry: &Entry,
+    known: &[Conflict],
+    out: &mut Vec<Notice>,
+) {
     let name = |field: FieldId| entity.field(field).name.clone();
     let mut add =
         |kind, store: Option<&StoreName>, field: Option<FieldId>, rule: Option<Rule>, message: String| {
@@ -23,7 +30,14 @@ pub(super) fn of_record(entity: &Entity, id: &RecordId, entry: &Entry, out: &mut
             });
         };
     let resolution = &entry.resolution;
-    for conflict in resolution.conflicts.iter().filter(|conflict| conflict.status == ConflictStatus::Open) {
+    // A conflict is recorded once, and said for as long as it holds fields.
+    let holds = |known: &&Conflict| {
+        let mut new = resolution.conflicts.iter().chain(&resolution.closed);
+        let held = |field: &FieldId| known.fields.contains(&entity.field(*field).name);
+        new.all(|new| new.id != known.id) && resolution.held.iter().any(held)
+    };
+    let waiting = resolution.conflicts.iter().chain(known.iter().filter(holds));
+    for conflict in waiting.filter(|conflict| conflict.status == ConflictStatus::Open) {
         let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
         let fields: Vec<String> = conflict.fields.iter().map(ToString::to_string).collect();
         let message = format!(

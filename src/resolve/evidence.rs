@@ -37,7 +37,10 @@ impl Evidence {
     /// Of a value met for the first time, or of one that nobody changed: what the row says of itself.
     pub(super) fn of_row(side: &Side<'_>, now: Timestamp) -> Self {
         let meta = side.row().map(|row| &row.meta);
-        let time = meta.and_then(|meta| meta.last_updated).or_else(|| side.row().and_then(|row| row.updated));
+        // The store's own clock says nothing once we have seen it: it may show our own write.
+        let clock = side.row().and_then(|row| row.updated);
+        let clock = clock.filter(|time| side.shadow.and_then(|shadow| shadow.updated) != Some(*time));
+        let time = meta.and_then(|meta| meta.last_updated).or(clock);
         Self {
             version: side.version(),
             time: time.filter(|time| *time <= now),

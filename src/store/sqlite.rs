@@ -90,15 +90,20 @@ impl SqliteStore {
             .connect_with(connect)
             .await
             .map_err(|error| store_error(&name, &error))?;
-        let capabilities = Capabilities {
-            batch_size: BATCH_SIZE,
-            atomic_guards: true,
-            can_be_canonical: true,
-            time_precision_micros: 1,
-        };
-        let store = Self { name, path: path.to_owned(), capabilities, pool };
+        let store = Self { name, path: path.to_owned(), capabilities: capabilities(), pool };
         store.probe().await?;
         Ok(store)
+    }
+
+    /// A database without tables and without a file, to plan the migration of one that is not there yet.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn blank(name: StoreName) -> Result<Self, StoreError> {
+        // Each further connection would be another database.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await;
+        let pool = pool.map_err(|error| store_error(&name, &error))?;
+        Ok(Self { name, path: PathBuf::new(), capabilities: capabilities(), pool })
     }
 
     /// The file.
@@ -113,6 +118,15 @@ impl SqliteStore {
 
     fn refusal(&self, kind: ErrorKind, message: impl Into<String>) -> StoreError {
         StoreError::new(kind, &self.name, message)
+    }
+}
+
+fn capabilities() -> Capabilities {
+    Capabilities {
+        batch_size: BATCH_SIZE,
+        atomic_guards: true,
+        can_be_canonical: true,
+        time_precision_micros: 1,
     }
 }
 

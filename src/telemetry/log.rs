@@ -65,7 +65,10 @@ impl Observer for Logged {
                     "planned"
                 );
                 for trip in &plan.guards {
-                    error!(guard = %trip.guard, entity = %trip.entity, store = %trip.store, "guard: {}", trip.message);
+                    error!(
+                        guard = %trip.guard, entity = %trip.entity, store = %trip.store,
+                        "guard: {} (override for one plan with `trueup apply --allow {}`)", trip.message, trip.guard
+                    );
                 }
             }
             Event::WriteStarted { store, entity, writes } => debug!(%store, %entity, writes, "writing"),

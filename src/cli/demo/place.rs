@@ -59,7 +59,7 @@ mod tests {
             std::fs::write(place.join(&file), "").unwrap();
         }
         let me = ours.join(&file);
-        assert_eq!(name_of(&me, &[ours.clone()]), NAME);
+        assert_eq!(name_of(&me, std::slice::from_ref(&ours)), NAME);
         assert_eq!(name_of(&me, &[other.clone(), ours]), me.to_string_lossy());
         assert_eq!(name_of(&me, &[]), me.to_string_lossy());
     }
