@@ -256,8 +256,9 @@ fn shown(text: &str) -> Shown {
         rest = after;
     }
     for (from, to) in test_modules(&code) {
-        code.replace_range(from..to, &blank(&code[from..to].to_owned()));
-        strings.replace_range(from..to, &blank(&strings[from..to].to_owned()));
+        let (blank_code, blank_strings) = (blank(&code[from..to]), blank(&strings[from..to]));
+        code.replace_range(from..to, &blank_code);
+        strings.replace_range(from..to, &blank_strings);
     }
     Shown { code, strings }
 }
