@@ -174,7 +174,7 @@ fn check(file: &str, text: &str) -> Vec<Fault> {
             }
         }
     }
-    let is_test = file.ends_with("/tests.rs") || file.ends_with("_tests.rs");
+    let is_test = ["/tests.rs", "_tests.rs", "/fixture.rs"].iter().any(|end| file.ends_with(end));
     let Shown { code, strings } = shown(text);
     for (at, line) in code.lines().enumerate() {
         for mark in ["todo!", "unimplemented!", "dbg!"] {
@@ -256,8 +256,9 @@ fn shown(text: &str) -> Shown {
         rest = after;
     }
     for (from, to) in test_modules(&code) {
-        code.replace_range(from..to, &blank(&code[from..to].to_owned()));
-        strings.replace_range(from..to, &blank(&strings[from..to].to_owned()));
+        let (blank_code, blank_strings) = (blank(&code[from..to]), blank(&strings[from..to]));
+        code.replace_range(from..to, &blank_code);
+        strings.replace_range(from..to, &blank_strings);
     }
     Shown { code, strings }
 }
