@@ -552,3 +552,48 @@ fn the_time_of_our_own_write_is_no_evidence() {
     );
     assert_eq!(world.everywhere("1", "a"), ["theirs", "theirs", "mine"]);
 }
+
+#[test]
+fn a_store_that_left_the_manifests_and_came_back_catches_up_and_its_own_edits_count() {
+    let without = {
+        let mapping = "    local: {table: things, fields: {\"*\": same}, sync: {columns: same}}\n";
+        let store = "apiVersion: trueup/v1\nkind: Store\nmetadata: {name: local}\nspec: {memory: {}}\n---\n";
+        assert!(world::THREE_STORES.contains(mapping) && world::THREE_STORES.contains(store));
+        world::THREE_STORES.replace(mapping, "").replace(store, "")
+    };
+    let mut world = agreed();
+    world.spec = world::spec(&without);
+    world.edit("app", "1", "a", "a1", Stamp::None);
+    world.settle();
+    world.spec = world::spec(world::THREE_STORES);
+    world.edit("local", "1", "b", "b1", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "a"), ["a1"; 3], "its old value is no edit");
+    assert_eq!(world.everywhere("1", "b"), ["b1"; 3], "its edit is one");
+    assert_eq!(world.conflicts(), []);
+}
+
+#[test]
+fn a_column_that_is_mapped_later_meets_for_the_first_time() {
+    let without_b = world::THREE_STORES.replace(
+        "local: {table: things, fields: {\"*\": same}",
+        "local: {table: things, fields: {\"*\": same, b: none}",
+    );
+    let mut world = World::new(&without_b);
+    world.insert("hub", "1", &[("b", "b0"), ("must", "m")], Stamp::Raise);
+    world.insert("hub", "2", &[("b", "b0"), ("must", "m")], Stamp::Raise);
+    world.settle();
+    world.spec = world::spec(world::THREE_STORES);
+    let mapped = world.mapped("things", "local");
+    world.db("local").table_mut(&mapped).expect("a table").columns.insert(world::field("b"));
+    world.edit("local", "2", "b", "other", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["b0"; 3], "a null is filled");
+    assert_eq!(
+        world.open_conflicts().len(),
+        1,
+        "two values of one version, and no time says more: {:?}",
+        world.conflicts()
+    );
+    assert_eq!(world.everywhere("2", "b"), ["b0", "b0", "other"]);
+}

@@ -49,6 +49,10 @@ pub struct Report {
 impl Report {
     /// Whether every store was read and everything that was planned happened.
     pub fn is_clean(&self) -> bool {
-        self.unreadable.is_empty() && self.skipped.is_empty() && self.failed.is_empty() && self.unknown.is_empty() && !self.stopped
+        self.unreadable.is_empty()
+            && self.skipped.is_empty()
+            && self.failed.is_empty()
+            && self.unknown.is_empty()
+            && !self.stopped
     }
 }
