@@ -349,3 +349,16 @@ fn what_is_loaded_can_be_shown() {
     let error = load(Path::new("/nonexistent-folder")).unwrap_err();
     assert!(error.render(false).contains("/nonexistent-folder"), "{}", error.render(false));
 }
+
+#[test]
+fn no_entity_may_live_in_a_table_of_trueups_own() {
+    let (mut manifests, side) = sources();
+    let mappings = manifests.iter_mut().find(|source| source.file == "mappings.yml").unwrap();
+    assert!(mappings.text.contains("table: businesses"), "{}", mappings.text);
+    mappings.text = mappings.text.replace("table: businesses", "table: trueup_passes");
+    let found = compile_all(Path::new("."), &manifests, &side).unwrap_err();
+    assert!(
+        found.iter().any(|one| one.message.contains("`trueup_passes` is a table of trueup's own")),
+        "{found:#?}"
+    );
+}

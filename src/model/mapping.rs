@@ -222,6 +222,11 @@ pub enum Shape {
     Object(String),
 }
 
+/// The tables that trueup keeps in the canonical store, which no entity may be mapped to: conflicts, tombstones, the number of the
+/// last pass, and receipts.
+pub const SYSTEM_TABLES: [&str; 4] =
+    ["sync_conflicts", "trueup_tombstones", "trueup_passes", "trueup_receipts"];
+
 /// Where an entity lives in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {

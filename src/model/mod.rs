@@ -28,8 +28,8 @@ pub use ids::{
 pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes, Transition};
 pub use json::{Json, JsonPatch};
 pub use mapping::{
-    Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, Scope, ScopeExit,
-    Shape, SyncPlace, TableName,
+    Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, SYSTEM_TABLES, Scope,
+    ScopeExit, Shape, SyncPlace, TableName,
 };
 pub use memory::{FieldShadow, Memory, Shadow};
 pub use meta::{SyncError, SyncMeta, SyncStatus};

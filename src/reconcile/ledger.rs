@@ -1,7 +1,7 @@
 //! The tables that trueup keeps in the canonical store: conflicts, tombstones and the number of the last pass. They are entities
 //! like any other, so that a store needs no code of its own for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -11,17 +11,11 @@ use serde::de::DeserializeOwned;
 use crate::model::{
     Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
     FieldName, FieldType, Form, Json, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Memory, RecordId,
-    RecordKey, Row, Shape, StateId, StoreName, SyncPlace, TableName, Times, Timestamp, Unit, Value, Version,
+    RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace, TableName, Times, Timestamp, Unit,
+    Value, Version,
 };
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, SideRecord, Tombstone};
-
-/// The names of the system tables; `sync_conflicts` is the seed's.
-const CONFLICTS: &str = "sync_conflicts";
-/// The table of tombstones.
-const TOMBSTONES: &str = "trueup_tombstones";
-/// The table with the number of the last pass.
-const PASSES: &str = "trueup_passes";
 
 /// The key of the one row in the table of passes.
 const PASS_KEY: &str = "last";
@@ -92,9 +86,9 @@ impl Ledger {
         ];
         let passes = [("number", Int64), ("state", String), ("holder", String), ("at", Timestamp)];
         Self {
-            conflicts: mapped(canonical, CONFLICTS, "conflict_id", &conflicts),
-            tombstones: mapped(canonical, TOMBSTONES, "tombstone_id", &tombstones),
-            passes: mapped(canonical, PASSES, "name", &passes),
+            conflicts: mapped(canonical, SYSTEM_TABLES[0], "conflict_id", &conflicts),
+            tombstones: mapped(canonical, SYSTEM_TABLES[1], "tombstone_id", &tombstones),
+            passes: mapped(canonical, SYSTEM_TABLES[2], "name", &passes),
         }
     }
 
@@ -309,9 +303,4 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
         system: true,
     };
     Mapped { entity: Arc::new(entity), mapping: Arc::new(mapping) }
-}
-
-/// The names of all system tables.
-pub fn system_tables() -> BTreeSet<&'static str> {
-    BTreeSet::from([CONFLICTS, TOMBSTONES, PASSES])
 }

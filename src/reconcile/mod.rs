@@ -20,7 +20,7 @@ use crate::model::{
 };
 
 pub use applying::{ApplyInputs, Applying};
-pub use ledger::{Ledger, LedgerContents, PassRow, system_tables};
+pub use ledger::{Ledger, LedgerContents, PassRow};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, Trouble};
 

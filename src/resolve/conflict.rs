@@ -116,9 +116,6 @@ pub struct ConflictSide {
     pub carried: bool,
 }
 
-/// Who decided.
-pub type DecisionBy = String;
-
 /// What a person decided.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Decision {
@@ -127,7 +124,7 @@ pub struct Decision {
     /// The store whose values they are, if they are a store's.
     pub store: Option<StoreName>,
     /// Who decided.
-    pub by: DecisionBy,
+    pub by: String,
     /// When.
     pub at: Timestamp,
 }

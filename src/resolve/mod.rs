@@ -18,9 +18,7 @@ use crate::model::{
     Value, Version,
 };
 
-pub use conflict::{
-    Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, DecisionBy, SideRecord,
-};
+pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 pub use evidence::Evidence;
 pub use merge::resolve;
 pub use validate::{Rule, violations};

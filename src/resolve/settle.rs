@@ -250,7 +250,7 @@ fn compete(
     if let Some(decision) = person_decided(view.entity, &contestants, open) {
         let values = by_id(view.entity, &decision.values);
         let origin = Origin { store: decision.store.clone(), rule: OriginRule::Person };
-        finish(view, settled, contestants, &values, origin);
+        finish(settled, contestants, &values, origin);
         settled.closed.extend(open.iter().map(|conflict| {
             conflict.ended(ConflictStatus::Resolved, decision.store.clone(), &decision.by, view.now)
         }));
@@ -261,7 +261,7 @@ fn compete(
         let values = groups.swap_remove(0).0;
         let rule = only_rule(&contestants);
         let store = origin_store(&contestants, &values);
-        finish(view, settled, contestants, &values, Origin { store, rule });
+        finish(settled, contestants, &values, Origin { store, rule });
         settled.closed.extend(
             open.iter()
                 .map(|conflict| conflict.ended(ConflictStatus::Withdrawn, None, "withdrawn", view.now)),
@@ -301,7 +301,6 @@ fn origin_store(contestants: &[Contestant], values: &BTreeMap<FieldId, Value>) -
 
 /// The values stand: those who said so won, everyone else lost.
 fn finish(
-    view: &View<'_>,
     settled: &mut Settled,
     contestants: Vec<Contestant>,
     values: &BTreeMap<FieldId, Value>,
@@ -321,7 +320,6 @@ fn finish(
     // A decision may name some fields of the unit only; the others stay as they stand.
     settled.values.extend(values.iter().map(|(field, value)| (*field, value.clone())));
     settled.origin = Some(origin);
-    debug_assert!(settled.values.len() <= view.entity.fields.len());
 }
 
 /// What a person decided, as long as every side still is one that the decision was made on.
@@ -396,7 +394,7 @@ fn conflict(
         ConflictReason::LaterTimestamp => OriginRule::LaterTimestamp,
         _ => OriginRule::FirstMeeting,
     };
-    finish(view, settled, contestants, &groups[at].0.clone(), Origin { store: winner, rule });
+    finish(settled, contestants, &groups[at].0.clone(), Origin { store: winner, rule });
 }
 
 fn pin(view: &View<'_>, contestant: &Contestant) -> ConflictSide {

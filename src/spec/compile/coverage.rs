@@ -8,7 +8,8 @@ use super::mapping::Mappings;
 use super::store::Stores;
 use super::{Doc, Docs};
 use crate::model::{
-    Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, Shape, StoreName, SyncPlace,
+    Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, SYSTEM_TABLES, Shape, StoreName,
+    SyncPlace,
 };
 use crate::spec::StoreKind;
 use crate::spec::raw::MappingBody;
@@ -284,8 +285,16 @@ fn shared_tables(docs: &Docs, mappings: &Mappings, out: &mut Diagnostics) {
             Shape::Table(table) => table.to_string(),
             Shape::Object(object) => object.clone(),
         };
-        let Some(other) = taken.insert((&mapping.store, table.clone()), mapping) else { continue };
+        let other = taken.insert((&mapping.store, table.clone()), mapping);
         let Some(doc) = mapping_doc(docs, mapping.entity.as_str(), mapping.store.as_str()) else { continue };
+        if SYSTEM_TABLES.contains(&table.as_str()) {
+            out.push(
+                Diagnostic::error(format!("`{table}` is a table of trueup's own"))
+                    .at(doc.key_place(&["stores", mapping.store.as_str()]))
+                    .hint("map the entity to another table"),
+            );
+        }
+        let Some(other) = other else { continue };
         out.push(
             Diagnostic::error(format!(
                 "`{}` and `{}` are both mapped to `{table}`",
