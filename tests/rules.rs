@@ -440,15 +440,24 @@ fn a_stale_state_is_rebuilt() {
 }
 
 #[test]
-fn a_column_that_is_gone_makes_its_field_unknown_not_null() {
-    let mut world = agreed();
-    let mapped = world.mapped("things", "local");
-    world.db("local").table_mut(&mapped).expect("a table").drop_column(&world::field("a"));
-    world.settle();
-    assert_eq!(world.get("hub", "1", "a"), "a0");
-    world.edit("app", "1", "a", "a1", Stamp::None);
-    world.settle();
-    assert_eq!(world.everywhere("1", "a")[..2], ["a1", "a1"]);
+fn a_column_that_is_gone_makes_its_field_unknown_and_comes_back_to_be_filled() {
+    for at in ["local", "hub"] {
+        let mut world = agreed();
+        let mapped = world.mapped("things", at);
+        world.db(at).table_mut(&mapped).expect("a table").drop_column(&world::field("a"));
+        let before = world.writes();
+        world.settle();
+        assert_eq!(world.get("app", "1", "a"), "a0", "gone in {at}");
+        assert_eq!(world.writes(), before + 1, "gone in {at}: only the pass's number is written");
+        assert_ne!(world.status("1"), "conflict", "gone in {at}");
+        world.edit("app", "1", "b", "b1", Stamp::None);
+        world.settle();
+        assert_eq!(world.everywhere("1", "b"), ["b1"; 3], "other fields go on, gone in {at}");
+
+        world.db(at).table_mut(&mapped).expect("a table").columns.insert(world::field("a"));
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["a0"; 3], "an empty new column is no clear, back in {at}");
+    }
 }
 
 #[test]

@@ -91,8 +91,8 @@ fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version
 fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
     let mut fields: BTreeMap<_, _> =
         side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
-    fields
-        .retain(|name, _| view.entity.field_id(name).is_some_and(|id| side.mapping.fields.contains_key(&id)));
+    // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting.
+    fields.retain(|name, _| view.entity.field_id(name).is_some_and(|id| row.fields.contains_key(&id)));
     for (id, cell) in &row.fields {
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
         let name = &view.entity.field(*id).name;

@@ -52,7 +52,8 @@ pub(super) fn settle(view: &View<'_>, unit: &Unit) -> Settled {
         .filter(|conflict| conflict.status.is_open() && is_about(view.entity, conflict, unit))
         .collect();
     if standing.unknown {
-        settled.held = true;
+        // Nothing is known of it in the canonical store: it is not compared, not written, and no conflict of it ends.
+        settled.values.clear();
         return settled;
     }
     let mut claims: Vec<Claim> =

@@ -1,5 +1,4 @@
 //! Manifests: YAML as written, checked, and compiled into what the other stages consume.
-
 //!
 //! The stages: [`yaml`](self) reads texts into trees that know their places, the generated JSON Schemas check the form,
 //! [`raw`] is what was written, and compiling resolves every name and short form into a [`Spec`]. All of it is pure: the texts
