@@ -216,19 +216,7 @@ impl Engine {
         observer: &dyn Observer,
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
-        let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
-        let result = async {
-            let executor = self.executor(observer, Some(&lease), options.parallelism);
-            let opened = self.opening(&executor, true).await?;
-            // Somebody worked with this state since the plan was made: what it remembers is no longer what was planned with.
-            let moved = opened.header.id != plan.state
-                || opened.header.acknowledged != plan.state_pass
-                || opened.recovered;
-            self.carry_out(executor, opened, plan, recheck || moved, stop).await
-        }
-        .await;
-        self.give_lease_up(&lease, observer).await;
-        result
+        self.under_lease(Some((plan, recheck)), options, observer, stop).await
     }
 
     /// One whole pass under one lease: opens, looks, plans and applies, with no guard overridden but those in `options`.
@@ -241,12 +229,33 @@ impl Engine {
         observer: &dyn Observer,
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
+        self.under_lease(None, options, observer, stop).await
+    }
+
+    /// Carries a plan out (with whether to look at its records again), or makes one first, while holding the lease.
+    async fn under_lease(
+        &self,
+        plan: Option<(Plan, bool)>,
+        options: &PassOptions,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
+    ) -> Result<Report, EngineError> {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
             let executor = self.executor(observer, Some(&lease), options.parallelism);
             let opened = self.opening(&executor, true).await?;
-            let plan = self.look(&executor, &opened, options).await?;
-            self.carry_out(executor, opened, plan, false, stop).await
+            let (plan, recheck) = match plan {
+                None => (self.look(&executor, &opened, options).await?, false),
+                Some((plan, recheck)) => {
+                    // Somebody worked with this state since the plan was made: what it remembers is no longer what was
+                    // planned with.
+                    let moved = opened.header.id != plan.state
+                        || opened.header.acknowledged != plan.state_pass
+                        || opened.recovered;
+                    (plan, recheck || moved)
+                }
+            };
+            self.carry_out(executor, opened, plan, recheck, stop).await
         }
         .await;
         self.give_lease_up(&lease, observer).await;
