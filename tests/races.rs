@@ -210,3 +210,36 @@ fn a_store_does_not_compete_with_its_own_earlier_edit() {
         }
     }
 }
+
+#[test]
+fn a_stop_ends_after_what_is_in_flight_and_the_next_pass_does_the_rest() {
+    let mut stopped = 0;
+    for answers in 0..40 {
+        let mut world = agreed();
+        for id in 2..9 {
+            world.insert("app", &id.to_string(), &[("a", "new"), ("must", "m")], Stamp::None);
+        }
+        world.stop_after = Some(answers);
+        let report = world.pass().expect("a stop is no failure");
+        world.stop_after = None;
+        assert!(
+            world.state.open_intents().is_empty(),
+            "stopped after {answers}: what was in flight was waited for"
+        );
+        if report.stopped {
+            stopped += 1;
+            assert!(!report.is_clean(), "stopped after {answers}");
+            assert_ne!(
+                world.everywhere("8", "a"),
+                ["new"; 3],
+                "stopped after {answers}: the last chunk was left"
+            );
+        }
+        world.settle();
+        for id in 1..9 {
+            assert_eq!(world.everywhere(&id.to_string(), "must"), ["m"; 3], "stopped after {answers}");
+        }
+        assert_eq!(world.conflicts(), [], "stopped after {answers}");
+    }
+    assert!(stopped > 5, "only {stopped} of the stops came in time");
+}

@@ -98,6 +98,8 @@ pub struct World {
     pub effects: usize,
     pub allow: BTreeSet<GuardName>,
     pub paused: BTreeSet<StoreName>,
+    /// Answers after which somebody asks the controller to stop.
+    pub stop_after: Option<usize>,
     states: usize,
 }
 
@@ -149,6 +151,7 @@ impl World {
             effects: 0,
             allow: BTreeSet::new(),
             paused: BTreeSet::new(),
+            stop_after: None,
             states: 0,
         }
     }
@@ -370,7 +373,15 @@ impl World {
             }
         }
         let mut machine = Applying::new(inputs, plan);
-        self.drive(|event| machine.step(event))?;
+        let mut answers = self.stop_after;
+        self.drive(|event| {
+            match &mut answers {
+                Some(0) => machine.stop(),
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            machine.step(event)
+        })?;
         let report = machine.result().map_err(Died::Failed)?;
         for (entity, books) in &report.books {
             for (store, books) in books {
