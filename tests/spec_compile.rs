@@ -10,7 +10,7 @@ use trueup::model::{
     Check, Column, DeriveFn, Direction, EntityName, FieldRef, FieldType, Form, MatchTerm, OnDelete,
     Recompute, ScopeExit, Shape, StoreName, SyncPlace, Value,
 };
-use trueup::spec::{Compiled, Reference, Source, Spec, StoreKind, compile_all};
+use trueup::spec::{Compiled, Reference, Source, Spec, StateSpec, StoreKind, compile_all};
 
 fn good() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spec/good")
@@ -212,13 +212,13 @@ fn stores_keep_references_and_never_show_what_is_behind_them() {
 fn the_controller_has_settings_and_defaults() {
     let controller = spec().controller;
     assert_eq!((controller.interval_ms, controller.retention_ms), (30_000, 30 * 86_400_000));
-    assert_eq!(controller.state_path, Path::new("state/trueup.db"));
+    assert_eq!(controller.state, StateSpec::Sqlite("state/trueup.db".into()));
     assert_eq!(controller.deep_check_interval_ms, 86_400_000);
     let (mut manifests, side) = sources();
     let at = manifests[2].text.find("---\napiVersion: trueup/v1\nkind: Controller").unwrap();
     manifests[2].text.truncate(at);
     let defaults = compiled(&manifests, &side).spec.controller;
-    assert_eq!(defaults.state_path, Path::new(".trueup/state.db"));
+    assert_eq!(defaults.state, StateSpec::Sqlite(".trueup/state.db".into()));
     assert_eq!(defaults.http_address.to_string(), "127.0.0.1:9464");
     assert!((defaults.guards.max_delete_ratio - 0.1).abs() < 1e-12);
 }

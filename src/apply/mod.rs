@@ -21,7 +21,7 @@ use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Ledger, LedgerContents};
 use crate::spec::Spec;
 use crate::state::State;
-use crate::store::{SnapshotItem, Store};
+use crate::store::{LazyRow, SnapshotItem, Store};
 use crate::telemetry::{self, Observer, WriteResult};
 
 pub use observe::Sight;
@@ -188,7 +188,7 @@ impl<'a> Executor<'a> {
         let mut rows = Vec::new();
         while let Some(item) = stream.recv().await {
             match item? {
-                SnapshotItem::Rows(more) => rows.extend(more),
+                SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
                 SnapshotItem::End(certificate) if certificate.is_complete() => return Ok(rows),
                 SnapshotItem::End(_) => break,
             }

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{
-    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, Row, StoreError, StoreName,
-    Unknown,
+    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::reconcile::Opened;
-use crate::store::{SnapshotItem, SnapshotStream};
+use crate::store::{LazyRow, SnapshotItem, SnapshotStream};
 use crate::telemetry::Event;
 
 use super::Executor;
@@ -134,7 +133,7 @@ impl<'a> Memories<'a> {
 struct Cursor {
     store: StoreName,
     stream: Option<SnapshotStream>,
-    rows: VecDeque<Row>,
+    rows: VecDeque<LazyRow>,
     last: Option<RecordKey>,
     certificate: Option<Certificate>,
     /// Keys that are known not to be known: two rows have them.
@@ -178,7 +177,7 @@ impl Cursor {
     }
 
     fn key(&self) -> Option<&RecordKey> {
-        self.rows.front().map(|row| &row.key)
+        self.rows.front().map(LazyRow::key)
     }
 
     /// Reads on, until there is a row or the end.
@@ -218,12 +217,12 @@ impl Cursor {
     }
 
     /// Whether the rows' keys rise strictly, from the last one on. Everything is joined on that.
-    fn ascends(&mut self, rows: &[Row]) -> bool {
+    fn ascends(&mut self, rows: &[LazyRow]) -> bool {
         for row in rows {
-            if self.last.as_ref().is_some_and(|last| *last >= row.key) {
+            if self.last.as_ref().is_some_and(|last| last >= row.key()) {
                 return false;
             }
-            self.last = Some(row.key.clone());
+            self.last = Some(row.key().clone());
         }
         true
     }
@@ -232,7 +231,7 @@ impl Cursor {
         if self.key() == Some(key)
             && let Some(row) = self.rows.pop_front()
         {
-            return Presence::Present(row);
+            return Presence::Present(row.into_row());
         }
         match &self.error {
             Some(_) => Presence::Unknown(Unknown::Unreachable),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::apply::Opened;
 use crate::model::{ErrorKind, StoreError, StoreName};
-use crate::spec::{Reference, Spec, StoreKind, StoreSpec};
+use crate::spec::{Reference, Spec, StateSpec, StoreKind, StoreSpec};
 use crate::state::State;
 use crate::state::sqlite::SqliteState;
 use crate::store::Store;
@@ -43,6 +43,9 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
             let options = SqliteOptions { create, read_only: store.read_only, ..SqliteOptions::default() };
             Ok(Arc::new(SqliteStore::open(store.name.clone(), &path, options).await?))
         }
+        StoreKind::Postgres { .. } => {
+            Err(StoreError::new(ErrorKind::Unsupported, &store.name, "this version cannot open Postgres"))
+        }
         StoreKind::Unsupported { kind } => {
             let message = format!("this version cannot open stores of kind `{kind}`");
             Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
@@ -68,7 +71,10 @@ fn look_up(folder: &Path, store: &StoreName, reference: &Reference) -> Result<Pa
 
 /// Opens the state.
 pub(super) async fn state(spec: &Spec) -> Result<Arc<dyn State>, EngineError> {
-    Ok(Arc::new(SqliteState::open(&spec.folder.join(&spec.controller.state_path)).await?))
+    match &spec.controller.state {
+        StateSpec::Sqlite(path) => Ok(Arc::new(SqliteState::open(&spec.folder.join(path)).await?)),
+        StateSpec::Postgres { .. } => Err(EngineError::new("this version keeps no state in Postgres")),
+    }
 }
 
 /// Who works: the process and its host, for people to read.

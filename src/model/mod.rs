@@ -33,7 +33,7 @@ pub use mapping::{
 };
 pub use memory::{FieldShadow, Memory, Shadow};
 pub use meta::{SyncError, SyncMeta, SyncStatus};
-pub use observed::{Cell, Certificate, Presence, Row, Unknown};
+pub use observed::{Cell, Certificate, Mark, Presence, Row, Unknown};
 pub use schema::{
     Adopt, Check, ConflictPolicy, DeletePolicy, Entity, Field, FieldRef, FieldType, Granularity, KeyField,
     MatchTerm, OnDelete, Range, Reference, Times, Unit, UnitId,

@@ -90,6 +90,12 @@ impl Presence {
     }
 }
 
+/// Where a store stood when an entity was last read whole, or brought up to date: what it needs to tell later what has changed since.
+/// Opaque to everything but the store that made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mark(pub String);
+
 /// What a snapshot vouches for. Only a complete one makes absence known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
@@ -107,6 +113,9 @@ pub struct Certificate {
     pub bad_keys: u64,
     /// Keys that more than one row has (at most the first hundred): each an error, and absence is unknown.
     pub duplicate_keys: Vec<RecordKey>,
+    /// Where the store stood, for telling later what changed since; none where it cannot, or where the snapshot is not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
 }
 
 impl Certificate {

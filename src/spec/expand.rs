@@ -10,12 +10,12 @@ use super::compile::{Docs, plain_text};
 use super::raw::{
     AlertsBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody, ControllerDocument, EntityBody,
     EntityDocument, FieldBody, FieldEntry, GuardsBody, HttpBody, KeyBody, KeyEntry, KeyPlaces, Limits,
-    Literal, MappingBody, MappingDocument, OneOrMore, OptionalLiteral, Ordered, Place, PlaceBody, RangeBody,
-    RangeEntry, ReferenceBody, ReferenceEntry, Size, StateBody, StoreDocument, StoreMapping, SyncBody,
-    SyncColumns, SyncColumnsBody, TimesBody,
+    Literal, MappingBody, MappingDocument, OneOrMore, OptionalLiteral, Ordered, Place, PlaceBody,
+    PostgresState, RangeBody, RangeEntry, ReferenceBody, ReferenceEntry, Size, StateBody, StoreDocument,
+    StoreMapping, SyncBody, SyncColumns, SyncColumnsBody, TimesBody,
 };
 use super::words::{duration_text, ratio_text, size_bytes};
-use super::{ControllerSpec, Spec};
+use super::{ControllerSpec, Reference, Spec, StateSpec};
 use crate::model::{
     Check, Column, Condition, DeriveFn, Direction, Entity, FieldRef, FieldType, Form, Mapping, MatchTerm,
     Shape, SyncPlace, Value, hex,
@@ -368,7 +368,7 @@ fn controller_body(controller: &ControllerSpec) -> ControllerBody {
             min_records: Some(controller.guards.min_records),
         },
         retention: Some(duration_text(controller.retention_ms)),
-        state: StateBody { sqlite: Some(controller.state_path.to_string_lossy().into_owned()) },
+        state: state_body(&controller.state),
         http: HttpBody { address: Some(controller.http_address.to_string()) },
         lease: Some(duration_text(controller.lease_ms)),
         alerts: AlertsBody {
@@ -376,5 +376,25 @@ fn controller_body(controller: &ControllerSpec) -> ControllerBody {
             latency: Some(duration_text(controller.latency_alert_ms)),
         },
         triggers: None,
+    }
+}
+
+fn state_body(state: &StateSpec) -> StateBody {
+    match state {
+        StateSpec::Sqlite(path) => {
+            StateBody { sqlite: Some(path.to_string_lossy().into_owned()), postgres: None }
+        }
+        StateSpec::Postgres { url, schema } => StateBody {
+            sqlite: None,
+            postgres: Some(PostgresState { url: reference_text(url), schema: Some(schema.clone()) }),
+        },
+    }
+}
+
+fn reference_text(reference: &Reference) -> String {
+    match reference {
+        Reference::Plain(text) => text.clone(),
+        Reference::Env(name) => format!("${{env:{name}}}"),
+        Reference::File(path) => format!("${{file:{}}}", path.display()),
     }
 }

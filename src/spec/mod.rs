@@ -95,6 +95,13 @@ pub enum StoreKind {
     },
     /// Rows in memory, gone with the process: for trials and tests.
     Memory,
+    /// A `PostgreSQL` database.
+    Postgres {
+        /// The connection's address.
+        url: Reference,
+        /// The schema of tables that name none; none: `public`.
+        schema: Option<String>,
+    },
     /// A kind that manifests may name and this version cannot open.
     Unsupported {
         /// The kind's name.
@@ -126,6 +133,20 @@ pub struct Guards {
     pub min_records: u64,
 }
 
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateSpec {
+    /// In a `SQLite` file, relative to the manifests' folder.
+    Sqlite(std::path::PathBuf),
+    /// In a `PostgreSQL` database, for several controllers.
+    Postgres {
+        /// The connection's address.
+        url: Reference,
+        /// The schema of the state's tables, made if it is not there.
+        schema: String,
+    },
+}
+
 /// Where and how the controller runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerSpec {
@@ -135,8 +156,8 @@ pub struct ControllerSpec {
     pub deep_check_interval_ms: u64,
     /// The guards.
     pub guards: Guards,
-    /// The state's file, relative to the manifests' folder.
-    pub state_path: std::path::PathBuf,
+    /// Where the state is kept.
+    pub state: StateSpec,
     /// How long a lease lasts without being renewed, in milliseconds.
     pub lease_ms: u64,
     /// The address that `/metrics` and `/healthz` are served on.

@@ -87,7 +87,7 @@ impl Store for MemoryStore {
         tokio::spawn(async move {
             let mut rows = snapshot.rows.into_iter().peekable();
             while rows.peek().is_some() {
-                let chunk = rows.by_ref().take(CHUNK_ROWS).collect();
+                let chunk = rows.by_ref().take(CHUNK_ROWS).map(Into::into).collect();
                 if send.send(Ok(SnapshotItem::Rows(chunk))).await.is_err() {
                     return;
                 }

@@ -12,18 +12,20 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, IntentId, Mapped, Outcome, Presence, RecordKey,
-    Row, StoreError, StoreName,
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence,
+    RecordKey, StoreError, StoreName,
 };
 
 mod checks;
 pub(crate) mod files;
 pub mod memory;
+mod rows;
 pub mod sqlite;
 mod sync;
 
 pub use checks::guard_holds;
 use checks::{check_write, repeated_keys};
+pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,13 +39,38 @@ pub struct Probe {
 pub enum SnapshotItem {
     /// Rows, in strictly ascending order of their keys over the whole snapshot. Rows whose key is unusable or stands twice
     /// are left out and counted in the certificate.
-    Rows(Vec<Row>),
+    Rows(Vec<LazyRow>),
     /// The end: nothing comes after it. A snapshot without it was cut short.
     End(Certificate),
 }
 
 /// A snapshot as it arrives.
 pub type SnapshotStream = mpsc::Receiver<Result<SnapshotItem, StoreError>>;
+
+/// A look at what changed in an entity since a [`Mark`], all of it as of one moment. Rows first, then the questions.
+#[async_trait]
+pub trait Changes: Send {
+    /// The next rows that are new or may have changed, in strictly ascending order of their keys; none after the last. Rows whose
+    /// key is unusable or stands twice are an error here: the entity has to be read whole to tell what that means.
+    async fn rows(&mut self) -> Result<Option<Vec<LazyRow>>, StoreError>;
+
+    /// How many rows the entity has now.
+    fn count(&self) -> u64;
+
+    /// Where the store stands now, for the next look.
+    fn mark(&self) -> Mark;
+
+    /// How many rows there are now between each two neighbouring bounds: before the first bound, from each bound (inclusive) to the
+    /// next (exclusive), and from the last one on. The bounds ascend; the answer has one number more than there are bounds.
+    async fn counts(&mut self, bounds: &[RecordKey]) -> Result<Vec<u64>, StoreError>;
+
+    /// The keys that are there now, from one (inclusive; none: the first) to another (exclusive; none: the last), ascending.
+    async fn keys(
+        &mut self,
+        from: Option<&RecordKey>,
+        to: Option<&RecordKey>,
+    ) -> Result<Vec<RecordKey>, StoreError>;
+}
 
 /// One missing thing that migration adds; nothing is ever dropped or rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +104,18 @@ pub trait Store: Send + Sync {
 
     /// Reads an entity, in the order of its keys.
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError>;
+
+    /// What changed in an entity since a mark; none when the store cannot tell (it has no such memory, the mark is from another
+    /// server or another layout of the table, or too much has happened since), so that the entity has to be read whole.
+    async fn changes(&self, _mapped: &Mapped, _since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        Ok(None)
+    }
+
+    /// A mark brought up by the writes that this store object has made since, so that they are not looked at again: what they left in
+    /// the rows was read back with them. A store that cannot vouch for that gives the mark back as it is.
+    fn seal(&self, _mapped: &Mapped, mark: Mark) -> Mark {
+        mark
+    }
 
     /// Reads some records of an entity. The answer has a presence for every key asked for.
     async fn read(

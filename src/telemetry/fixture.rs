@@ -87,7 +87,7 @@ fn controller() -> ControllerSpec {
         interval_ms: 60_000,
         deep_check_interval_ms: 3_600_000,
         guards: Guards { max_delete_ratio: 0.1, max_update_ratio: 0.3, min_records: 10 },
-        state_path: "state.db".into(),
+        state: crate::spec::StateSpec::Sqlite("state.db".into()),
         lease_ms: 60_000,
         http_address: ([127, 0, 0, 1], 0).into(),
         retention_ms: 86_400_000,

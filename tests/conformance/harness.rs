@@ -11,7 +11,7 @@ use trueup::model::{
     RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value, Version, Write,
     WriteOp,
 };
-use trueup::store::{SnapshotItem, Store};
+use trueup::store::{LazyRow, SnapshotItem, Store};
 
 /// A store under test, and another application's hands on it.
 #[async_trait]
@@ -246,7 +246,7 @@ pub(crate) async fn snapshot(store: &Arc<dyn Store>, mapped: &Mapped) -> (Vec<Ro
     while let Some(item) = stream.recv().await {
         assert!(certificate.is_none(), "nothing comes after the end");
         match item.expect("a piece") {
-            SnapshotItem::Rows(more) => rows.extend(more),
+            SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
             SnapshotItem::End(end) => certificate = Some(end),
         }
     }

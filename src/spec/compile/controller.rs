@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::store::has_password;
 use super::{Doc, Docs, unknown};
 use crate::model::{Diagnostic, Diagnostics};
-use crate::spec::raw::ControllerBody;
-use crate::spec::words::{duration_ms, ratio};
-use crate::spec::{ControllerSpec, Guards};
+use crate::spec::raw::{ControllerBody, PostgresState};
+use crate::spec::words::{duration_ms, ratio, reference};
+use crate::spec::{ControllerSpec, Guards, Reference, StateSpec};
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -20,7 +21,7 @@ impl Default for ControllerSpec {
             interval_ms: MINUTE_MS,
             deep_check_interval_ms: DAY_MS,
             guards: Guards { max_delete_ratio: 0.1, max_update_ratio: 0.3, min_records: 10 },
-            state_path: PathBuf::from(".trueup/state.db"),
+            state: StateSpec::Sqlite(PathBuf::from(".trueup/state.db")),
             lease_ms: MINUTE_MS,
             http_address: SocketAddr::from(([127, 0, 0, 1], 9464)),
             retention_ms: 90 * DAY_MS,
@@ -62,7 +63,10 @@ pub(super) fn controller(docs: &Docs, _folder: &Path, out: &mut Diagnostics) -> 
         if path.trim().is_empty() || path.contains('\0') {
             out.push(Diagnostic::error("the state's file has no name").at(doc.place(&["state", "sqlite"])));
         }
-        spec.state_path = PathBuf::from(path);
+        spec.state = StateSpec::Sqlite(PathBuf::from(path));
+    }
+    if let Some(postgres) = &body.state.postgres {
+        spec.state = postgres_state(doc, postgres, out);
     }
     if let Some(address) = &body.http.address {
         match address.parse() {
@@ -76,6 +80,33 @@ pub(super) fn controller(docs: &Docs, _folder: &Path, out: &mut Diagnostics) -> 
     }
     triggers(doc, docs, out);
     spec
+}
+
+fn postgres_state(doc: &Doc<ControllerBody>, body: &PostgresState, out: &mut Diagnostics) -> StateSpec {
+    let place = |field: &str| doc.place(&["state", "postgres", field]);
+    if doc.body.state.sqlite.is_some() {
+        out.push(
+            Diagnostic::error("the state is kept in two places")
+                .at(doc.key_place(&["state", "postgres"]))
+                .hint("keep one of `sqlite` and `postgres`"),
+        );
+    }
+    if has_password(&body.url) {
+        out.push(
+            Diagnostic::error("the state's address carries a password")
+                .at(place("url"))
+                .hint("give it as `${env:NAME}` or `${file:PATH}`"),
+        );
+    }
+    let url = reference(&body.url).unwrap_or_else(|why| {
+        out.push(Diagnostic::error(why).at(place("url")));
+        Reference::Plain(String::new())
+    });
+    let schema = body.schema.clone().unwrap_or_else(|| "trueup".to_owned());
+    if schema.is_empty() || schema.contains('\0') {
+        out.push(Diagnostic::error("the schema has no name").at(place("schema")));
+    }
+    StateSpec::Postgres { url, schema }
 }
 
 /// Reads the texts of one document.

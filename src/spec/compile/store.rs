@@ -108,20 +108,29 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
         return StoreKind::Memory;
     };
     connection(doc, out);
-    match (&body.sqlite, &body.memory) {
-        (Some(sqlite), _) => {
+    match (&body.sqlite, &body.memory, &body.postgres) {
+        (Some(sqlite), ..) => {
             let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
             if sqlite.path.trim().is_empty() || sqlite.path.contains('\0') {
                 out.push(Diagnostic::error("the SQLite file has no name").at(doc.place(&["sqlite", "path"])));
             }
             StoreKind::Sqlite { path }
         }
-        (None, Some(_)) => StoreKind::Memory,
-        (None, None) => {
+        (None, Some(_), _) => StoreKind::Memory,
+        (None, None, Some(postgres)) => {
+            if postgres.schema.as_deref().is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
+                out.push(Diagnostic::error("the schema has no name").at(doc.place(&["postgres", "schema"])));
+            }
+            StoreKind::Postgres {
+                url: reference(&postgres.url).unwrap_or_else(|_| Reference::Plain(String::new())),
+                schema: postgres.schema.clone(),
+            }
+        }
+        (None, None, None) => {
             out.push(
                 Diagnostic::error(format!("this version cannot open a `{kind}` store"))
                     .at(doc.key_place(&[kind]))
-                    .hint("it can open `sqlite` and `memory` stores"),
+                    .hint("it can open `postgres`, `sqlite` and `memory` stores"),
             );
             StoreKind::Unsupported { kind: (*kind).to_owned() }
         }
@@ -168,7 +177,7 @@ fn connection(doc: &Doc<StoreBody>, out: &mut Diagnostics) {
 }
 
 /// Whether an address carries a password: `scheme://user:password@host`.
-fn has_password(url: &str) -> bool {
+pub(super) fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let in_address = rest
         .split('/')

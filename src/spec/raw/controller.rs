@@ -58,6 +58,20 @@ pub struct StateBody {
     /// A SQLite file, relative to the manifests' folder; `.trueup/state.db` where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sqlite: Option<String>,
+    /// A PostgreSQL database, for several controllers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresState>,
+}
+
+/// A state in a PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresState {
+    /// The connection, `postgres://user@host/database`. One with a password is given as `${env:NAME}` or `${file:PATH}`.
+    pub url: String,
+    /// The schema of its tables, which is made if it is not there; `trueup` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 /// What is served over HTTP.

@@ -155,6 +155,7 @@ impl MemoryDb {
             missing_columns: missing_columns(mapped, table),
             bad_keys: self.faults.bad_keys,
             duplicate_keys: doubles,
+            mark: None,
         };
         let mut rows: Vec<Row> = table
             .rows

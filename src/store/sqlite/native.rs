@@ -42,17 +42,21 @@ pub(super) fn native(row: &SqliteRow, at: usize) -> Result<Native, sqlx::Error> 
     // What to decode is chosen first: decoding takes the value that tells its type.
     let decode: fn(SqliteValueRef<'_>) -> Result<Native, sqlx::error::BoxDynError> =
         match value.type_info().name() {
-            "REAL" => |value| f64::decode(value).map(Native::Real),
+            "REAL" => |value| read::<f64>(value).map(Native::Real),
             "TEXT" => text,
-            "BLOB" => |value| Vec::<u8>::decode(value).map(Native::Blob),
-            _ => |value| i64::decode(value).map(Native::Integer),
+            "BLOB" => |value| read::<Vec<u8>>(value).map(Native::Blob),
+            _ => |value| read::<i64>(value).map(Native::Integer),
         };
     decode(value).map_err(sqlx::Error::Decode)
 }
 
+fn read<'r, T: Decode<'r, Sqlite>>(value: SqliteValueRef<'r>) -> Result<T, sqlx::error::BoxDynError> {
+    T::decode(value)
+}
+
 /// Text that is no UTF-8 is read as the bytes that it is.
 fn text(value: SqliteValueRef<'_>) -> Result<Native, sqlx::error::BoxDynError> {
-    let bytes = <&[u8]>::decode(value)?;
+    let bytes = read::<&[u8]>(value)?;
     Ok(match std::str::from_utf8(bytes) {
         Ok(text) => Native::Text(text.to_owned()),
         Err(_) => Native::Blob(bytes.to_vec()),

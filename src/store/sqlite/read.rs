@@ -14,7 +14,7 @@ use crate::model::{
     Timestamp, Value, decode,
 };
 
-use super::super::{SnapshotItem, SnapshotStream, sync};
+use super::super::{LazyRow, SnapshotItem, SnapshotStream, sync};
 use super::error::store_error;
 use super::layout::{Affinity, Layout, MetaPlace, Place};
 use super::native::{bind, inner_native, native, native_json, query, quoted, unreadable};
@@ -191,7 +191,7 @@ struct Reader {
     certificate: Certificate,
     /// The last row, held back until the next one is known to have another key; none: its key stood twice.
     held: Option<(RecordKey, Option<Row>)>,
-    chunk: Vec<Row>,
+    chunk: Vec<LazyRow>,
     send: mpsc::Sender<Result<SnapshotItem, StoreError>>,
 }
 
@@ -243,7 +243,7 @@ impl Reader {
 
     fn release(&mut self) {
         if let Some((_, Some(row))) = self.held.take() {
-            self.chunk.push(row);
+            self.chunk.push(row.into());
         }
     }
 
