@@ -12,7 +12,7 @@ use trueup::model::{
     Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
     Unknown, Value, Version,
 };
-use trueup::plan::{GuardName, Observed, Plan, PlanInputs, Planner, SnapshotReport};
+use trueup::plan::{GuardName, MemoryShelf, Observed, Plan, PlanInputs, Planner, SnapshotReport};
 use trueup::reconcile::{
     ApplyInputs, Applying, Effect, Event, Ledger, LedgerContents, Opened, Opening, Report,
 };
@@ -494,8 +494,9 @@ impl World {
                 .state
                 .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
+            remember: true,
         };
-        let mut planner = Planner::new(inputs);
+        let mut planner = Planner::new(inputs, Box::new(MemoryShelf::default()));
         for entity in &self.spec.entities.clone() {
             let mut reports = BTreeMap::new();
             let mut rows: BTreeMap<StoreName, BTreeMap<RecordKey, trueup::model::Row>> = BTreeMap::new();
@@ -554,7 +555,7 @@ impl World {
             }
             planner.end_entity(entity, reports);
         }
-        planner.finish()
+        planner.finish().expect("memory does not run out")
     }
 }
 
