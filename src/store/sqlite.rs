@@ -26,6 +26,7 @@ mod error;
 mod layout;
 mod migrate;
 mod native;
+pub(crate) mod pool;
 mod read;
 mod write;
 
