@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
-use tokio::sync::Semaphore;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Opens a connection.
 type Open = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + Sync>;
@@ -62,37 +62,32 @@ impl Pool {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a piece of work with a connection, on a thread that may wait for the disk. A connection that is left within a transaction
-    /// is closed, which rolls it back.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<T, PoolError> {
+    /// A connection of one's own for a while.
+    pub(crate) async fn lease(&self) -> Result<Lease, PoolError> {
         let waiting = Arc::clone(&self.0.free).acquire_owned();
         let permit = match tokio::time::timeout(self.0.patience, waiting).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(PoolError::Closed),
             Err(_) => return Err(PoolError::Busy),
         };
-        let pool = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let known = pool.idle().pop();
-            let mut connection = match known {
-                Some(connection) => connection,
-                None => (pool.0.open)()?,
-            };
-            let done = work(&mut connection);
-            if connection.is_autocommit() {
-                pool.idle().push(connection);
+        let known = self.idle().pop();
+        let connection = match known {
+            Some(connection) => connection,
+            None => {
+                let pool = self.clone();
+                on_thread(move || (pool.0.open)()).await??
             }
-            drop(permit);
-            Ok(done)
-        });
-        match done.await {
-            Ok(done) => done,
-            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            Err(_) => Err(PoolError::Closed),
-        }
+        };
+        Ok(Lease { connection: Some(connection), pool: self.clone(), _permit: permit })
+    }
+
+    /// Runs a piece of work with a connection, on a thread that may wait for the disk.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let mut lease = self.lease().await?;
+        on_thread(move || lease.connection.as_mut().map(work)).await?.ok_or(PoolError::Closed)
     }
 
     /// Waits for what is under way and closes all connections.
@@ -104,6 +99,37 @@ impl Pool {
     }
 }
 
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PoolError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        Err(_) => Err(PoolError::Closed),
+    }
+}
+
+/// A connection on lease. It goes back when this is dropped, unless it was left within a transaction: then it is closed, which rolls
+/// that back.
+pub(crate) struct Lease {
+    connection: Option<Connection>,
+    pool: Pool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// The connection.
+    pub(crate) fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take().filter(Connection::is_autocommit) {
+            self.pool.idle().push(connection);
+        }
+    }
+}
+
 /// The code of an error, the extended one; none where `SQLite` did not say it.
 pub(crate) fn code(error: &rusqlite::Error) -> Option<i32> {
     match error {
@@ -111,9 +137,4 @@ pub(crate) fn code(error: &rusqlite::Error) -> Option<i32> {
         rusqlite::Error::SqlInputError { error, .. } => Some(error.extended_code),
         _ => None,
     }
-}
-
-/// Whether somebody holds a lock.
-pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
