@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diff::{Drift, Reason, SidePlan, Standing, diff};
+use crate::diff::{Drift, Reason, SidePlan, Standing, diff, express};
 use crate::model::{
     Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId, StoreName,
-    Timestamp, Unknown, Value, fingerprint,
+    Timestamp, Unknown, Value, fingerprint_of,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Resolution, Side, Tombstone, View, resolve};
 use crate::spec::Spec;
@@ -30,7 +30,7 @@ pub struct Observed {
 impl Observed {
     /// A fingerprint of everything seen and remembered: it changes when anything moves.
     pub fn fingerprint(&self) -> String {
-        fingerprint(&format!("{:?}", (&self.memory, &self.presences)))
+        fingerprint_of(&(&self.memory, &self.presences))
     }
 }
 
@@ -182,9 +182,26 @@ impl Planner {
         let (resolution, sides) = {
             let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
             let view = self.view(entity, &id, &observed, overrides.clone());
-            let resolution = resolve(&view);
-            let sides = diff(&view, &resolution);
-            (resolution, sides)
+            match express(&view) {
+                Some(plain) => {
+                    #[cfg(debug_assertions)]
+                    {
+                        let resolution = resolve(&view);
+                        let sides = diff(&view, &resolution);
+                        let long = (resolution, sides);
+                        assert!(
+                            crate::diff::same(&plain, &long),
+                            "the short way differs for {id}: {plain:#?} {long:#?}"
+                        );
+                    }
+                    plain
+                }
+                None => {
+                    let resolution = resolve(&view);
+                    let sides = diff(&view, &resolution);
+                    (resolution, sides)
+                }
+            }
         };
         Entry { basis: String::new(), observed, overrides, resolution, sides }
     }

@@ -13,7 +13,7 @@ fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
     let text = match reference.from {
         FieldRef::Key(part) => entry.observed.key.parts().get(part)?.clone(),
         FieldRef::Field(field) => match value_of(entry, field)? {
-            Value::Text(text) => text,
+            Value::Text(text) => text.as_ref().to_owned(),
             Value::Null => return None,
             other => other.to_string(),
         },

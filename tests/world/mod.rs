@@ -235,7 +235,7 @@ impl World {
         let row = self.stores[&store(at)].table(&mapped).and_then(|table| table.rows.get(&key(id)));
         match row.map(|row| row.fields.get(&field(name)).and_then(Cell::value).cloned().unwrap_or_default()) {
             None => "-".to_owned(),
-            Some(Value::Text(text)) => text,
+            Some(Value::Text(text)) => text.as_ref().to_owned(),
             Some(other) => other.to_string(),
         }
     }

@@ -16,7 +16,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::Int),
         any::<f64>().prop_map(|number| Value::Float(Float::new(number))),
         "-?[1-9][0-9]{0,40}".prop_map(|text| Value::numeric(&text).expect("a number")),
-        any::<String>().prop_map(Value::Text),
+        any::<String>().prop_map(Value::text),
         (-9999_i16..9999, 1_i8..=12, 1_i8..=28).prop_map(|(y, m, d)| Value::Date(jiff::civil::date(y, m, d))),
         any::<i32>()
             .prop_map(|s| Value::Time(Timestamp::from_micros(i64::from(s) * 1_000_000).expect("near"))),

@@ -85,7 +85,7 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
         INT => Value::Int(input.signed()?),
         FLOAT => Value::Float(Float::new(f64::from_bits(input.fixed()?))),
         NUMERIC => Value::Numeric(text(input)?),
-        TEXT => Value::Text(text(input)?),
+        TEXT => Value::text(text(input)?),
         DATE => {
             let year = i16::try_from(input.signed()?).map_err(|_| BadRecord)?;
             let (month, day) = (input.byte()?.cast_signed(), input.byte()?.cast_signed());
