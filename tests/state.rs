@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sqlx::Connection as _;
+
 use trueup::model::{
     BatchId, Cell, EntityName, FieldName, FieldShadow, Intent, IntentEnd, IntentId, IntentKind, MappingTag,
     RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, Timestamp, Transition, Value, Version,
@@ -209,6 +211,75 @@ suite! {
     one_holder_at_a_time,
 }
 
+/// Intents of one change are one piece in the file; each ends for itself all the same, also where the program dies in between.
+#[tokio::test]
+async fn a_pack_may_end_in_parts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let state = SqliteState::open(&path).await.expect("opened");
+    let made = |id: &str, kind| Intent { kind, ..intent(id) };
+    let creates: Vec<Intent> = (0..40).map(|at| made(&format!("1-1-app-{at}"), IntentKind::Create)).collect();
+    let mixed = vec![made("1-2-app-1", IntentKind::Create), made("1-2-app-2", IntentKind::Delete)];
+    for open in [creates.clone(), mixed.clone()] {
+        state.commit(&Transition { open, ..Transition::default() }).await.expect("committed");
+    }
+    let end = |intents: &[Intent]| Transition {
+        close: intents.iter().map(|intent| (intent.id.clone(), IntentEnd::Applied)).collect(),
+        ..Transition::default()
+    };
+    let some: Vec<Intent> = creates.iter().step_by(2).cloned().collect();
+    state.commit(&end(&some)).await.expect("committed");
+    state.commit(&end(&mixed[..1])).await.expect("committed");
+    drop(state);
+    let state = SqliteState::open(&path).await.expect("opened again");
+    let mut left: Vec<Intent> = creates.iter().skip(1).step_by(2).cloned().collect();
+    left.push(mixed[1].clone());
+    assert_eq!(state.open_intents().await.expect("read"), left);
+    // Noted again, it counts as noted last, and once.
+    let again = Intent { receipt: true, ..creates[1].clone() };
+    state
+        .commit(&Transition { open: vec![again.clone()], ..Transition::default() })
+        .await
+        .expect("committed");
+    left.remove(0);
+    left.push(again);
+    assert_eq!(state.open_intents().await.expect("read"), left);
+    state.commit(&end(&left)).await.expect("committed");
+    assert_eq!(state.open_intents().await.expect("read"), []);
+    let kept = state.ended_intents(100).await.expect("read");
+    assert_eq!(kept, [(mixed[1].clone(), IntentEnd::Applied)], "there was nothing before a create");
+    assert_eq!(count(&path, "SELECT count(*) FROM journal_bodies").await, 1);
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_format_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let state = SqliteState::open(&path).await.expect("opened");
+    let shadows = vec![(record("things", "a"), store("app"), shadow("1"))];
+    state.commit(&Transition { shadows, ..Transition::default() }).await.expect("committed");
+    state.close().await;
+    let open = intent("1-1-1");
+    let body = serde_json::to_string(&open).expect("written").replace('\'', "''");
+    for statement in [
+        "DROP TABLE journal".to_owned(),
+        "DROP TABLE journal_bodies".to_owned(),
+        "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, ended TEXT, body BLOB NOT NULL)".to_owned(),
+        "CREATE INDEX open_intents ON journal (seq) WHERE ended IS NULL".to_owned(),
+        format!("INSERT INTO journal (id, ended, body) VALUES ('1-1-0', 'applied', x'00'), ('1-1-1', NULL, CAST('{body}' AS BLOB))"),
+        "PRAGMA user_version = 1".to_owned(),
+    ] {
+        sql(&path, &statement).await;
+    }
+    let state = SqliteState::open(&path).await.expect("opened again");
+    assert_eq!(state.open_intents().await, Ok(vec![open]));
+    let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
+    assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("1"));
+    let close = vec![(IntentId("1-1-1".into()), IntentEnd::NotApplied)];
+    state.commit(&Transition { close, ..Transition::default() }).await.expect("committed");
+    assert_eq!(state.open_intents().await, Ok(Vec::new()));
+}
+
 async fn open_error(path: &Path) -> String {
     SqliteState::open(path).await.expect_err("no state").message
 }
@@ -283,10 +354,21 @@ async fn files_that_are_no_states_are_refused() {
     assert!(open_error(&path).await.contains("something else"));
 }
 
-async fn sql(path: &Path, sql: &'static str) {
-    use sqlx::Connection as _;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("connected");
-    sqlx::query(sql).execute(&mut connection).await.expect("done");
+async fn sql(path: &Path, sql: &str) {
+    let mut connection = connect(path).await;
+    sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("done");
     connection.close().await.expect("closed");
+}
+
+async fn count(path: &Path, sql: &str) -> i64 {
+    let mut connection = connect(path).await;
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    let count = sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("a number");
+    connection.close().await.expect("closed");
+    count
+}
+
+async fn connect(path: &Path) -> sqlx::SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    sqlx::SqliteConnection::connect_with(&options).await.expect("connected")
 }

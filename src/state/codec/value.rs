@@ -107,3 +107,34 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
         _ => return Err(BadRecord),
     })
 }
+
+/// The bytes of a value, unread.
+pub(super) fn skim<'a>(input: &mut Reader<'a>) -> Result<&'a [u8], BadRecord> {
+    input.span(|input| {
+        let first = input.byte()?;
+        match first & 15 {
+            NULL | FALSE | TRUE => {}
+            INT | TIME_MICROS | TIME_SECONDS => {
+                input.varint()?;
+            }
+            FLOAT => {
+                input.take(8)?;
+            }
+            NUMERIC | TEXT | JSON => {
+                let length = if first >> 4 == LONG { input.length()? } else { usize::from(first >> 4) };
+                input.take(length)?;
+            }
+            DATE => {
+                input.varint()?;
+                input.take(2)?;
+            }
+            LIST => {
+                for _ in 0..input.length()? {
+                    input.bytes()?;
+                }
+            }
+            _ => return Err(BadRecord),
+        }
+        Ok(())
+    })
+}
