@@ -3,7 +3,7 @@
 //!
 //! `database()` gives a fresh database on the server that the process shares; a test that kills its server starts one of
 //! its own with [`Server::start`]. Where no Postgres is installed the tests fail and say what to install.
-#![allow(dead_code)] // Every test takes what it needs.
+#![allow(dead_code, clippy::unwrap_used)] // Every test takes what it needs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 /// How long a server may take to start or to stop, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Names the folder with the programs of the Postgres to take, instead of the newest one found.
 const CHOICE: &str = "TRUEUP_TEST_POSTGRES";
