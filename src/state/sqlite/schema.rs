@@ -2,6 +2,7 @@
 
 use sqlx::Row as _;
 
+use super::super::new_id;
 use super::{SqliteState, StateError};
 
 /// `trup`: what the file says of itself to `file` and to us.
@@ -76,12 +77,4 @@ impl SqliteState {
         }
         transaction.commit().await.map_err(failed)
     }
-}
-
-/// 128 random bits in hexadecimal.
-fn new_id() -> Result<String, StateError> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| StateError::new("the operating system gives no random numbers"))?;
-    Ok(crate::model::hex(&bytes))
 }
