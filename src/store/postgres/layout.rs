@@ -5,7 +5,7 @@ use std::ops::Range;
 use sqlx::Row as _;
 
 use crate::model::{
-    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace, fingerprint,
 };
 
 use super::super::sync;
@@ -341,10 +341,14 @@ impl Layout {
 
     /// The texts of the key's parts.
     pub(super) fn key_texts(&self) -> impl Iterator<Item = String> + '_ {
-        self.key_columns().map(|column| match column.kind {
-            Kind::Text => format!("t.{}", quoted(&column.name)),
-            _ => format!("t.{}::text", quoted(&column.name)),
-        })
+        self.key_columns().map(|column| format!("t.{}::text", quoted(&column.name)))
+    }
+
+    /// The types of what is read, as a comment: a statement kept prepared is not run on other types than it was prepared for.
+    pub(super) fn types(&self) -> String {
+        let slots = self.slots.iter().filter_map(|position| self.info.columns.get(*position));
+        let types: Vec<&str> = slots.map(|column| column.base.as_str()).collect();
+        format!("/* {} */", fingerprint(&types.join(" ")))
     }
 
     /// Everything that is read: the texts of the key's parts, and the slots as they are sent.

@@ -298,7 +298,7 @@ pub(super) async fn find(
     lock: bool,
 ) -> Result<BTreeMap<RecordKey, Vec<Found>>, sqlx::Error> {
     let place = if layout.info.writable { ", t.tableoid::text, t.ctid::text, t.xmin::text" } else { "" };
-    let select = format!("{}{place}", layout.select_list());
+    let select = format!("{} {}{place}", layout.types(), layout.select_list());
     let tail = if lock { " FOR UPDATE OF t" } else { "" };
     let (key_count, slots) = (layout.key.len(), layout.slots.len());
     let mut found: BTreeMap<RecordKey, Vec<Found>> = BTreeMap::new();
