@@ -12,6 +12,7 @@ use crate::state::sqlite::SqliteState;
 use crate::state::{State, StateError};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 
 use super::EngineError;
@@ -45,8 +46,15 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
             let options = SqliteOptions { create, read_only: store.read_only, ..SqliteOptions::default() };
             Ok(Arc::new(SqliteStore::open(store.name.clone(), &path, options).await?))
         }
-        StoreKind::Postgres { .. } => {
-            Err(StoreError::new(ErrorKind::Unsupported, &store.name, "this version cannot open Postgres"))
+        StoreKind::Postgres { url, schema } => {
+            let url = look_up(folder, &store.name, url)?;
+            let mut options = PostgresOptions { read_only: store.read_only, ..PostgresOptions::default() };
+            if let Some(schema) = schema {
+                options.schema.clone_from(schema);
+            }
+            // What is no UTF-8 is no address either.
+            let url = url.to_str().unwrap_or("");
+            Ok(Arc::new(PostgresStore::open(store.name.clone(), url, options)?))
         }
         StoreKind::Unsupported { kind } => {
             let message = format!("this version cannot open stores of kind `{kind}`");

@@ -11,6 +11,7 @@ use crate::model::{
     StoreError, SyncMeta, Timestamp, Value, Write, WriteOp, encode,
 };
 
+use super::super::inside::{get_path, set_path};
 use super::super::{check_write, guard_holds, repeated_keys, sync};
 use super::SqliteStore;
 use super::error::{did_not_happen, store_error};
@@ -494,32 +495,5 @@ impl<'a> Image<'a> {
             .map_err(|error| self.task.invalid(error.0))?;
         let json = inner_json(&value, &native, Form::Native);
         self.put(place, native, json)
-    }
-}
-
-fn get_path<'j>(object: &'j Map<String, Json>, path: &[String]) -> Option<&'j Json> {
-    let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(object.get(first)?, |json, name| json.get(name))
-}
-
-/// Sets what stands at a path of names; none removes it. What stands in the way of the path gives way.
-fn set_path(object: &mut Map<String, Json>, path: &[String], value: Option<Json>) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        match value {
-            Some(value) => object.insert(first.clone(), value),
-            None => object.remove(first),
-        };
-        return;
-    }
-    if value.is_none() && !object.contains_key(first) {
-        return;
-    }
-    let next = object.entry(first.clone()).or_insert_with(|| Json::Object(Map::new()));
-    if !next.is_object() {
-        *next = Json::Object(Map::new());
-    }
-    if let Json::Object(next) = next {
-        set_path(next, rest, value);
     }
 }
