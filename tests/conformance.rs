@@ -5,10 +5,14 @@
 mod harness;
 #[path = "conformance/memory.rs"]
 mod memory;
+#[path = "conformance/postgres.rs"]
+mod postgres;
 #[path = "conformance/reads.rs"]
 mod reads;
 #[path = "conformance/schema.rs"]
 mod schema;
+#[path = "server/mod.rs"]
+mod server;
 #[path = "conformance/sqlite.rs"]
 mod sqlite;
 #[path = "conformance/values.rs"]
@@ -21,6 +25,11 @@ macro_rules! conformance {
         mod on_memory {
             $(#[tokio::test(flavor = "multi_thread")] async fn $case() {
                 crate::$module::$case::<crate::memory::OnMemory>().await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $case() {
+                crate::$module::$case::<crate::postgres::OnPostgres>().await;
             })*
         }
         mod on_sqlite {

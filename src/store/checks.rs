@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Batch, ErrorKind, FieldType, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
+    Batch, ErrorKind, FieldType, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
 };
 
 /// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
@@ -56,4 +56,16 @@ pub(super) fn check_write(
         }
     }
     Ok(())
+}
+
+/// Whether a field of this type can stand in a column in this form.
+pub(super) fn form_suits(ty: FieldType, form: Form) -> bool {
+    match form {
+        Form::Native | Form::Text | Form::JsonText => true,
+        Form::Int64 => matches!(
+            ty,
+            FieldType::String | FieldType::Int64 | FieldType::Float64 | FieldType::Numeric | FieldType::Bool
+        ),
+        Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros => ty == FieldType::Timestamp,
+    }
 }

@@ -18,13 +18,15 @@ use crate::model::{
 
 mod checks;
 pub(crate) mod files;
+mod inside;
 pub mod memory;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
 mod sync;
 
 pub use checks::guard_holds;
-use checks::{check_write, repeated_keys};
+use checks::{check_write, form_suits, repeated_keys};
 pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.

@@ -16,6 +16,9 @@ use trueup::store::{LazyRow, SnapshotItem, Store};
 /// A store under test, and another application's hands on it.
 #[async_trait]
 pub(crate) trait Harness: Sized + Send + Sync {
+    /// Whether it holds texts with the character U+0000.
+    const HOLDS_NUL: bool = true;
+
     /// An empty store.
     async fn new() -> Self;
     /// The store.

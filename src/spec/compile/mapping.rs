@@ -381,6 +381,11 @@ impl Compiler<'_> {
                     .hint(format!("write `json-text: {path}`, or `columns: same`"));
                 self.push_key(&["sync", "struct"], found);
             }
+            if matches!(self.kind, StoreKind::Postgres { .. }) {
+                let found = Diagnostic::error("Postgres has no STRUCT columns")
+                    .hint(format!("write `json: {path}`, or `columns: same`"));
+                self.push_key(&["sync", "struct"], found);
+            }
             return self.sync_column("struct", path).map_or(SyncPlace::None, SyncPlace::Struct);
         }
         if let Some(path) = json {

@@ -4,6 +4,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::model::Intent;
 
+use super::super::new_id;
 use super::codec::Head;
 use super::{Failure, StateError, codec, journal, sync_names};
 
@@ -69,7 +70,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
             }
             transaction.execute(
                 "INSERT INTO header (one, id, acknowledged, intended) VALUES (1, ?, 0, 0)",
-                params![new_id()?],
+                params![new_id().map_err(Failure::Said)?],
             )?;
         }
     }
@@ -98,12 +99,4 @@ fn pack_journal(connection: &Connection) -> Result<(), Failure> {
     let body = codec::intents_to_bytes(&intents, &mut names.dictionary);
     journal::insert(connection, &heads, &body)?;
     super::commit::save_names(connection, &names)
-}
-
-/// 128 random bits in hexadecimal.
-fn new_id() -> Result<String, Failure> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| Failure::Said(StateError::new("the operating system gives no random numbers")))?;
-    Ok(crate::model::hex(&bytes))
 }

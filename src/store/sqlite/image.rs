@@ -8,9 +8,9 @@ use crate::model::{
     ErrorKind, FieldId, FieldType, Form, Native, StoreError, SyncMeta, Timestamp, Value, encode,
 };
 
+use super::super::inside::{get_path, inner_json, set_path};
 use super::super::sync;
 use super::layout::{MetaPlace, Place};
-use super::native::inner_json;
 use super::write::Task;
 
 /// The columns of a row as they are going to be.
@@ -149,32 +149,5 @@ impl<'a> Image<'a> {
             .map_err(|error| self.task.invalid(error.0))?;
         let json = inner_json(&value, &native, Form::Native);
         self.put(place, native, json)
-    }
-}
-
-fn get_path<'j>(object: &'j Map<String, Json>, path: &[String]) -> Option<&'j Json> {
-    let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(object.get(first)?, |json, name| json.get(name))
-}
-
-/// Sets what stands at a path of names; none removes it. What stands in the way of the path gives way.
-fn set_path(object: &mut Map<String, Json>, path: &[String], value: Option<Json>) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        match value {
-            Some(value) => object.insert(first.clone(), value),
-            None => object.remove(first),
-        };
-        return;
-    }
-    if value.is_none() && !object.contains_key(first) {
-        return;
-    }
-    let next = object.entry(first.clone()).or_insert_with(|| Json::Object(Map::new()));
-    if !next.is_object() {
-        *next = Json::Object(Map::new());
-    }
-    if let Json::Object(next) = next {
-        set_path(next, rest, value);
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{
     Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
 };
 
-use super::super::{MigrationStep, sync};
+use super::super::{MigrationStep, form_suits, sync};
 use super::SqliteStore;
 use super::error::store_error;
 use super::layout::{TableInfo, table_info, table_of};
@@ -211,17 +211,6 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         }
     }
     found
-}
-
-fn form_suits(ty: FieldType, form: Form) -> bool {
-    match form {
-        Form::Native | Form::Text | Form::JsonText => true,
-        Form::Int64 => matches!(
-            ty,
-            FieldType::String | FieldType::Int64 | FieldType::Float64 | FieldType::Numeric | FieldType::Bool
-        ),
-        Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros => ty == FieldType::Timestamp,
-    }
 }
 
 fn names(mapped: &Mapped) -> impl Iterator<Item = String> {

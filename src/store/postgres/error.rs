@@ -1,0 +1,159 @@
+//! What went wrong in Postgres, in the closed set of kinds and without a value in the text.
+//!
+//! A server's own messages are never passed on: they, and their details even more, may hold values. The names of tables, columns and
+//! constraints come in fields of their own.
+
+use std::fmt::Write as _;
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::model::{ErrorKind, StoreError, StoreName};
+
+/// How often a transaction that gave way to another one is begun again.
+pub(super) const DEADLOCK_RETRIES: usize = 3;
+
+/// An error of a connection as a store's error.
+pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError {
+    let new = |kind, message: &str| StoreError::new(kind, store, message);
+    match error {
+        sqlx::Error::Database(inner) => match inner.try_downcast_ref::<PgDatabaseError>() {
+            Some(inner) => database_error(store, inner),
+            None => new(ErrorKind::Corrupt, "the server answered in a way that makes no sense"),
+        },
+        sqlx::Error::Configuration(_) => {
+            new(ErrorKind::Invalid, "the store's `url` cannot be understood").hint(URL_HINT)
+        }
+        sqlx::Error::Tls(_) => new(ErrorKind::Unavailable, "no secure connection to the server came about")
+            .hint("check `sslmode` and `sslrootcert` in the store's `url`"),
+        sqlx::Error::PoolTimedOut => {
+            new(ErrorKind::Unavailable, "no connection to the server came about in time").hint(REACH_HINT)
+        }
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            new(ErrorKind::Unavailable, "the connection to the server was closed")
+        }
+        sqlx::Error::Io(error) => {
+            new(ErrorKind::Unavailable, &format!("the server cannot be reached: {}", error.kind()))
+                .hint(REACH_HINT)
+        }
+        _ => new(ErrorKind::Corrupt, "the server answered in a way that makes no sense"),
+    }
+}
+
+/// What an address looks like.
+pub(super) const URL_HINT: &str = "write `postgres://user@host:5432/database?sslmode=require`";
+const REACH_HINT: &str =
+    "check that the server runs, its host and port in the store's `url`, and the network";
+
+/// The SQLSTATE of an error that the server sent.
+pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
+    match error {
+        sqlx::Error::Database(inner) => {
+            inner.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+        }
+        _ => None,
+    }
+}
+
+/// Whether two transactions stood in each other's way, so that the same once more is worth a try.
+pub(super) fn gave_way(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some("40001" | "40P01"))
+}
+
+/// Whether it was the statement that was refused, so that others in the same transaction may go through: not so when the
+/// connection, the server or a lock is the trouble.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    let Some(code) = code(error) else { return false };
+    let class = code.get(..2).unwrap_or("");
+    !matches!(class, "08" | "25" | "40" | "53" | "57" | "58") && code != "55P03"
+}
+
+/// Whether a commit that failed this way certainly left everything as it was.
+pub(super) fn did_not_happen(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| !matches!(code.get(..2), Some("08" | "57" | "58" | "XX")))
+}
+
+/// Whether another row has the value already.
+pub(super) fn is_taken(error: &sqlx::Error) -> bool {
+    code(error) == Some("23505")
+}
+
+/// `table`, `table.column` or nothing, as the server names what it speaks of.
+fn whose(error: &PgDatabaseError) -> String {
+    let mut text = String::new();
+    if let Some(table) = error.table() {
+        let _ = write!(text, " `{table}");
+        if let Some(column) = error.column() {
+            let _ = write!(text, ".{column}");
+        }
+        text.push('`');
+    }
+    text
+}
+
+fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
+    let new = |kind, message: String| StoreError::new(kind, store, message);
+    let code = error.code();
+    let whose = whose(error);
+    let constraint = error.constraint().map_or(String::new(), |name| format!(" (constraint `{name}`)"));
+    match code {
+        "42501" if error.routine() == Some("check_enable_rls") => {
+            new(ErrorKind::Unauthorised, "row-level security would hide rows from this login".into()).hint(
+                "a store has to be seen whole: let the login own the table, or `ALTER ROLE … BYPASSRLS`",
+            )
+        }
+        "42501" => new(ErrorKind::Unauthorised, format!("the login may not do this{whose} (code 42501)"))
+            .hint("grant it SELECT, INSERT, UPDATE and DELETE on the mapped tables"),
+        "3D000" => new(ErrorKind::NotFound, "the server has no such database".into())
+            .hint("check the end of the store's `url`"),
+        "3F000" => new(ErrorKind::NotFound, "the database has no such schema".into())
+            .hint("run `trueup migrate` to add it"),
+        "42P01" => new(ErrorKind::NotFound, "the database has no such table".into())
+            .hint("run `trueup migrate` to add it"),
+        "42703" => new(ErrorKind::NotFound, "a table has no such column".into())
+            .hint("run `trueup migrate` to add it"),
+        "25006" => new(ErrorKind::Unauthorised, "the database only lets itself be read".into())
+            .hint("connect to the primary server, or set `read_only: true`"),
+        "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())
+            .hint("raise `max_connections`, or connect through a pooler"),
+        "55P03" => new(ErrorKind::Unavailable, "another transaction holds a lock for too long".into())
+            .hint("it is tried again in the next pass; find who keeps a transaction open"),
+        "57014" => new(ErrorKind::Unavailable, "the server cancelled a statement that took too long".into())
+            .hint("raise `statement_timeout` of the login, or lower the store's `limits.batch_size`"),
+        "40001" | "40P01" => {
+            new(ErrorKind::Unavailable, "other transactions stood in the way again and again".into())
+        }
+        "23505" => new(ErrorKind::Conflict, format!("another row of{whose} has this value{constraint}")),
+        "23P01" => new(ErrorKind::Conflict, format!("another row of{whose} is in the way{constraint}")),
+        "23503" => new(ErrorKind::Invalid, format!("a reference of{whose} would lead nowhere{constraint}"))
+            .hint("map the records referred to as well, or see why they are missing"),
+        "23502" => new(ErrorKind::Invalid, format!("{} must have a value", named(&whose))),
+        "23514" => new(ErrorKind::Invalid, format!("a rule of{whose} refuses the row{constraint}")),
+        "428C9" => new(ErrorKind::Invalid, "the database computes a column itself".into())
+            .hint("map it with `direction: from-store`"),
+        _ => by_class(store, code, &whose),
+    }
+}
+
+fn named(whose: &str) -> &str {
+    let whose = whose.trim();
+    if whose.is_empty() { "a column" } else { whose }
+}
+
+fn by_class(store: &StoreName, code: &str, whose: &str) -> StoreError {
+    let new = |kind, message: String| StoreError::new(kind, store, message);
+    match code.get(..2).unwrap_or("") {
+        "08" | "57" => new(ErrorKind::Unavailable, format!("the server ended the connection (code {code})")),
+        "53" | "58" => {
+            new(ErrorKind::Unavailable, format!("the server lacks what it needs to work (code {code})"))
+        }
+        "28" => new(ErrorKind::Unauthorised, "the server refuses the login".into())
+            .hint("check user and password in the store's `url`"),
+        "22" => new(ErrorKind::Invalid, format!("a value does not fit its column{whose} (code {code})")),
+        "P0" => new(ErrorKind::Invalid, "a trigger or function of the database refused the row".into()),
+        "0A" => new(ErrorKind::Unsupported, format!("the database cannot do this (code {code})")),
+        "54" => new(ErrorKind::Invalid, "a value is too big for the database".into()),
+        "XX" => new(ErrorKind::Corrupt, format!("the server failed inside (code {code})"))
+            .hint("look into the server's log"),
+        _ => new(ErrorKind::Invalid, format!("the database refused a statement (code {code})")),
+    }
+}

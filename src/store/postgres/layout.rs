@@ -1,0 +1,383 @@
+//! What a table has, and where in its rows a mapping's parts stand.
+
+use std::ops::Range;
+
+use sqlx::Row as _;
+
+use crate::model::{
+    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace, fingerprint,
+};
+
+use super::super::sync;
+use super::error::store_error;
+use super::kind::Kind;
+use super::session::{Session, quoted};
+
+#[derive(Debug, Clone)]
+pub(super) struct ColumnInfo {
+    pub(super) name: String,
+    /// Its number, which no other column of the table ever had.
+    pub(super) number: i16,
+    pub(super) kind: Kind,
+    /// Its type without a length, domains resolved, as SQL has it: `pg_catalog.int8`.
+    pub(super) base: String,
+    /// The database computes it: it is read, never written.
+    pub(super) generated: bool,
+    /// What its text depends on besides the row: an enum's labels. None: on what cannot be told.
+    pub(super) depends: Option<String>,
+}
+
+/// A table as it is.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own about the table.
+pub(super) struct TableInfo {
+    pub(super) oid: i64,
+    /// Its file, which is another one once the table was rewritten or emptied.
+    pub(super) file: Option<i64>,
+    /// A plain table, all of whose rows are in it.
+    pub(super) plain: bool,
+    /// A table, and not a view.
+    pub(super) writable: bool,
+    pub(super) columns: Vec<ColumnInfo>,
+    /// Sets of columns, by number, of which no two rows have the same values.
+    unique: Vec<Vec<i16>>,
+    /// No write to a row can lead to another write to the table (by a trigger or rule of somebody's), but for deletes.
+    pub(super) quiet: bool,
+    /// No delete of a row can.
+    pub(super) quiet_deletes: bool,
+    /// The transaction's snapshot.
+    pub(super) snapshot: String,
+    pub(super) database: i64,
+    /// The server repeats what another one does.
+    standby: bool,
+    /// How the database keeps text.
+    encoding: String,
+}
+
+impl TableInfo {
+    /// A column's place. Names of columns tell upper from lower case.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.name == name)
+    }
+}
+
+/// The part of a table's row that something mapped stands in.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The place of its column among those that are read besides the key.
+    pub(super) slot: usize,
+    /// The path inside the column's JSON; empty: the column itself.
+    pub(super) path: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct FieldPlace {
+    pub(super) id: FieldId,
+    pub(super) ty: FieldType,
+    pub(super) form: Form,
+    pub(super) place: Place,
+}
+
+/// Where sync metadata stands.
+#[derive(Debug, Clone)]
+pub(super) enum MetaPlace {
+    None,
+    /// As one JSON object.
+    Object(Place),
+    /// In a column for each part.
+    Parts([Option<Place>; 6]),
+}
+
+/// A mapping laid onto a table as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// The table's name as SQL has it.
+    pub(super) table: String,
+    /// The table's name for people.
+    pub(super) title: String,
+    pub(super) info: TableInfo,
+    /// The key's columns, by their place in the table.
+    pub(super) key: Vec<usize>,
+    /// The other columns that are read, by their place in the table; first those of [`Layout::compared`].
+    pub(super) slots: Vec<usize>,
+    /// The slots of fields and sync metadata.
+    pub(super) compared: Range<usize>,
+    pub(super) fields: Vec<FieldPlace>,
+    pub(super) meta: MetaPlace,
+    /// Parts of the metadata that have a column in the mapping and none in the table.
+    pub(super) meta_missing: bool,
+    pub(super) created: Option<Place>,
+    pub(super) updated: Option<Place>,
+    pub(super) missing: Vec<String>,
+}
+
+/// Names of the table that an entity's mapping names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TableNames {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// For people.
+    pub(super) title: String,
+}
+
+impl TableNames {
+    pub(super) fn of(store: &StoreName, schema: &str, mapped: &Mapped) -> Result<Self, StoreError> {
+        match &mapped.mapping.shape {
+            Shape::Table(table) => Ok(Self {
+                schema: table.schema.clone().unwrap_or_else(|| schema.to_owned()),
+                name: table.name.clone(),
+                title: table.to_string(),
+            }),
+            Shape::Object(object) => Err(StoreError::new(
+                ErrorKind::Unsupported,
+                store,
+                format!("`{object}` is an object: Postgres has tables only"),
+            )),
+        }
+    }
+
+    /// As SQL has it.
+    pub(super) fn sql(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+
+    pub(super) fn not_found(&self, store: &StoreName) -> StoreError {
+        StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{}`", self.title))
+            .hint("run `trueup migrate` to add it")
+    }
+}
+
+/// A table as it is; none if it is not there.
+pub(super) async fn table_info(
+    session: &mut Session,
+    names: &TableNames,
+) -> Result<Option<TableInfo>, sqlx::Error> {
+    let sql = "SELECT c.oid::int8, c.relkind::text, pg_catalog.pg_relation_filenode(c.oid)::int8, \
+        c.relkind = 'r' AND NOT c.relhassubclass, \
+        NOT c.relhasrules AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid \
+            AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgname NOT LIKE 'trueup\\_%') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
+            AND f.contype = 'f' AND f.confupdtype IN ('c', 'n', 'd')), \
+        NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
+            AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')), \
+        ARRAY(SELECT pg_catalog.array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') \
+            FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
+            AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL), \
+        pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), \
+        pg_catalog.current_setting('server_encoding'), \
+        (SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+    let query = session.query(sql).bind(names.schema.clone()).bind(names.name.clone());
+    let Some(row) = session.all(query).await?.into_iter().next() else { return Ok(None) };
+    let kind: String = row.try_get(1)?;
+    let unique: Vec<String> = row.try_get(6)?;
+    let numbers = |text: &String| text.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let mut info = TableInfo {
+        oid: row.try_get(0)?,
+        file: row.try_get(2)?,
+        plain: row.try_get(3)?,
+        writable: kind == "r" || kind == "p",
+        columns: Vec::new(),
+        unique: unique.iter().map(numbers).collect(),
+        quiet: row.try_get(4)?,
+        quiet_deletes: row.try_get(5)?,
+        snapshot: row.try_get(7)?,
+        standby: row.try_get(8)?,
+        encoding: row.try_get(9)?,
+        database: row.try_get(10)?,
+    };
+    // A domain is read as what it is made of, and a domain of a domain too.
+    let sql = "SELECT a.attname::text, a.attnum, b.oid::int8, \
+        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(b.typname), \
+        a.attgenerated <> '' OR a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
+        n.nspname = 'pg_catalog' AND b.typname !~ '^_?reg', \
+        (SELECT pg_catalog.md5(pg_catalog.string_agg(e.oid::text || ' ' || e.enumlabel, ',' ORDER BY e.oid)) \
+            FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid) \
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+        LEFT JOIN pg_catalog.pg_type d ON d.oid = t.typbasetype \
+        JOIN pg_catalog.pg_type b ON b.oid = COALESCE(NULLIF(d.typbasetype, 0), d.oid, t.oid) \
+        JOIN pg_catalog.pg_namespace n ON n.oid = b.typnamespace \
+        WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+    let query = session.query(sql).bind(info.oid);
+    for row in session.all(query).await? {
+        let (base, typtype): (String, String) = (row.try_get(3)?, row.try_get(6)?);
+        let (labels, builtin): (Option<String>, bool) = (row.try_get(8)?, row.try_get(7)?);
+        let computed_when_read = row.try_get::<String, _>(5)? == "v";
+        let depends = match typtype.as_str() {
+            _ if computed_when_read => None,
+            "e" => labels,
+            "b" | "r" if builtin => Some(String::new()),
+            _ => None,
+        };
+        info.columns.push(ColumnInfo {
+            name: row.try_get(0)?,
+            number: row.try_get(1)?,
+            kind: Kind::of(row.try_get(2)?),
+            base,
+            generated: row.try_get(4)?,
+            depends,
+        });
+    }
+    Ok(Some(info))
+}
+
+/// Refuses servers whose answers could not be relied on.
+pub(super) fn check_server(store: &StoreName, standby: bool, encoding: &str) -> Result<(), StoreError> {
+    let refused = |message: String| StoreError::new(ErrorKind::Unsupported, store, message);
+    if standby {
+        return Err(refused("the server is a standby, which lags behind".into())
+            .hint("name the primary server in the store's `url`"));
+    }
+    if encoding != "UTF8" {
+        // Keys would be sorted by the bytes of another encoding.
+        return Err(refused(format!("the database keeps text as {encoding}"))
+            .hint("only UTF-8 databases can be read in the order of keys"));
+    }
+    Ok(())
+}
+
+impl Layout {
+    /// Lays a mapping onto its table.
+    ///
+    /// # Errors
+    /// When there is no such table, or when it lacks a column of the key.
+    pub(super) async fn of(
+        store: &StoreName,
+        session: &mut Session,
+        names: &TableNames,
+        mapped: &Mapped,
+    ) -> Result<Self, StoreError> {
+        let info = table_info(session, names).await.map_err(|error| store_error(store, &error))?;
+        let info = info.ok_or_else(|| names.not_found(store))?;
+        check_server(store, info.standby, &info.encoding)?;
+        let mut layout = Self {
+            table: names.sql(),
+            title: names.title.clone(),
+            info,
+            key: Vec::new(),
+            slots: Vec::new(),
+            compared: 0..0,
+            fields: Vec::new(),
+            meta: MetaPlace::None,
+            meta_missing: false,
+            created: None,
+            updated: None,
+            missing: Vec::new(),
+        };
+        layout.place_all(store, mapped)?;
+        layout.missing.sort();
+        layout.missing.dedup();
+        Ok(layout)
+    }
+
+    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
+        let mapping = &mapped.mapping;
+        for part in &mapping.key {
+            let position = self.info.position(part.column.head()).ok_or_else(|| {
+                let message =
+                    format!("`{}` has no column `{}`, which its key needs", self.title, part.column);
+                StoreError::new(ErrorKind::NotFound, store, message)
+                    .hint("check the mapping's key; a key's column is only made together with its table")
+            })?;
+            self.key.push(position);
+        }
+        for (id, field) in &mapping.fields {
+            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
+            if let Some(place) = self.place(&field.column) {
+                self.fields.push(FieldPlace { id: *id, ty: known.ty, form: field.form, place });
+            }
+        }
+        self.meta = match &mapping.sync {
+            SyncPlace::None => MetaPlace::None,
+            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
+                self.place(column).map_or(MetaPlace::None, MetaPlace::Object)
+            }
+            place @ SyncPlace::Columns { .. } => {
+                MetaPlace::Parts(sync::part_columns(place).map(|column| self.place(column?)))
+            }
+        };
+        self.meta_missing = match &self.meta {
+            MetaPlace::None => mapping.has_sync(),
+            MetaPlace::Object(_) => false,
+            MetaPlace::Parts(places) => {
+                let columns = sync::part_columns(&mapping.sync);
+                places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some())
+            }
+        };
+        self.compared = 0..self.slots.len();
+        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
+        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
+        Ok(())
+    }
+
+    /// Finds a column and reads it with the others; notes it as missing if it is not there.
+    fn place(&mut self, column: &Column) -> Option<Place> {
+        let Some(position) = self.info.position(column.head()) else {
+            self.missing.push(column.head().to_owned());
+            return None;
+        };
+        let slot = self.slots.iter().position(|known| *known == position).unwrap_or_else(|| {
+            self.slots.push(position);
+            self.slots.len() - 1
+        });
+        Some(Place { slot, path: column.0.iter().skip(1).cloned().collect() })
+    }
+
+    /// The column of a slot.
+    pub(super) fn column(&self, slot: usize) -> Option<&ColumnInfo> {
+        self.info.columns.get(*self.slots.get(slot)?)
+    }
+
+    /// What a slot's bytes are.
+    pub(super) fn kind(&self, slot: usize) -> Kind {
+        self.column(slot).map_or(Kind::Cast, |column| column.kind)
+    }
+
+    /// The key's columns.
+    pub(super) fn key_columns(&self) -> impl Iterator<Item = &ColumnInfo> + Clone {
+        self.key.iter().filter_map(|position| self.info.columns.get(*position))
+    }
+
+    /// The texts of the key's parts.
+    pub(super) fn key_texts(&self) -> impl Iterator<Item = String> + '_ {
+        self.key_columns().map(|column| format!("t.{}::text", quoted(&column.name)))
+    }
+
+    /// The types of what is read, as a comment: a statement kept prepared is not run on other types than it was prepared for.
+    pub(super) fn types(&self) -> String {
+        let slots = self.slots.iter().filter_map(|position| self.info.columns.get(*position));
+        let types: Vec<&str> = slots.map(|column| column.base.as_str()).collect();
+        format!("/* {} */", fingerprint(&types.join(" ")))
+    }
+
+    /// Everything that is read: the texts of the key's parts, and the slots as they are sent.
+    pub(super) fn select_list(&self) -> String {
+        let slots = self.slots.iter().filter_map(|position| self.info.columns.get(*position));
+        let slots = slots.map(|column| match column.kind {
+            Kind::Cast => format!("t.{}::text", quoted(&column.name)),
+            _ => format!("t.{}", quoted(&column.name)),
+        });
+        self.key_texts().chain(slots).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The order of record keys: the bytes of each part's text. An index in that order is used.
+    pub(super) fn key_order(&self) -> String {
+        let parts = self.key_columns().map(|column| {
+            let name = quoted(&column.name);
+            match column.kind {
+                Kind::Text => format!("t.{name} COLLATE \"C\""),
+                // The order of the bytes that its text shows.
+                Kind::Uuid => format!("t.{name}"),
+                _ => format!("t.{name}::text COLLATE \"C\""),
+            }
+        });
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the table itself sees to it that no two rows have one key.
+    pub(super) fn has_unique_key(&self) -> bool {
+        let key: Vec<i16> = self.key_columns().map(|column| column.number).collect();
+        self.info.unique.iter().any(|unique| unique.iter().all(|number| key.contains(number)))
+    }
+}

@@ -1,0 +1,220 @@
+//! Marks: what a server and a table were when they were read, so that later only what is newer has to be.
+//!
+//! Every version of a row carries the number of the transaction that made it. What is visible now and was not in an earlier snapshot
+//! was made by a transaction that the snapshot did not see the end of, and those have numbers from its `xmin` on: numbers ascend, and
+//! a part of a transaction has a higher one than the whole.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+
+use crate::model::{Mark, fingerprint};
+
+use super::super::RowDecoder as _;
+use super::PostgresStore;
+use super::rows::Decoder;
+use super::session::Session;
+
+/// Own transactions that are remembered a table. Of more the oldest are looked at again, which does no harm.
+const OWN_REMEMBERED: usize = 10_000;
+/// Transactions after which numbers begin to be told apart badly: half of what `age` counts.
+pub(super) const FURTHEST: u64 = 1 << 30;
+
+/// What a mark says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MarkData {
+    /// The form of this text.
+    form: u8,
+    /// Which server, and on which of its timelines.
+    server: String,
+    database: i64,
+    pub(super) table: i64,
+    file: i64,
+    /// A hash of what the rows' bytes mean.
+    layout: String,
+    /// As `pg_current_snapshot` has it.
+    pub(super) snapshot: String,
+    pub(super) rows: u64,
+    /// Own transactions since, whose rows are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) own: Vec<u64>,
+}
+
+impl MarkData {
+    /// Reads a mark; none for one of another form.
+    pub(super) fn parse(mark: &Mark) -> Option<Self> {
+        serde_json::from_str(&mark.0).ok().filter(|data: &Self| data.form == FORM)
+    }
+
+    pub(super) fn to_mark(&self) -> Option<Mark> {
+        serde_json::to_string(self).ok().map(Mark)
+    }
+
+    /// Whether both speak of one table, in one file, read in one way.
+    pub(super) fn same_table(&self, other: &Self) -> bool {
+        let key =
+            |data: &Self| (data.server.clone(), data.database, data.table, data.file, data.layout.clone());
+        key(self) == key(other)
+    }
+}
+
+const FORM: u8 = 1;
+
+/// The bounds of a snapshot: from which transaction on some, and from which on all are invisible.
+pub(super) fn bounds(snapshot: &str) -> Option<(u64, u64)> {
+    let mut parts = snapshot.split(':');
+    let (xmin, xmax) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (xmin <= xmax).then_some((xmin, xmax))
+}
+
+/// The number that a transaction has in rows: its lower half.
+pub(super) fn in_rows(transaction: u64) -> u32 {
+    u32::try_from(transaction & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// The whole number of a transaction that began after `base`.
+pub(super) fn whole(base: u64, in_row: u32) -> u64 {
+    base + u64::from(in_row.wrapping_sub(in_rows(base)))
+}
+
+/// The own transactions of a store, by table.
+#[derive(Debug, Default)]
+pub(super) struct Own(Mutex<BTreeMap<i64, VecDeque<u64>>>);
+
+impl Own {
+    /// Notes transactions that were committed.
+    pub(super) fn note(&self, table: i64, transactions: impl IntoIterator<Item = u64>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = all.entry(table).or_default();
+        noted.extend(transactions);
+        let surplus = noted.len().saturating_sub(OWN_REMEMBERED);
+        noted.drain(..surplus);
+    }
+
+    /// Adds to a mark what was written since.
+    pub(super) fn seal(&self, mark: Mark) -> Mark {
+        let Some(mut data) = MarkData::parse(&mark) else { return mark };
+        let Some((xmin, _)) = bounds(&data.snapshot) else { return mark };
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(noted) = all.get(&data.table) else { return mark };
+        data.own.extend(noted.iter().copied().filter(|transaction| *transaction >= xmin));
+        data.own.sort_unstable();
+        data.own.dedup();
+        data.to_mark().unwrap_or(mark)
+    }
+}
+
+impl PostgresStore {
+    /// Where a table stands in the transaction's snapshot; none where that says nothing of later.
+    pub(super) async fn mark_data(
+        &self,
+        session: &mut Session,
+        decoder: &Decoder,
+        rows: u64,
+    ) -> Result<Option<MarkData>, sqlx::Error> {
+        let layout = &decoder.layout;
+        let info = &layout.info;
+        let columns = || layout.key.iter().chain(&layout.slots).filter_map(|at| info.columns.get(*at));
+        let telling = columns().all(|column| column.depends.is_some());
+        let (true, true, true, Some(file)) = (info.plain, telling, layout.has_unique_key(), info.file) else {
+            return Ok(None);
+        };
+        let Some(server) = self.identity(session).await? else { return Ok(None) };
+        let mut meaning = decoder.class().to_owned();
+        for column in columns() {
+            let depends = column.depends.as_deref().unwrap_or("");
+            let _ = write!(meaning, "; {} {} {depends}", column.number, column.base);
+        }
+        Ok(Some(MarkData {
+            form: FORM,
+            server,
+            database: info.database,
+            table: info.oid,
+            file,
+            layout: fingerprint(&meaning),
+            snapshot: info.snapshot.clone(),
+            rows,
+            own: Vec::new(),
+        }))
+    }
+}
+
+impl PostgresStore {
+    /// Which server this is and on which of its timelines; none where the login may not ask, or the server does not know.
+    pub(super) async fn identity(&self, session: &mut Session) -> Result<Option<String>, sqlx::Error> {
+        if self.nameless.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let identity = identity(session).await?;
+        // Asking again would only fill the server's log.
+        self.nameless.store(identity.is_none(), Ordering::Relaxed);
+        Ok(identity)
+    }
+}
+
+async fn identity(session: &mut Session) -> Result<Option<String>, sqlx::Error> {
+    session.run("SAVEPOINT trueup_identity").await?;
+    // The name of the file that is written now begins with the timeline. What the control file says of it may be behind.
+    let asked = session.query(
+        "SELECT s.system_identifier::text || '/' || pg_catalog.left(pg_catalog.pg_walfile_name(\
+         pg_catalog.pg_current_wal_insert_lsn()), 8) FROM pg_catalog.pg_control_system() AS s",
+    );
+    match session.one(asked).await {
+        Ok(row) => {
+            session.run("RELEASE SAVEPOINT trueup_identity").await?;
+            Ok(Some(row.try_get(0)?))
+        }
+        // Hosts that make servers of their own leave out what does not fit them.
+        Err(sqlx::Error::Database(_)) => {
+            session.run("ROLLBACK TO SAVEPOINT trueup_identity").await?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(snapshot: &str) -> MarkData {
+        MarkData {
+            form: FORM,
+            server: "7/00000001".into(),
+            database: 1,
+            table: 2,
+            file: 3,
+            layout: "x".into(),
+            snapshot: snapshot.into(),
+            rows: 4,
+            own: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn numbers_in_rows_are_made_whole_across_the_turn() {
+        let base = (7 << 32) - 2;
+        assert_eq!(whole(base, in_rows(base)), base);
+        assert_eq!(whole(base, 5), (7 << 32) + 5);
+        assert_eq!(bounds("740:745:740,743"), Some((740, 745)));
+        assert_eq!(bounds("745:740:"), None);
+        assert_eq!(bounds("garbage"), None);
+    }
+
+    #[test]
+    fn a_mark_is_sealed_with_what_came_after_it_alone() {
+        let own = Own::default();
+        own.note(2, [5, 99, 100, 101]);
+        own.note(3, [102]);
+        let sealed = own.seal(data("100:100:").to_mark().expect("a mark"));
+        assert_eq!(MarkData::parse(&sealed).expect("a mark").own, [100, 101]);
+        let theirs = Mark("not ours".into());
+        assert_eq!(own.seal(theirs.clone()), theirs);
+        own.note(2, 0..20_000);
+        assert_eq!(own.0.lock().expect("whole")[&2].len(), OWN_REMEMBERED);
+    }
+}

@@ -1,0 +1,260 @@
+//! Tables and columns that mappings need. They are added; nothing is ever dropped or rewritten.
+
+use std::collections::BTreeSet;
+
+use sqlx::Row as _;
+
+use crate::model::{
+    Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+};
+
+use super::super::{MigrationStep, form_suits, sync};
+use super::PostgresStore;
+use super::error::store_error;
+use super::layout::{TableInfo, TableNames, table_info};
+use super::session::{READ, WRITE, quoted};
+
+/// The receipts that batches to the canonical store leave.
+const RECEIPTS: &str = "trueup_receipts";
+/// The longest name in bytes. Longer ones are cut by the server without a word.
+const LONGEST_NAME: usize = 63;
+
+impl PostgresStore {
+    pub(super) async fn missing(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
+        let failed = |error| store_error(&self.name, &error);
+        // One transaction: all tables as they are at one time.
+        let mut session = self.server.begin(READ).await?;
+        let mut steps = Vec::new();
+        let mut schemas: BTreeSet<String> = session
+            .all(session.query("SELECT nspname::text FROM pg_catalog.pg_namespace"))
+            .await
+            .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+            .map_err(failed)?;
+        let mut need_schema = |schema: &str, steps: &mut Vec<MigrationStep>| {
+            if schemas.insert(schema.to_owned()) {
+                steps.push(MigrationStep {
+                    adds: format!("schema `{schema}`"),
+                    statement: format!("CREATE SCHEMA {}", quoted(schema)),
+                });
+            }
+        };
+        // Columns that an earlier step of this plan adds, by table: two entities may share one.
+        let mut planned: BTreeSet<(TableNames, String)> = BTreeSet::new();
+        let mut created: BTreeSet<TableNames> = BTreeSet::new();
+        for one in mapped {
+            let names = self.names(one)?;
+            let info = table_info(&mut session, &names).await.map_err(failed)?;
+            let wanted = wanted_columns(one);
+            if info.is_none() && created.insert(names.clone()) {
+                need_schema(&names.schema, &mut steps);
+                steps.push(create_table(&names, one, &wanted));
+                let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
+                let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
+                planned.extend(all.map(|name| (names.clone(), name)));
+                continue;
+            }
+            if let Some(info) = &info {
+                has_key(&self.name, one, &names.title, info)?;
+            }
+            for (name, declared) in wanted {
+                let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
+                if !there && planned.insert((names.clone(), name.clone())) {
+                    steps.push(MigrationStep {
+                        adds: format!("column `{}.{name}`", names.title),
+                        statement: format!(
+                            "ALTER TABLE {} ADD COLUMN {} {declared}",
+                            names.sql(),
+                            quoted(&name)
+                        ),
+                    });
+                }
+            }
+        }
+        if mapped.iter().any(|one| one.entity.system) {
+            let names = TableNames {
+                schema: self.schema.clone(),
+                name: RECEIPTS.to_owned(),
+                title: RECEIPTS.to_owned(),
+            };
+            if table_info(&mut session, &names).await.map_err(failed)?.is_none() {
+                need_schema(&names.schema, &mut steps);
+                steps.push(MigrationStep {
+                    adds: format!("table `{RECEIPTS}`"),
+                    statement: format!(
+                        "CREATE TABLE {} (batch text NOT NULL, intents text NOT NULL, PRIMARY KEY (batch))",
+                        names.sql()
+                    ),
+                });
+            }
+        }
+        session.end("ROLLBACK").await.map_err(failed)?;
+        Ok(steps)
+    }
+
+    pub(super) async fn run_steps(&self, steps: &[MigrationStep]) -> Result<(), StoreError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut session = self.server.begin(WRITE).await?;
+        for step in steps {
+            session.run(&step.statement).await.map_err(|error| {
+                let told = store_error(&self.name, &error);
+                StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
+                    .hint("plan the migration again: the database may have changed since")
+            })?;
+        }
+        session.end("COMMIT").await.map_err(|error| store_error(&self.name, &error))
+    }
+}
+
+fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, &'static str)]) -> MigrationStep {
+    let keys: Vec<String> = mapped.mapping.key.iter().map(|part| quoted(part.column.head())).collect();
+    let key_columns = mapped.mapping.key.iter().zip(&mapped.entity.key).map(|(part, known)| {
+        // In the order of keys, so that the key's index serves reads in that order.
+        let declared = match column_type(known.ty, part.form) {
+            "text" => "text COLLATE \"C\"",
+            other => other,
+        };
+        format!("{} {declared} NOT NULL", quoted(part.column.head()))
+    });
+    let columns = wanted.iter().map(|(name, declared)| format!("{} {declared}", quoted(name)));
+    let all: Vec<String> = key_columns.chain(columns).collect();
+    MigrationStep {
+        adds: format!("table `{}`", names.title),
+        statement: format!(
+            "CREATE TABLE {} ({}, PRIMARY KEY ({}))",
+            names.sql(),
+            all.join(", "),
+            keys.join(", ")
+        ),
+    }
+}
+
+/// A key's columns come with their table: they cannot be added to rows that would lack them.
+fn has_key(store: &StoreName, mapped: &Mapped, title: &str, info: &TableInfo) -> Result<(), StoreError> {
+    let lacking = mapped.mapping.key.iter().find(|part| info.position(part.column.head()).is_none());
+    lacking.map_or(Ok(()), |part| {
+        let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
+        Err(StoreError::new(ErrorKind::Invalid, store, message)
+            .hint("add it there and fill it, or map the key to a column that is there"))
+    })
+}
+
+/// The columns besides the key's that a mapping names, each once, with the type they are made with.
+fn wanted_columns(mapped: &Mapped) -> Vec<(String, &'static str)> {
+    let mapping = &mapped.mapping;
+    let mut wanted: Vec<(String, &'static str)> = Vec::new();
+    let keys: Vec<&str> = mapping.key.iter().map(|part| part.column.head()).collect();
+    let mut want = |column: &Column, declared| {
+        let name = column.head();
+        // A column with a path into it holds JSON.
+        let declared = if column.0.len() > 1 { "jsonb" } else { declared };
+        let known = wanted.iter().any(|(known, _)| known == name);
+        if !known && !keys.contains(&name) {
+            wanted.push((name.to_owned(), declared));
+        }
+    };
+    for (id, field) in &mapping.fields {
+        let ty = mapped.entity.fields.get(id.index()).map_or(FieldType::String, |field| field.ty);
+        want(&field.column, column_type(ty, field.form));
+    }
+    for column in mapping.created.iter().chain(&mapping.updated) {
+        want(column, "timestamptz");
+    }
+    match &mapping.sync {
+        SyncPlace::None => {}
+        SyncPlace::Struct(column) | SyncPlace::Json(column) => want(column, "jsonb"),
+        SyncPlace::JsonText(column) => want(column, "text"),
+        place @ SyncPlace::Columns { .. } => {
+            for ((at, name), column) in sync::PARTS.into_iter().enumerate().zip(sync::part_columns(place)) {
+                let declared = match name {
+                    "version" => "bigint",
+                    "last_updated" => "timestamptz",
+                    _ if at >= sync::FIRST_LIST => "jsonb",
+                    _ => "text",
+                };
+                if let Some(column) = column {
+                    want(column, declared);
+                }
+            }
+        }
+    }
+    wanted
+}
+
+fn column_type(ty: FieldType, form: Form) -> &'static str {
+    match (form, ty) {
+        (Form::Int64 | Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros, _)
+        | (Form::Native, FieldType::Int64) => "bigint",
+        (Form::Text | Form::JsonText, _) | (Form::Native, FieldType::String) => "text",
+        (Form::Native, FieldType::Float64) => "double precision",
+        (Form::Native, FieldType::Numeric) => "numeric",
+        (Form::Native, FieldType::Bool) => "boolean",
+        (Form::Native, FieldType::Date) => "date",
+        (Form::Native, FieldType::Timestamp) => "timestamptz",
+        (Form::Native, FieldType::Json) => "jsonb",
+        (Form::Native, FieldType::StringList) => "text[]",
+    }
+}
+
+/// What of these mappings Postgres cannot do.
+pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for one in mapped {
+        let whose = format!("store `{store}`, entity `{}`", one.name());
+        let mut complain = |message: &str, hint: &str| {
+            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
+        };
+        match &one.mapping.shape {
+            Shape::Object(_) => {
+                complain("Postgres has tables, no objects", "write `table:` instead of `object:`");
+            }
+            Shape::Table(table) => {
+                let schema = table.schema.as_deref().unwrap_or("");
+                if schema.starts_with("pg_") || schema == "information_schema" {
+                    complain("the tables of this schema are Postgres's own", "use another schema");
+                }
+            }
+        }
+        if matches!(one.mapping.sync, SyncPlace::Struct(_)) {
+            complain("Postgres has no structs", "keep the sync metadata in `json:` or in `columns:`");
+        }
+        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
+            complain("a key cannot stand inside a JSON column", "give the key a column of its own");
+        }
+        let mut taken: BTreeSet<&Column> = BTreeSet::new();
+        for (id, field) in &one.mapping.fields {
+            let Some(known) = one.entity.fields.get(id.index()) else { continue };
+            if !form_suits(known.ty, field.form) {
+                let message = format!(
+                    "the {} `{}` cannot stand in the form `{}`",
+                    known.ty.as_str(),
+                    known.name,
+                    field.form.as_str()
+                );
+                complain(&message, "leave the form out, or use `text`");
+            }
+            if !taken.insert(&field.column) {
+                let message = format!("two fields stand in the column `{}`", field.column);
+                complain(&message, "give each field a column of its own");
+            }
+        }
+        let cannot_be = |name: String| name.is_empty() || name.contains('\0') || name.len() > LONGEST_NAME;
+        if names(one).any(cannot_be) {
+            let message = format!(
+                "a schema, table or column has a name that Postgres cannot have (at most {LONGEST_NAME} bytes)"
+            );
+            complain(&message, "use another name");
+        }
+    }
+    found
+}
+
+fn names(mapped: &Mapped) -> impl Iterator<Item = String> {
+    let table = match &mapped.mapping.shape {
+        Shape::Table(table) => table.schema.iter().cloned().chain([table.name.clone()]).collect(),
+        Shape::Object(name) => vec![name.clone()],
+    };
+    let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect::<Vec<_>>();
+    table.into_iter().chain(keys).chain(wanted_columns(mapped).into_iter().map(|(name, _)| name))
+}

@@ -1,0 +1,483 @@
+//! Guarded writes: a batch is one transaction that locks its rows, compares them with their guards, writes those that still are
+//! what they were, and reads them back.
+//!
+//! Writes go out many in a statement. Where the server refuses one of them it refuses the statement, which is then tried again in
+//! halves, down to the one write that it is about.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::Row as _;
+
+use crate::model::{
+    Batch, BatchId, ErrorKind, IntentId, Mapped, Outcome, RecordKey, StoreError, Write, WriteOp,
+};
+
+use super::super::{check_write, guard_holds, repeated_keys};
+use super::PostgresStore;
+use super::error::{self, store_error};
+use super::image::{Columns, Image};
+use super::layout::Layout;
+use super::mark::{bounds, whole};
+use super::read::{Found, find};
+use super::session::{READ, Session, WRITE, quoted};
+
+/// From so many new rows on they are sent as a stream.
+const STREAMED_FROM: usize = 100;
+
+/// Why a transaction came to nothing.
+struct Failed {
+    told: StoreError,
+    /// Another transaction was in the way, which is gone now.
+    again: bool,
+}
+
+impl From<StoreError> for Failed {
+    fn from(told: StoreError) -> Self {
+        Self { told, again: false }
+    }
+}
+
+/// What is done to the table for one write.
+enum Act {
+    Insert(Columns),
+    /// Where the row stands, and what is set in it.
+    Update([String; 2], Columns),
+    Delete([String; 2]),
+}
+
+/// A write whose guard holds.
+struct Planned<'a> {
+    write: &'a Write,
+    act: Act,
+}
+
+impl PostgresStore {
+    fn failed(&self, error: &sqlx::Error) -> Failed {
+        Failed { told: store_error(&self.name, error), again: error::gave_way(error) }
+    }
+
+    pub(super) async fn apply_batch(
+        &self,
+        mapped: &Mapped,
+        batch: &Batch,
+    ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        if self.read_only {
+            let refused = self.refusal(ErrorKind::Unauthorised, "the store is only read, never written");
+            return Err(refused.hint("the manifest says so: `read_only: true`"));
+        }
+        let mut tries = 0;
+        loop {
+            match self.attempt(mapped, batch).await {
+                Err(failed) if failed.again && tries < error::DEADLOCK_RETRIES => tries += 1,
+                done => return done.map_err(|failed| failed.told),
+            }
+        }
+    }
+
+    async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
+        let names = self.names(mapped)?;
+        let mut session = self.server.begin(WRITE).await?;
+        self.lock(&mut session, &names, "ROW EXCLUSIVE").await?;
+        let layout = Layout::of(&self.name, &mut session, &names, mapped).await?;
+        if !layout.info.writable {
+            let message = format!("`{}` is no table, and cannot be written", layout.title);
+            let refused = self.refusal(ErrorKind::Unsupported, message);
+            return Err(refused.hint("map the table behind it, or set `read_only: true`").into());
+        }
+        if !layout.has_unique_key() && batch.writes.iter().any(|w| matches!(w.op, WriteOp::Create { .. })) {
+            // Nothing else would keep two from making one record.
+            self.lock(&mut session, &names, "SHARE ROW EXCLUSIVE").await?;
+        }
+        let keys: BTreeSet<&RecordKey> = batch.writes.iter().map(|write| &write.key).collect();
+        let found = find(&mut session, &layout, mapped, &keys, true).await;
+        let found = found.map_err(|error| self.failed(&error))?;
+        let mut outcomes = BTreeMap::new();
+        let mut planned = Vec::new();
+        let repeated = repeated_keys(batch);
+        for write in &batch.writes {
+            let there = found.get(&write.key).map_or(&[][..], Vec::as_slice);
+            match self.plan(mapped, &layout, write, there, &repeated) {
+                Ok(act) => planned.push(Planned { write, act }),
+                Err(outcome) => {
+                    outcomes.insert(write.intent.clone(), outcome);
+                }
+            }
+        }
+        let mut work =
+            Work { store: self, mapped, layout: &layout, outcomes, written: BTreeSet::new(), session };
+        work.write_all(planned).await.map_err(|error| self.failed(&error))?;
+        let own = work.read_back(batch).await.map_err(|error| self.failed(&error))?;
+        if batch.receipt {
+            work.leave_receipt(&batch.id, &batch.writes).await.map_err(|error| self.failed(&error))?;
+        }
+        let Work { outcomes, session, .. } = work;
+        session.end("COMMIT").await.map_err(|error| {
+            let failed = self.failed(&error);
+            if error::did_not_happen(&error) {
+                return failed;
+            }
+            StoreError { kind: ErrorKind::OutcomeUnknown, ..failed.told }.into()
+        })?;
+        self.own.note(layout.info.oid, own);
+        Ok(outcomes)
+    }
+
+    /// What a write comes to, or what became of it already.
+    #[allow(clippy::result_large_err)] // An outcome is no error, and one of the two is always made.
+    fn plan(
+        &self,
+        mapped: &Mapped,
+        layout: &Layout,
+        write: &Write,
+        there: &[Found],
+        repeated: &BTreeSet<&RecordKey>,
+    ) -> Result<Act, Outcome> {
+        check_write(&self.name, mapped, write, repeated).map_err(Outcome::Refused)?;
+        if there.len() > 1 {
+            let message = format!("`{}` has {} rows of the key {}", layout.title, there.len(), write.key);
+            return Err(Outcome::Refused(self.refusal(ErrorKind::Conflict, message)));
+        }
+        let image = |current: &[Option<&[u8]>]| -> Result<Columns, StoreError> {
+            let mut image = Image::new(&self.name, mapped, layout, current);
+            match &write.op {
+                WriteOp::Create { fields, meta, created, updated } => {
+                    image.put_key(&write.key)?;
+                    image.put_fields(fields)?;
+                    image.put_meta(meta)?;
+                    image.put_time(layout.created.as_ref(), *created)?;
+                    image.put_time(layout.updated.as_ref(), *updated)?;
+                }
+                WriteOp::Update { fields, meta, updated, .. } => {
+                    image.put_fields(fields)?;
+                    if let Some(meta) = meta {
+                        image.put_meta(meta)?;
+                    }
+                    image.put_time(layout.updated.as_ref(), *updated)?;
+                }
+                WriteOp::Delete { .. } => {}
+            }
+            image.columns()
+        };
+        match (&write.op, there.first()) {
+            (WriteOp::Create { .. }, None) => image(&[]).map(Act::Insert).map_err(Outcome::Refused),
+            (WriteOp::Update { guard, .. }, Some(row)) if guard_holds(guard, &row.row) => {
+                let columns = image(&row.values()).map_err(Outcome::Refused)?;
+                // Nothing to set: the row is as it is.
+                if columns.is_empty() {
+                    return Err(Outcome::Applied(None));
+                }
+                Ok(Act::Update(row.at.clone(), columns))
+            }
+            (WriteOp::Delete { guard }, Some(row)) if guard_holds(guard, &row.row) => {
+                Ok(Act::Delete(row.at.clone()))
+            }
+            _ => Err(Outcome::Moved),
+        }
+    }
+
+    /// The table of receipts, as SQL has it.
+    pub(super) fn receipts_table(&self) -> String {
+        format!("{}.trueup_receipts", quoted(&self.schema))
+    }
+
+    pub(super) async fn read_receipts(
+        &self,
+        batches: &[BatchId],
+    ) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {
+        let failed = |error| store_error(&self.name, &error);
+        let mut session = self.server.begin(READ).await?;
+        let sql = format!("SELECT batch, intents FROM {} WHERE batch = ANY ($1)", self.receipts_table());
+        let ids: Vec<String> = batches.iter().map(|batch| batch.0.clone()).collect();
+        let query = session.query(&sql).bind(ids);
+        let rows = match session.all(query).await {
+            // No table of receipts: nothing ever left one.
+            Err(error) if matches!(error::code(&error), Some("42P01" | "3F000")) => Vec::new(),
+            rows => rows.map_err(failed)?,
+        };
+        let mut receipts = BTreeMap::new();
+        for row in rows {
+            let (batch, text): (String, String) =
+                (row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?);
+            let intents = serde_json::from_str(&text)
+                .map_err(|_| self.refusal(ErrorKind::Corrupt, "a receipt holds no list of intents"))?;
+            receipts.insert(BatchId(batch), intents);
+        }
+        session.end("ROLLBACK").await.map_err(failed)?;
+        Ok(receipts)
+    }
+
+    pub(super) async fn remove_receipts(&self, batches: &[BatchId]) -> Result<(), StoreError> {
+        let failed = |error| store_error(&self.name, &error);
+        let mut session = self.server.begin(WRITE).await?;
+        let sql = format!("DELETE FROM {} WHERE batch = ANY ($1)", self.receipts_table());
+        let ids: Vec<String> = batches.iter().map(|batch| batch.0.clone()).collect();
+        let query = session.query(&sql).bind(ids);
+        match session.execute(query).await {
+            Err(error) if matches!(error::code(&error), Some("42P01" | "3F000")) => {}
+            done => {
+                done.map_err(failed)?;
+            }
+        }
+        session.end("COMMIT").await.map_err(failed)
+    }
+}
+
+/// A batch's writes under way.
+struct Work<'a> {
+    store: &'a PostgresStore,
+    mapped: &'a Mapped,
+    layout: &'a Layout,
+    outcomes: BTreeMap<IntentId, Outcome>,
+    /// The rows that were really written.
+    written: BTreeSet<RecordKey>,
+    session: Session,
+}
+
+impl Work<'_> {
+    async fn write_all(&mut self, planned: Vec<Planned<'_>>) -> Result<(), sqlx::Error> {
+        let mut left = vec![planned];
+        while let Some(mut writes) = left.pop() {
+            if writes.is_empty() {
+                continue;
+            }
+            self.session.run("SAVEPOINT trueup_writes").await?;
+            let refused = match self.together(&writes).await {
+                Ok(true) => {
+                    for Planned { write, .. } in writes {
+                        self.written.insert(write.key.clone());
+                        self.outcomes.insert(write.intent.clone(), Outcome::Applied(None));
+                    }
+                    continue;
+                }
+                Ok(false) => None,
+                Err(error) if error::is_refusal(&error) => Some(error),
+                Err(error) => return Err(error),
+            };
+            self.session.run("ROLLBACK TO SAVEPOINT trueup_writes; RELEASE SAVEPOINT trueup_writes").await?;
+            if refused.as_ref().is_some_and(error::is_taken) && self.taken(&mut writes).await? {
+                left.push(writes);
+                continue;
+            }
+            if writes.len() > 1 {
+                let second = writes.split_off(writes.len() / 2);
+                left.extend([second, writes]);
+                continue;
+            }
+            for Planned { write, .. } in writes {
+                let told = match &refused {
+                    Some(error) => store_error(&self.store.name, error),
+                    None => self.store.refusal(
+                        ErrorKind::Corrupt,
+                        format!("writing {} to `{}` touched no row", write.key, self.layout.title),
+                    ),
+                };
+                self.outcomes.insert(write.intent.clone(), Outcome::Refused(told));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out the creates whose key is there now; whether there were any. Somebody else made the record meanwhile.
+    async fn taken(&mut self, writes: &mut Vec<Planned<'_>>) -> Result<bool, sqlx::Error> {
+        let creates = writes.iter().filter(|planned| matches!(planned.act, Act::Insert(_)));
+        let keys: BTreeSet<&RecordKey> = creates.map(|planned| &planned.write.key).collect();
+        let there = find(&mut self.session, self.layout, self.mapped, &keys, false).await?;
+        writes.retain(|Planned { write, act }| {
+            let stays = !matches!(act, Act::Insert(_)) || !there.contains_key(&write.key);
+            if !stays {
+                self.outcomes.insert(write.intent.clone(), Outcome::Moved);
+            }
+            stays
+        });
+        Ok(!there.is_empty())
+    }
+
+    /// Writes all or nothing; false when a row was not there to be written.
+    async fn together(&mut self, writes: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
+        let mut deletes: [Vec<String>; 2] = Default::default();
+        let mut updates: BTreeMap<Vec<usize>, Vec<(&[String; 2], &Columns)>> = BTreeMap::new();
+        let mut inserts: BTreeMap<Vec<usize>, Vec<&Columns>> = BTreeMap::new();
+        let set = |columns: &Columns| columns.keys().copied().collect::<Vec<_>>();
+        for planned in writes {
+            match &planned.act {
+                Act::Delete([table, at]) => {
+                    deletes[0].push(table.clone());
+                    deletes[1].push(at.clone());
+                }
+                Act::Update(at, columns) => updates.entry(set(columns)).or_default().push((at, columns)),
+                Act::Insert(columns) => inserts.entry(set(columns)).or_default().push(columns),
+            }
+        }
+        let mut done = self.delete(deletes).await?;
+        for (columns, rows) in updates {
+            done += self.update(&columns, &rows).await?;
+        }
+        for (columns, rows) in inserts {
+            done += if rows.len() < STREAMED_FROM {
+                self.insert(&columns, &rows).await?
+            } else {
+                self.stream(&columns, &rows).await?
+            };
+        }
+        if done != writes.len() as u64 {
+            return Ok(false);
+        }
+        // Constraints that would be checked at the end are checked now, while it is known which writes they are about.
+        self.session.run("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT trueup_writes").await?;
+        Ok(true)
+    }
+
+    async fn delete(&mut self, [tables, places]: [Vec<String>; 2]) -> Result<u64, sqlx::Error> {
+        if places.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!(
+            "DELETE FROM {} AS t USING unnest($1::text[], $2::text[]) AS u(part, place) \
+             WHERE t.tableoid = u.part::oid AND t.ctid = u.place::tid",
+            self.layout.table
+        );
+        let query = self.session.query(&sql).bind(tables).bind(places);
+        self.session.execute(query).await
+    }
+
+    async fn update(
+        &mut self,
+        columns: &[usize],
+        rows: &[(&[String; 2], &Columns)],
+    ) -> Result<u64, sqlx::Error> {
+        let named = self.named(columns);
+        let sets: Vec<String> =
+            named.iter().enumerate().map(|(at, (name, base))| format!("{name} = u.c{at}::{base}")).collect();
+        let sql = format!(
+            "UPDATE {} AS t SET {} FROM {} WHERE t.tableoid = u.part::oid AND t.ctid = u.place::tid",
+            self.layout.table,
+            sets.join(", "),
+            unnested(columns.len(), &["part", "place"]),
+        );
+        let mut query = self.session.query(&sql);
+        for at in 0..2 {
+            query = query.bind(rows.iter().map(|(place, _)| place[at].clone()).collect::<Vec<_>>());
+        }
+        for column in columns {
+            query = query.bind(rows.iter().map(|(_, row)| text_of(row, *column)).collect::<Vec<_>>());
+        }
+        self.session.execute(query).await
+    }
+
+    async fn insert(&mut self, columns: &[usize], rows: &[&Columns]) -> Result<u64, sqlx::Error> {
+        let named = self.named(columns);
+        let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
+        let values: Vec<String> =
+            named.iter().enumerate().map(|(at, (_, base))| format!("u.c{at}::{base}")).collect();
+        let sql = format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            self.layout.table,
+            names.join(", "),
+            values.join(", "),
+            unnested(columns.len(), &[]),
+        );
+        let mut query = self.session.query(&sql);
+        for column in columns {
+            query = query.bind(rows.iter().map(|row| text_of(row, *column)).collect::<Vec<_>>());
+        }
+        self.session.execute(query).await
+    }
+
+    async fn stream(&mut self, columns: &[usize], rows: &[&Columns]) -> Result<u64, sqlx::Error> {
+        let names: Vec<String> = self.named(columns).into_iter().map(|(name, _)| name).collect();
+        let sql = format!("COPY {} ({}) FROM STDIN", self.layout.table, names.join(", "));
+        let mut text = String::new();
+        for row in rows {
+            for (at, column) in columns.iter().enumerate() {
+                if at > 0 {
+                    text.push('\t');
+                }
+                push_copied(&mut text, row.get(column).and_then(Option::as_deref));
+            }
+            text.push('\n');
+        }
+        let mut copy = self.session.connection()?.copy_in_raw(&sql).await?;
+        copy.send(text.into_bytes()).await?;
+        copy.finish().await
+    }
+
+    /// Columns as SQL has them, with the types that texts are read as.
+    fn named(&self, columns: &[usize]) -> Vec<(String, String)> {
+        let columns = columns.iter().filter_map(|at| self.layout.info.columns.get(*at));
+        columns.map(|column| (quoted(&column.name), column.base.clone())).collect()
+    }
+
+    /// Puts the rows as they now stand into the outcomes of writes that happened, and tells the transactions that wrote them as far
+    /// as nobody else can have had a hand in that.
+    async fn read_back(&mut self, batch: &Batch) -> Result<BTreeSet<u64>, sqlx::Error> {
+        let happened = |write: &&Write| matches!(self.outcomes.get(&write.intent), Some(Outcome::Applied(_)));
+        let (deletes, written): (Vec<&Write>, Vec<&Write>) = batch
+            .writes
+            .iter()
+            .filter(happened)
+            .partition(|write| matches!(write.op, WriteOp::Delete { .. }));
+        let keys = written.iter().map(|write| &write.key).collect();
+        let mut found = find(&mut self.session, self.layout, self.mapped, &keys, false).await?;
+        let info = &self.layout.info;
+        let alone = info.quiet && (deletes.is_empty() || info.quiet_deletes);
+        let base = bounds(&info.snapshot).filter(|_| alone).map(|(_, xmax)| xmax);
+        let mut own = BTreeSet::new();
+        for write in written {
+            let outcome = match found.remove(&write.key).and_then(|rows| rows.into_iter().next()) {
+                Some(row) => {
+                    if let Some(base) = base.filter(|_| self.written.contains(&write.key)) {
+                        own.insert(whole(base, row.writer));
+                    }
+                    Outcome::Applied(Some(row.row))
+                }
+                // A trigger moved it or took it away.
+                None => Outcome::Unknown(self.store.refusal(
+                    ErrorKind::Corrupt,
+                    format!("`{}` has no row {} after it was written", self.layout.title, write.key),
+                )),
+            };
+            self.outcomes.insert(write.intent.clone(), outcome);
+        }
+        Ok(own)
+    }
+
+    /// Notes what a batch applied.
+    async fn leave_receipt(&mut self, batch: &BatchId, writes: &[Write]) -> Result<(), sqlx::Error> {
+        let applied = |write: &&Write| matches!(self.outcomes.get(&write.intent), Some(Outcome::Applied(_)));
+        let intents: Vec<&IntentId> = writes.iter().filter(applied).map(|write| &write.intent).collect();
+        let text = serde_json::to_string(&intents).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let sql = format!(
+            "INSERT INTO {} AS r (batch, intents) VALUES ($1, $2) ON CONFLICT (batch) \
+             DO UPDATE SET intents = (r.intents::jsonb || excluded.intents::jsonb)::text",
+            self.store.receipts_table()
+        );
+        let query = self.session.query(&sql).bind(batch.0.clone()).bind(text);
+        self.session.execute(query).await.map(drop)
+    }
+}
+
+fn text_of(row: &Columns, column: usize) -> Option<String> {
+    row.get(&column).cloned().flatten()
+}
+
+/// `unnest($1::text[], …) AS u(first names, c0, c1, …)`.
+fn unnested(columns: usize, first: &[&str]) -> String {
+    let names = first.iter().map(|name| (*name).to_owned()).chain((0..columns).map(|at| format!("c{at}")));
+    let names: Vec<String> = names.collect();
+    let marks: Vec<String> = (1..=names.len()).map(|at| format!("${at}::text[]")).collect();
+    format!("unnest({}) AS u({})", marks.join(", "), names.join(", "))
+}
+
+/// A value as `COPY` reads it.
+fn push_copied(line: &mut String, value: Option<&str>) {
+    let Some(value) = value else { return line.push_str("\\N") };
+    for char in value.chars() {
+        match char {
+            '\\' => line.push_str("\\\\"),
+            '\t' => line.push_str("\\t"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            other => line.push(other),
+        }
+    }
+}
