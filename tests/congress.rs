@@ -243,7 +243,7 @@ const STORES: [&str; 3] = ["warehouse", "app", "local"];
 /// Stores of these kinds, the first one canonical, and their manifest.
 async fn places(folder: &Path, kinds: [&str; 3]) -> BTreeMap<&'static str, Place> {
     let mut places = BTreeMap::new();
-    let mut manifest = String::new();
+    let mut manifest = Vec::new();
     for (store, kind) in STORES.into_iter().zip(kinds) {
         let (place, body) = if kind == "postgres" {
             let database = server::database().await;
@@ -254,15 +254,16 @@ async fn places(folder: &Path, kinds: [&str; 3]) -> BTreeMap<&'static str, Place
             (Place::Sqlite(folder.join(&file)), format!("sqlite: {{path: {file}}}"))
         };
         let canonical = store == STORES[0];
-        manifest += &format!(
+        manifest.push(format!(
             "---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {store}}}\nspec: {{canonical: {canonical}, {body}}}\n"
-        );
+        ));
         places.insert(store, place);
     }
-    std::fs::write(folder.join("stores.yaml"), manifest).expect("written");
+    std::fs::write(folder.join("stores.yaml"), manifest.concat()).expect("written");
     places
 }
 
+#[allow(clippy::print_stderr)]
 async fn real_drift_is_seen_applied_and_gone(kinds: [&str; 3]) {
     let Some(data) = std::env::var_os("TRUEUP_CONGRESS_DATA").map(PathBuf::from) else {
         eprintln!("not run: TRUEUP_CONGRESS_DATA does not name a folder with the data");

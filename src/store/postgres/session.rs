@@ -73,15 +73,14 @@ impl Server {
     pub(super) async fn begin(&self, how: &str) -> Result<Session, StoreError> {
         let failed = |error| store_error(&self.store, &error);
         let mut acquire = pin!(self.pool.acquire());
-        let connection = match tokio::time::timeout(SOON, &mut acquire).await {
-            Ok(acquired) => acquired,
+        let acquired = if let Ok(acquired) = tokio::time::timeout(SOON, &mut acquire).await {
+            acquired
+        } else {
             // All are in use, or the server does not answer.
-            Err(_) => {
-                self.dial().await?;
-                acquire.await
-            }
-        }
-        .map_err(failed)?;
+            self.dial().await?;
+            acquire.await
+        };
+        let connection = acquired.map_err(failed)?;
         let mut session = Session { connection: Some(connection), persistent: self.persistent };
         session.run(&format!("{how}; {SETTINGS}")).await.map_err(failed)?;
         Ok(session)
