@@ -127,6 +127,89 @@ async fn through_a_pooler_nothing_is_kept_prepared() {
     assert_eq!(snapshot(&store, &mapped).await.0.len(), 5);
 }
 
+/// A pooler that gives each transaction one of two connections, where one is installed.
+struct Pooler {
+    process: std::process::Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Pooler {
+    fn start() -> Option<Self> {
+        let program = std::env::var_os("TRUEUP_TEST_PGBOUNCER").unwrap_or_else(|| "pgbouncer".into());
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        let settings = folder.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\nuser = nobody\n",
+            shared().port()
+        );
+        std::fs::write(&settings, text).expect("written");
+        let mut command = std::process::Command::new(program);
+        command
+            .arg("-q")
+            .arg(&settings)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        Some(Self { process: command.spawn().ok()?, port, _folder: folder })
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_real_pooler_gives_each_transaction_another_connection() {
+    let (database, direct) = theirs(THINGS).await;
+    let Some(pooler) = Pooler::start() else {
+        eprintln!("not run: there is no pgbouncer");
+        return;
+    };
+    let store =
+        open(&format!("postgres://postgres@127.0.0.1:{}/{}?pgbouncer=true", pooler.port, database.name));
+    let mut tries = 0;
+    while let Err(error) = store.probe().await {
+        tries += 1;
+        assert!(tries < 50, "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let mapped = bare();
+    let tasks: Vec<_> = (0..8)
+        .map(|writer| {
+            let (store, mapped) = (store.clone(), mapped.clone());
+            tokio::spawn(async move {
+                for round in 0..5 {
+                    let writes = (0..150).map(|n| {
+                        (
+                            key(&format!("{writer}-{round}-{n}")),
+                            create(&mapped, &[("count", Value::Int(n))], &none()),
+                        )
+                    });
+                    let outcomes = apply(&store, &mapped, writes.collect()).await;
+                    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied(Some(_)))));
+                    assert!(snapshot(&store, &mapped).await.1.is_complete());
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+    database.sql("UPDATE things SET count = -1 WHERE id = '3-3-3'").await;
+    let mut changes = store.changes(&mapped, &mark).await.expect("an answer").expect("it can tell");
+    let rows = changes.rows().await.expect("rows").expect("one");
+    assert_eq!(rows.iter().map(|row| row.key().clone()).collect::<Vec<_>>(), [key("3-3-3")]);
+    assert_eq!(snapshot(&direct, &mapped).await.0.len(), 8 * 5 * 150);
+}
+
 #[tokio::test]
 async fn a_server_that_was_down_is_found_again() {
     let mut server = server::Server::start(server::Disk::Lazy);
