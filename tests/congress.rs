@@ -1,8 +1,11 @@
 //! Real contacts at two dates (unitedstates/congress-legislators, CC0 1.0, as JSON lines), brought from one to the other through
-//! three SQLite stores.
+//! three stores: SQLite files and Postgres databases, either of them canonical.
 //!
 //! The data is not part of this repository. `TRUEUP_CONGRESS_DATA` names the folder with a folder for each date; without it
 //! the test says that it was not run.
+
+#[path = "server/mod.rs"]
+mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,8 +43,83 @@ async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).connect().await.expect("a SQLite file")
 }
 
-/// Puts these records in the place of a table's rows. Rows that are the same are left alone, as an import that knows nothing of sync
-/// metadata would leave them.
+/// Where a store's rows are.
+enum Place {
+    Sqlite(PathBuf),
+    Postgres(server::Database),
+}
+
+impl Place {
+    /// Puts these records in the place of a table's rows. Rows that are the same are left alone, as an import that knows nothing of
+    /// sync metadata would leave them.
+    async fn replace(&self, entity: &str, key: &[&str], from: &Records, to: &Records) {
+        match self {
+            Self::Sqlite(path) => replace(path, entity, key, from, to).await,
+            Self::Postgres(database) => replace_there(database, entity, key, from, to).await,
+        }
+    }
+
+    /// The records that a table holds, by their data's own columns, null where there is nothing.
+    async fn held(&self, entity: &str, key: &[&str], columns: &[String]) -> Records {
+        match self {
+            Self::Sqlite(path) => held(path, entity, key, columns).await,
+            Self::Postgres(database) => held_there(database, entity, key, columns).await,
+        }
+    }
+}
+
+async fn replace_there(
+    database: &server::Database,
+    entity: &str,
+    key: &[&str],
+    from: &Records,
+    to: &Records,
+) {
+    let mut connection = database.connect().await;
+    let mut transaction = connection.begin().await.expect("a transaction");
+    let quoted =
+        |names: &[&str]| names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let gone = from.iter().filter(|(id, _)| !to.contains_key(*id));
+    let changed = to.iter().filter(|(id, record)| from.get(*id) != Some(record));
+    for (id, record, stays) in
+        gone.map(|(id, record)| (id, record, false)).chain(changed.map(|(id, record)| (id, record, true)))
+    {
+        let old = from.get(id);
+        let mut columns: Vec<&str> = record.keys().map(String::as_str).collect();
+        columns.extend(old.into_iter().flat_map(|old| old.keys()).map(String::as_str));
+        columns.sort_unstable();
+        columns.dedup();
+        let all = quoted(&columns);
+        let row = format!("jsonb_populate_record(NULL::\"{entity}\", $1::jsonb)");
+        let this = format!("({}) = (SELECT {} FROM {row})", quoted(key), quoted(key));
+        let sql = match (stays, old) {
+            (false, _) => format!("DELETE FROM \"{entity}\" WHERE {this}"),
+            (true, None) => format!("INSERT INTO \"{entity}\" ({all}) SELECT {all} FROM {row}"),
+            (true, Some(_)) => {
+                format!("UPDATE \"{entity}\" SET ({all}) = (SELECT {all} FROM {row}) WHERE {this}")
+            }
+        };
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(Value::Object(record.clone()).to_string());
+        query.execute(&mut *transaction).await.expect("written");
+    }
+    transaction.commit().await.expect("committed");
+}
+
+async fn held_there(database: &server::Database, entity: &str, key: &[&str], columns: &[String]) -> Records {
+    let sql = format!("SELECT to_jsonb(t)::text FROM \"{entity}\" AS t");
+    let rows =
+        sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut database.connect().await).await.expect("rows");
+    let mut records = Records::new();
+    for row in rows {
+        let mut record: Map<String, Value> = serde_json::from_str(row.get(0)).expect("an object");
+        record.retain(|name, value| columns.contains(name) && !value.is_null());
+        let id = key.iter().map(|part| record[*part].as_str().expect("text").to_owned()).collect();
+        records.insert(id, record);
+    }
+    records
+}
+
+/// Puts these records in the place of a table's rows in a file.
 async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &Records) {
     let mut connection = connect(path).await;
     let mut transaction = connection.begin().await.expect("a transaction");
@@ -81,7 +159,7 @@ async fn replace(path: &Path, entity: &str, key: &[&str], from: &Records, to: &R
     transaction.commit().await.expect("committed");
 }
 
-/// The records that a table holds, by their data's own columns, null where there is nothing.
+/// The records that a table of a file holds.
 async fn held(path: &Path, entity: &str, key: &[&str], columns: &[String]) -> Records {
     let mut connection = connect(path).await;
     let rows: Vec<SqliteRow> = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM \"{entity}\"")))
@@ -146,16 +224,57 @@ fn expected_changes(data: &Path) -> BTreeMap<String, [u64; 3]> {
 }
 
 #[tokio::test]
-async fn real_drift_is_seen_applied_and_gone() {
+async fn real_drift_between_files() {
+    real_drift_is_seen_applied_and_gone(["sqlite", "sqlite", "sqlite"]).await;
+}
+
+#[tokio::test]
+async fn real_drift_with_a_postgres_replica() {
+    real_drift_is_seen_applied_and_gone(["sqlite", "postgres", "sqlite"]).await;
+}
+
+#[tokio::test]
+async fn real_drift_with_a_canonical_postgres() {
+    real_drift_is_seen_applied_and_gone(["postgres", "sqlite", "postgres"]).await;
+}
+
+const STORES: [&str; 3] = ["warehouse", "app", "local"];
+
+/// Stores of these kinds, the first one canonical, and their manifest.
+async fn places(folder: &Path, kinds: [&str; 3]) -> BTreeMap<&'static str, Place> {
+    let mut places = BTreeMap::new();
+    let mut manifest = Vec::new();
+    for (store, kind) in STORES.into_iter().zip(kinds) {
+        let (place, body) = if kind == "postgres" {
+            let database = server::database().await;
+            let body = format!("postgres: {{url: \"{}\"}}", database.url);
+            (Place::Postgres(database), body)
+        } else {
+            let file = format!("{store}.db");
+            (Place::Sqlite(folder.join(&file)), format!("sqlite: {{path: {file}}}"))
+        };
+        let canonical = store == STORES[0];
+        manifest.push(format!(
+            "---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {store}}}\nspec: {{canonical: {canonical}, {body}}}\n"
+        ));
+        places.insert(store, place);
+    }
+    std::fs::write(folder.join("stores.yaml"), manifest.concat()).expect("written");
+    places
+}
+
+#[allow(clippy::print_stderr)]
+async fn real_drift_is_seen_applied_and_gone(kinds: [&str; 3]) {
     let Some(data) = std::env::var_os("TRUEUP_CONGRESS_DATA").map(PathBuf::from) else {
         eprintln!("not run: TRUEUP_CONGRESS_DATA does not name a folder with the data");
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    for file in ["stores.yaml", "entities.yaml", "mappings.yaml"] {
+    for file in ["entities.yaml", "mappings.yaml"] {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/congress");
         std::fs::copy(fixtures.join(file), folder.path().join(file)).expect("copied");
     }
+    let places = places(folder.path(), kinds).await;
     let (spec, _) = trueup::cli::load::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
     let engine = Engine::open(Arc::new(spec), true).await.expect("opened");
     engine.migrate(&engine.migration().await.expect("planned")).await.expect("migrated");
@@ -163,7 +282,7 @@ async fn real_drift_is_seen_applied_and_gone() {
     let nothing = Records::new();
     for (entity, key) in ENTITIES {
         let old = load(&data, "2025-03-04", entity, key);
-        replace(&folder.path().join("warehouse.db"), entity, key, &nothing, &old).await;
+        places["warehouse"].replace(entity, key, &nothing, &old).await;
     }
     let (options, stop) = (PassOptions::default(), CancellationToken::new());
     let first = engine.pass(&options, &Silent, &stop).await.expect("the first load");
@@ -173,7 +292,7 @@ async fn real_drift_is_seen_applied_and_gone() {
 
     for (entity, key) in ENTITIES {
         let (old, new) = (load(&data, "2025-03-04", entity, key), load(&data, "2026-06-15", entity, key));
-        replace(&folder.path().join("local.db"), entity, key, &old, &new).await;
+        places["local"].replace(entity, key, &old, &new).await;
     }
     let plan = engine.plan(&options, &Silent).await.expect("a plan");
     assert_eq!(plan.guards, []);
@@ -183,7 +302,7 @@ async fn real_drift_is_seen_applied_and_gone() {
 
     let report = engine.apply(plan, false, &options, &Silent, &stop).await.expect("applied");
     assert!(report.is_clean(), "{:?}", report.failed.first());
-    for store in ["warehouse", "app", "local"] {
+    for (store, place) in &places {
         for (entity, key) in ENTITIES {
             let new = load(&data, "2026-06-15", entity, key);
             let old = load(&data, "2025-03-04", entity, key);
@@ -191,7 +310,7 @@ async fn real_drift_is_seen_applied_and_gone() {
                 new.values().chain(old.values()).flat_map(|record| record.keys().cloned()).collect();
             columns.sort();
             columns.dedup();
-            let there = held(&folder.path().join(format!("{store}.db")), entity, key, &columns).await;
+            let there = place.held(entity, key, &columns).await;
             assert!(there == new, "{entity} in {store} is not what it should be");
         }
     }

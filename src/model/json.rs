@@ -125,28 +125,39 @@ fn collect(from: &Value, to: &Value, path: &mut Vec<String>, out: &mut Vec<(Vec<
     }
 }
 
-fn canonical(value: Value) -> Value {
+fn canonical(mut value: Value) -> Value {
+    make_canonical(&mut value);
+    value
+}
+
+fn make_canonical(value: &mut Value) {
     match value {
-        Value::Number(number) => Value::Number(canonical_number(number)),
-        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
-        Value::Object(object) => {
-            let mut entries: Vec<_> = object.into_iter().collect();
-            // Sorted here, so that the text is the same whatever map serde_json was built with.
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(entries.into_iter().map(|(key, value)| (key, canonical(value))).collect())
+        Value::Number(number) => {
+            if let Some(plain) = canonical_number(number) {
+                *number = plain;
+            }
         }
-        other => other,
+        Value::Array(items) => items.iter_mut().for_each(make_canonical),
+        Value::Object(object) => {
+            object.values_mut().for_each(make_canonical);
+            // Sorted here, so that the text is the same whatever map serde_json was built with.
+            if !object.keys().is_sorted() {
+                let mut entries: Vec<_> = std::mem::take(object).into_iter().collect();
+                entries.sort_by(|a, b| a.0.cmp(&b.0));
+                object.extend(entries);
+            }
+        }
+        _ => {}
     }
 }
 
-/// Integers stay as they are; decimals lose trailing zeros; an exponent is written out where that stays short.
-fn canonical_number(number: Number) -> Number {
+/// Integers stay as they are; decimals lose trailing zeros; an exponent is written out where that stays short. None: it is as it should be.
+fn canonical_number(number: &Number) -> Option<Number> {
     let text = number.as_str();
     if !text.contains(['.', 'e', 'E']) {
-        return if text == "-0" { Number::from(0) } else { number };
+        return (text == "-0").then(|| Number::from(0));
     }
-    let Some(decimal) = plain_decimal(text) else { return number };
-    Number::from_str(&decimal).unwrap_or(number)
+    Number::from_str(&plain_decimal(text)?).ok()
 }
 
 /// The shortest plain text of a decimal number, without exponent and trailing zeros; none when it is no number or

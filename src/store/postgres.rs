@@ -165,6 +165,8 @@ fn connect_options(name: &StoreName, url: &str) -> Result<(PgConnectOptions, boo
     if options.get_application_name().is_none() {
         options = options.application_name("trueup");
     }
+    // Supabase's pooler listens there.
+    pooled |= options.get_port() == 6543;
     if pooled {
         // Poolers refuse settings that they do not follow.
         options = options.statement_cache_capacity(0).extra_float_digits(None);

@@ -161,7 +161,7 @@ impl Task {
         mut asks: mpsc::Receiver<Ask>,
     ) {
         if let Some(condition) = condition
-            && let Err(error) = self.stream(&condition, &send).await
+            && let Err(error) = self.stream(&condition, &send, &asks).await
         {
             let _ = send.send(Err(error)).await;
             return;
@@ -183,7 +183,12 @@ impl Task {
         let _ = self.session.end("ROLLBACK").await;
     }
 
-    async fn stream(&mut self, condition: &str, send: &mpsc::Sender<Rows>) -> Result<(), StoreError> {
+    async fn stream(
+        &mut self,
+        condition: &str,
+        send: &mpsc::Sender<Rows>,
+        asks: &mpsc::Receiver<Ask>,
+    ) -> Result<(), StoreError> {
         let layout = Arc::clone(&self.layout);
         let select = format!(
             "SELECT {} FROM {} AS t WHERE {condition} ORDER BY {}",
@@ -204,8 +209,11 @@ impl Task {
                 self.last = Some(row.key().clone());
                 rows.push(row);
             }
-            // Without a listener the rest is read all the same: there may be questions.
-            let _ = send.send(Ok(rows)).await;
+            // Without a listener the rest is read all the same as long as there may be questions.
+            if send.send(Ok(rows)).await.is_err() && asks.is_closed() {
+                let message = "nobody wants to know any more";
+                return Err(StoreError::new(ErrorKind::Unavailable, &self.store, message));
+            }
         }
         Ok(())
     }

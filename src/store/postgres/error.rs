@@ -111,6 +111,10 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
             .hint("run `trueup migrate` to add it"),
         "42703" => new(ErrorKind::NotFound, "a table has no such column".into())
             .hint("run `trueup migrate` to add it"),
+        "26000" | "42P05" => {
+            new(ErrorKind::Unsupported, "statements do not stay prepared on this connection".into())
+                .hint("it leads through a pooler: add `pgbouncer=true` to the store's `url`")
+        }
         "25006" => new(ErrorKind::Unauthorised, "the database only lets itself be read".into())
             .hint("connect to the primary server, or set `read_only: true`"),
         "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())

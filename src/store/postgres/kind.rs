@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::str::FromStr as _;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -349,13 +348,16 @@ pub(super) fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// Whether a text is a number that Postgres could show.
+/// Whether a text is a number as Postgres shows it: `007` is shown as `7`.
 pub(super) fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     text.len() < SHORT_NUMERIC
-        && [whole, decimals].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
-        && bigdecimal::BigDecimal::from_str(text).is_ok()
+        && all_digits(whole)
+        && all_digits(decimals)
+        && (whole == "0" || !whole.starts_with('0'))
+        && (digits == text || digits.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
 }
 
 #[cfg(test)]
@@ -368,7 +370,7 @@ mod tests {
         bytes.extend(weight.to_be_bytes());
         bytes.extend(sign.to_be_bytes());
         bytes.extend(scale.to_be_bytes());
-        digits.iter().for_each(|digit| bytes.extend(digit.to_be_bytes()));
+        bytes.extend(digits.iter().flat_map(|digit| digit.to_be_bytes()));
         bytes
     }
 
@@ -390,6 +392,25 @@ mod tests {
         assert_eq!(numeric(&numeric_bytes(0, 0xC000, 0, &[]), true), None, "not a number");
         for garbage in [&b""[..], b"\0\x01", b"\0\x02\0\0\0\0\0\0\0\x01"] {
             assert_eq!(numeric(garbage, true), None);
+        }
+    }
+
+    #[test]
+    fn only_numbers_as_they_are_shown_are_keys() {
+        for (text, is) in [
+            ("0", true),
+            ("-7", true),
+            ("10.50", true),
+            ("007", false),
+            ("-0", false),
+            ("-0.0", false),
+            ("1.", false),
+            (".5", false),
+            ("", false),
+            ("1e3", false),
+            ("NaN", false),
+        ] {
+            assert_eq!(is_number(text), is, "{text}");
         }
     }
 

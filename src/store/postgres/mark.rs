@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -83,25 +83,50 @@ pub(super) fn whole(base: u64, in_row: u32) -> u64 {
 
 /// The own transactions of a store, by table.
 #[derive(Debug, Default)]
-pub(super) struct Own(Mutex<BTreeMap<i64, VecDeque<u64>>>);
+pub(super) struct Own(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// The server that they were on.
+    server: String,
+    /// How far it had got when it was last looked at.
+    xmax: u64,
+    tables: BTreeMap<i64, VecDeque<u64>>,
+}
 
 impl Own {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes transactions that were committed.
     pub(super) fn note(&self, table: i64, transactions: impl IntoIterator<Item = u64>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = all.entry(table).or_default();
-        noted.extend(transactions);
-        let surplus = noted.len().saturating_sub(OWN_REMEMBERED);
-        noted.drain(..surplus);
+        let mut noted = self.noted();
+        let table = noted.tables.entry(table).or_default();
+        table.extend(transactions);
+        let surplus = table.len().saturating_sub(OWN_REMEMBERED);
+        table.drain(..surplus);
+    }
+
+    /// Forgets all if this is another server, or the same put back: numbers there may be anybody's.
+    fn look(&self, server: &str, xmax: u64) {
+        let mut noted = self.noted();
+        if (noted.server != server && !noted.server.is_empty()) || xmax < noted.xmax {
+            noted.tables.clear();
+        }
+        server.clone_into(&mut noted.server);
+        noted.xmax = xmax;
     }
 
     /// Adds to a mark what was written since.
     pub(super) fn seal(&self, mark: Mark) -> Mark {
         let Some(mut data) = MarkData::parse(&mark) else { return mark };
         let Some((xmin, _)) = bounds(&data.snapshot) else { return mark };
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(noted) = all.get(&data.table) else { return mark };
-        data.own.extend(noted.iter().copied().filter(|transaction| *transaction >= xmin));
+        let noted = self.noted();
+        let Some(table) = noted.tables.get(&data.table).filter(|_| noted.server == data.server) else {
+            return mark;
+        };
+        data.own.extend(table.iter().copied().filter(|transaction| *transaction >= xmin));
         data.own.sort_unstable();
         data.own.dedup();
         data.to_mark().unwrap_or(mark)
@@ -124,6 +149,9 @@ impl PostgresStore {
             return Ok(None);
         };
         let Some(server) = self.identity(session).await? else { return Ok(None) };
+        if let Some((_, xmax)) = bounds(&info.snapshot) {
+            self.own.look(&server, xmax);
+        }
         let mut meaning = decoder.class().to_owned();
         for column in columns() {
             let depends = column.depends.as_deref().unwrap_or("");
@@ -208,13 +236,22 @@ mod tests {
     #[test]
     fn a_mark_is_sealed_with_what_came_after_it_alone() {
         let own = Own::default();
+        own.look("7/00000001", 100);
         own.note(2, [5, 99, 100, 101]);
         own.note(3, [102]);
-        let sealed = own.seal(data("100:100:").to_mark().expect("a mark"));
-        assert_eq!(MarkData::parse(&sealed).expect("a mark").own, [100, 101]);
+        let mark = || data("100:100:").to_mark().expect("a mark");
+        assert_eq!(MarkData::parse(&own.seal(mark())).expect("a mark").own, [100, 101]);
         let theirs = Mark("not ours".into());
         assert_eq!(own.seal(theirs.clone()), theirs);
         own.note(2, 0..20_000);
-        assert_eq!(own.0.lock().expect("whole")[&2].len(), OWN_REMEMBERED);
+        assert_eq!(own.noted().tables[&2].len(), OWN_REMEMBERED);
+        own.look("7/00000001", 30_000);
+        assert_ne!(own.seal(mark()), mark(), "the same server went on");
+        own.look("7/00000002", 30_000);
+        assert_eq!(own.seal(mark()), mark(), "another one has other transactions of these numbers");
+        own.note(2, [100]);
+        own.look("7/00000002", 20_000);
+        let there = MarkData { server: "7/00000002".into(), ..data("100:100:") }.to_mark().expect("a mark");
+        assert_eq!(own.seal(there.clone()), there, "and so has one that was put back");
     }
 }

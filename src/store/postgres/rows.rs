@@ -185,7 +185,7 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
         SyncPlace::None => "none",
         _ => "object",
     };
-    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone.iana_name());
+    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
     text
 }
 

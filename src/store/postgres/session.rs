@@ -1,6 +1,7 @@
 //! One transaction on a connection of its own. One that does not come to its end takes the connection with it: the server undoes
 //! what was begun, and nothing half-read is left for the next user of the connection.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -18,6 +19,8 @@ pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 const CONNECTIONS: u32 = 8;
 /// How long to wait for a connection that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+/// After how long it is asked why there is none: the pool itself tries again and again and says no reason.
+const SOON: Duration = Duration::from_millis(500);
 /// How long to wait for a server that does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,8 +58,8 @@ impl Server {
         Self { store: store.clone(), options, pool, persistent }
     }
 
-    /// Connects once more, to hear at once and in its own words what is wrong: the pool would try again and again.
-    pub(super) async fn dial(&self) -> Result<(), StoreError> {
+    /// Connects once more, to hear what is wrong.
+    async fn dial(&self) -> Result<(), StoreError> {
         let dialled = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await;
         let connection = dialled
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -68,11 +71,16 @@ impl Server {
 
     /// Begins a transaction.
     pub(super) async fn begin(&self, how: &str) -> Result<Session, StoreError> {
-        if self.pool.size() == 0 {
-            self.dial().await?;
-        }
         let failed = |error| store_error(&self.store, &error);
-        let connection = self.pool.acquire().await.map_err(failed)?;
+        let mut acquire = pin!(self.pool.acquire());
+        let acquired = if let Ok(acquired) = tokio::time::timeout(SOON, &mut acquire).await {
+            acquired
+        } else {
+            // All are in use, or the server does not answer.
+            self.dial().await?;
+            acquire.await
+        };
+        let connection = acquired.map_err(failed)?;
         let mut session = Session { connection: Some(connection), persistent: self.persistent };
         session.run(&format!("{how}; {SETTINGS}")).await.map_err(failed)?;
         Ok(session)

@@ -75,19 +75,7 @@ impl PostgresStore {
     }
 
     async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
-        let names = self.names(mapped)?;
-        let mut session = self.server.begin(WRITE).await?;
-        self.lock(&mut session, &names, "ROW EXCLUSIVE").await?;
-        let layout = Layout::of(&self.name, &mut session, &names, mapped).await?;
-        if !layout.info.writable {
-            let message = format!("`{}` is no table, and cannot be written", layout.title);
-            let refused = self.refusal(ErrorKind::Unsupported, message);
-            return Err(refused.hint("map the table behind it, or set `read_only: true`").into());
-        }
-        if !layout.has_unique_key() && batch.writes.iter().any(|w| matches!(w.op, WriteOp::Create { .. })) {
-            // Nothing else would keep two from making one record.
-            self.lock(&mut session, &names, "SHARE ROW EXCLUSIVE").await?;
-        }
+        let (mut session, layout) = self.writing(mapped, batch).await?;
         let keys: BTreeSet<&RecordKey> = batch.writes.iter().map(|write| &write.key).collect();
         let found = find(&mut session, &layout, mapped, &keys, true).await;
         let found = found.map_err(|error| self.failed(&error))?;
@@ -120,6 +108,30 @@ impl PostgresStore {
         })?;
         self.own.note(layout.info.oid, own);
         Ok(outcomes)
+    }
+
+    /// A transaction that writes a table, and the table's layout.
+    async fn writing(&self, mapped: &Mapped, batch: &Batch) -> Result<(Session, Layout), Failed> {
+        let names = self.names(mapped)?;
+        let creates = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Create { .. }));
+        let mut mode = "ROW EXCLUSIVE";
+        loop {
+            let mut session = self.server.begin(WRITE).await?;
+            self.lock(&mut session, &names, mode).await?;
+            let layout = Layout::of(&self.name, &mut session, &names, mapped).await?;
+            if !layout.info.writable {
+                let message = format!("`{}` is no table, and cannot be written", layout.title);
+                let refused = self.refusal(ErrorKind::Unsupported, message);
+                return Err(refused.hint("map the table behind it, or set `read_only: true`").into());
+            }
+            if !creates || layout.has_unique_key() || mode != "ROW EXCLUSIVE" {
+                return Ok((session, layout));
+            }
+            // Nothing but a lock keeps two from making one record; it is taken first of all, for two that had the weaker one already
+            // would wait for each other.
+            session.end("ROLLBACK").await.map_err(|error| self.failed(&error))?;
+            mode = "SHARE ROW EXCLUSIVE";
+        }
     }
 
     /// What a write comes to, or what became of it already.
