@@ -126,14 +126,31 @@ fn collect(from: &Value, to: &Value, path: &mut Vec<String>, out: &mut Vec<(Vec<
 }
 
 fn canonical(value: Value) -> Value {
+    // What trueup wrote itself is so already, and needs no copy.
+    if is_canonical(&value) { value } else { made_canonical(value) }
+}
+
+fn is_canonical(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let text = number.as_str();
+            text != "-0" && !text.contains(['.', 'e', 'E'])
+        }
+        Value::Array(items) => items.iter().all(is_canonical),
+        Value::Object(object) => object.keys().is_sorted() && object.values().all(is_canonical),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
+}
+
+fn made_canonical(value: Value) -> Value {
     match value {
         Value::Number(number) => Value::Number(canonical_number(number)),
-        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(made_canonical).collect()),
         Value::Object(object) => {
             let mut entries: Vec<_> = object.into_iter().collect();
             // Sorted here, so that the text is the same whatever map serde_json was built with.
             entries.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(entries.into_iter().map(|(key, value)| (key, canonical(value))).collect())
+            Value::Object(entries.into_iter().map(|(key, value)| (key, made_canonical(value))).collect())
         }
         other => other,
     }
