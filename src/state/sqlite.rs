@@ -185,7 +185,9 @@ fn sync_names(connection: &Connection, names: &mut Names) -> Result<bool, Failur
     if any {
         // Somebody else added names: those not saved yet get other numbers.
         names.dictionary.truncate(names.saved);
-        added.into_iter().for_each(|name| names.dictionary.push(name));
+        for name in added {
+            names.dictionary.push(name);
+        }
         names.saved = names.dictionary.len();
     }
     Ok(any)
