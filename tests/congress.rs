@@ -193,7 +193,7 @@ async fn held(path: &Path, entity: &str, key: &[&str], columns: &[String]) -> Re
 /// Adds, changes and deletes in the canonical store, by entity.
 fn canonical_changes(plan: &Plan) -> BTreeMap<String, [u64; 3]> {
     let mut counts: BTreeMap<String, [u64; 3]> = BTreeMap::new();
-    for record in &plan.records {
+    for record in plan.records.iter() {
         for action in record.actions.iter().filter(|action| action.store == plan.canonical) {
             let at = match action.kind {
                 ActionKind::Create => 0,
@@ -315,7 +315,7 @@ async fn real_drift_is_seen_applied_and_gone(kinds: [&str; 3]) {
         }
     }
     let next = engine.plan(&options, &Silent).await.expect("a plan");
-    assert!(next.is_empty(), "{:?}", next.records.first());
+    assert!(next.is_empty(), "{:?}", next.records.iter().next());
     let quiet = engine.pass(&options, &Silent, &stop).await.expect("a pass");
     assert_eq!((quiet.pass, quiet.applied.sum()), (None, 0));
 }

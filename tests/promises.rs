@@ -116,7 +116,7 @@ fn race(world: &mut World, edits: &mut Edits, at: &str, record: &str, name: &str
     let (record, name) = (key(record), field(name));
     world.db(at).faults.before_batch = Some(Hook::new(move |db| {
         db.edit(&mapped, &record, |row: &mut MemoryRow| {
-            let replaced = row.fields.insert(name.clone(), Cell::Value(Value::text(&token)));
+            let replaced = row.fields.insert(name.clone(), Cell::Value(Value::text(token.as_str())));
             let seen =
                 replaced.as_ref().and_then(Cell::value).and_then(Value::as_text).map(ToOwned::to_owned);
             races.lock().expect("no panic").push((token.clone(), seen.filter(|text| text.starts_with('e'))));

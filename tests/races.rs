@@ -111,7 +111,7 @@ fn what_cannot_be_put_on_record_is_not_overwritten() {
     let mut world = agreed();
     world.edit("app", "1", "a", "low", Stamp::RaiseBy(1, 100));
     world.edit("local", "1", "a", "high", Stamp::RaiseBy(2, 100));
-    let id = world.plan().records[0].conflicts[0].id.0.clone();
+    let id = world.plan().records.get(0).unwrap().conflicts[0].id.0.clone();
     let conflicts = EntityName::new("sync_conflicts").expect("a name");
     world.db("hub").faults.refuse.insert((conflicts, key(&id)));
     let report = world.pass().expect("a pass");

@@ -247,7 +247,7 @@ fn a_record_new_in_a_replica_enters_the_canonical_store_first() {
     let mut world = World::three();
     world.insert("local", "9", &[("a", "new"), ("must", "m")], Stamp::None);
     let plan = world.plan();
-    assert_eq!(plan.records[0].actions[0].store, world::store("hub"));
+    assert_eq!(plan.records.get(0).unwrap().actions[0].store, world::store("hub"));
     world.settle();
     assert_eq!(world.everywhere("9", "a"), ["new"; 3]);
     assert_eq!(world.version("hub", "9"), Some(1));

@@ -174,7 +174,7 @@ fn mappings_say_each_column() {
     assert_eq!(scope.exit, ScopeExit::Remove);
     let admits = |category: &str, business: bool, closeness: Value| {
         scope.admits(|field| match field {
-            field if field == FieldRef::Field(id("category_code")) => Value::Text(category.to_owned()),
+            field if field == FieldRef::Field(id("category_code")) => Value::text(category),
             field if field == FieldRef::Field(id("is_business")) => Value::Bool(business),
             _ => closeness.clone(),
         })

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use harness::{Words, batch, create, key, meta, store_name};
 use trueup::model::{
-    Cell, FieldShadow, FieldType, Json, MappingTag, RecordId, Shadow, StoreName, Timestamp, Transition,
-    Value, Version,
+    BatchId, Cell, FieldName, FieldShadow, FieldType, Intent, IntentEnd, IntentId, IntentKind, Json,
+    MappingTag, RecordId, Shadow, StoreName, Timestamp, Transition, Value, Version,
 };
 use trueup::state::State as _;
 use trueup::state::sqlite::SqliteState;
@@ -53,87 +53,164 @@ async fn snapshot_and_write() {
     let steps = store.plan_migration(std::slice::from_ref(&mapped)).await.expect("planned");
     store.migrate(&steps).await.expect("migrated");
     let total = 200_000_i64;
-    let began = Instant::now();
+    let mut took = std::time::Duration::ZERO;
     for chunk in 0..total / 1000 {
         let row = |number: i64| {
             let fields: Vec<_> =
                 FIELDS.iter().enumerate().map(|(at, name)| (*name, value(number, at))).collect();
             (key(&format!("C{number:06}")), create(&mapped, &fields, &meta(1)))
         };
-        let writes = (chunk * 1000..(chunk + 1) * 1000).map(row).collect();
-        store.apply(&mapped, &batch(&chunk.to_string(), writes)).await.expect("applied");
+        let batch = batch(&chunk.to_string(), (chunk * 1000..(chunk + 1) * 1000).map(row).collect());
+        let began = Instant::now();
+        store.apply(&mapped, &batch).await.expect("applied");
+        took += began.elapsed();
     }
-    report("created", total, began);
-    raw_rows(&folder.path().join("speed.db")).await;
-    for _ in 0..3 {
+    report("created", total, Instant::now() - took);
+    for decoded in [false, true] {
         let began = Instant::now();
         let mut stream = store.snapshot(mapped.clone()).await.expect("a stream");
         let mut rows = 0;
         while let Some(item) = stream.recv().await {
             if let SnapshotItem::Rows(more) = item.expect("a piece") {
                 rows += i64::try_from(more.len()).expect("few");
+                if decoded {
+                    more.into_iter().for_each(|row| drop(row.into_row()));
+                }
             }
         }
-        report("snapshot", rows, began);
+        report(if decoded { "snapshot, decoded" } else { "snapshot, raw" }, rows, began);
     }
+    let mut took = std::time::Duration::ZERO;
+    for chunk in 0..total / 1000 {
+        let row = |number: i64| {
+            let before: Vec<_> = (0..4).map(|at| (FIELDS[at], value(number, at))).collect();
+            let fields: Vec<_> = (0..4).map(|at| (FIELDS[at], value(number + 1, at))).collect();
+            let guard = harness::guard(&mapped, &before, &meta(1));
+            (key(&format!("C{number:06}")), harness::update(&mapped, &fields, Some(meta(2)), guard))
+        };
+        let batch = batch(&format!("u{chunk}"), (chunk * 1000..(chunk + 1) * 1000).map(row).collect());
+        let began = Instant::now();
+        store.apply(&mapped, &batch).await.expect("applied");
+        took += began.elapsed();
+    }
+    report("updated", total, Instant::now() - took);
 }
 
-/// What the driver alone takes, without a row being looked at.
-async fn raw_rows(path: &std::path::Path) {
-    use futures_util::TryStreamExt as _;
-    use sqlx::Connection as _;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).row_buffer_size(1000);
-    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("connected");
-    let began = Instant::now();
-    let mut rows = 0;
-    let mut stream = sqlx::query("SELECT * FROM contacts ORDER BY id").fetch(&mut connection);
-    while stream.try_next().await.expect("a row").is_some() {
-        rows += 1;
+/// A record of 22 fields, five or six of them JSON, as three stores hold it.
+fn remembered(number: i64) -> (RecordId, Shadow) {
+    let entity = trueup::model::EntityName::new("contacts").expect("a name");
+    let record = RecordId { entity, key: key(&format!("C{number:06}")) };
+    let mut shadow = Shadow { present: true, meta: meta(1), ..Shadow::default() };
+    for at in 0..22 {
+        let name = trueup::model::FieldName::new(format!("field_{at}")).expect("a name");
+        let field = FieldShadow {
+            held: Cell::Value(value(number, at)),
+            stands_for: None,
+            version: Version(1),
+            tag: MappingTag(9),
+            unsure: false,
+        };
+        shadow.fields.insert(name, field);
     }
-    report("driver alone", rows, began);
+    (record, shadow)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn state_size() {
+    let store = |name: &str| StoreName::new(name).expect("a name");
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("state.db");
-    let state = SqliteState::open(&path).await.expect("opened");
     let total = 100_000_i64;
-    let mut data = 0;
-    let began = Instant::now();
-    for chunk in 0..total / 1000 {
-        let mut shadows = Vec::new();
-        for number in chunk * 1000..(chunk + 1) * 1000 {
-            let record = RecordId {
-                entity: trueup::model::EntityName::new("contacts").expect("a name"),
-                key: key(&format!("C{number:06}")),
-            };
-            let mut shadow = Shadow { present: true, meta: meta(1), ..Shadow::default() };
-            for at in 0..22 {
-                let value = value(number, at);
-                data += value.to_string().len();
-                let name = trueup::model::FieldName::new(format!("field_{at}")).expect("a name");
-                let held = Cell::Value(value);
-                let field = FieldShadow {
-                    held,
-                    stands_for: None,
-                    version: Version(1),
-                    tag: MappingTag(9),
-                    unsure: false,
-                };
-                shadow.fields.insert(name, field);
+    for chunk in [1000, 5000] {
+        let path = folder.path().join(format!("state-{chunk}.db"));
+        let state = SqliteState::open(&path).await.expect("opened");
+        let (mut data, mut took) = (0, std::time::Duration::ZERO);
+        for from in (0..total).step_by(chunk) {
+            let mut shadows = Vec::new();
+            for number in from..from + i64::try_from(chunk).expect("few") {
+                let (record, shadow) = remembered(number);
+                data += shadow
+                    .fields
+                    .values()
+                    .filter_map(|f| f.held.value())
+                    .map(|v| v.to_string().len())
+                    .sum::<usize>();
+                for name in ["bigquery", "local", "supabase"] {
+                    shadows.push((record.clone(), store(name), shadow.clone()));
+                }
             }
-            for store in ["bigquery", "local", "supabase"] {
-                shadows.push((record.clone(), StoreName::new(store).expect("a name"), shadow.clone()));
+            let transition = Transition { shadows, ..Transition::default() };
+            let began = Instant::now();
+            state.commit(&transition).await.expect("committed");
+            took += began.elapsed();
+        }
+        report(&format!("remembered by {chunk}"), total, Instant::now() - took);
+        let began = Instant::now();
+        let mut after = None;
+        let entity = things();
+        loop {
+            let page = state.page(&entity, after.as_ref(), 2000).await.expect("a page");
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+        }
+        report("paged", total, began);
+        state.close().await;
+        let size = std::fs::metadata(&path).expect("there").len();
+        println!("{} bytes a record, of {} bytes of data", size / total.unsigned_abs(), data / 100_000);
+    }
+}
+
+/// The commits of a first load from one store into two: what is adopted, what is intended, what became of it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn state_first_load() {
+    let store = |name: &str| StoreName::new(name).expect("a name");
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = SqliteState::open(&folder.path().join("state.db")).await.expect("opened");
+    let (total, chunk) = (100_000_i64, 1000);
+    let mut took = [std::time::Duration::ZERO; 3];
+    for from in (0..total).step_by(chunk) {
+        let mut steps = [Transition::default(), Transition::default(), Transition::default()];
+        for number in from..from + 1000 {
+            let (record, shadow) = remembered(number);
+            steps[0].shadows.push((record.clone(), store("bigquery"), shadow.clone()));
+            for name in ["local", "supabase"] {
+                let batch = BatchId(format!("1-{}-{name}", from / 1000));
+                let id = IntentId(format!("{batch}-{number}"));
+                let values =
+                    |value: &dyn Fn(&FieldShadow) -> Value| -> std::collections::BTreeMap<FieldName, Value> {
+                        shadow.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect()
+                    };
+                steps[1].open.push(Intent {
+                    id: id.clone(),
+                    batch,
+                    store: store(name),
+                    receipt: false,
+                    record: record.clone(),
+                    kind: IntentKind::Create,
+                    before: values(&|_| Value::Null),
+                    after: values(&|field| field.held.value().cloned().unwrap_or_default()),
+                    meta_before: trueup::model::SyncMeta::default(),
+                    meta_after: Some(meta(1)),
+                    advances: [(store(name), shadow.clone())].into(),
+                });
+                steps[2].close.push((id, IntentEnd::Applied));
+                steps[2].shadows.push((record.clone(), store(name), shadow.clone()));
             }
         }
-        state.commit(&Transition { shadows, ..Transition::default() }).await.expect("committed");
+        for (step, took) in steps.iter().zip(&mut took) {
+            let began = Instant::now();
+            state.commit(step).await.expect("committed");
+            *took += began.elapsed();
+        }
     }
-    report("remembered", total, began);
-    state.close().await;
-    let size = std::fs::metadata(&path).expect("there").len();
-    println!("{} bytes a record, of {} bytes of data", size / total.unsigned_abs(), data / 100_000);
+    for (what, took) in ["adopted", "intended", "ended"].into_iter().zip(took) {
+        report(what, total, Instant::now() - took);
+    }
+}
+
+fn things() -> trueup::model::Entity {
+    (*Words::new("contacts").mapped().entity).clone()
 }
 
 #[allow(clippy::cast_precision_loss, clippy::print_stdout)]

@@ -322,3 +322,193 @@ async fn a_delete_does_not_cascade_into_what_no_mapping_names() {
     assert_eq!(outcomes, [Outcome::Applied(None)]);
     assert_eq!(theirs.text("SELECT thing FROM theirs").await, "a");
 }
+
+#[tokio::test]
+async fn what_a_write_answers_is_what_stands_there() {
+    let words = |name| {
+        let all = FieldType::String;
+        let words = Words::new(name).field("name", all).field("plain", all).form("count", all, Form::Text);
+        words
+            .field("real", FieldType::Float64)
+            .field("doc", FieldType::Json)
+            .field("at", FieldType::Timestamp)
+    };
+    // Columns that turn what is put into them into something else, columns that have something without being written, and triggers.
+    let theirs = Theirs::new(
+        "CREATE TABLE plainly (id TEXT PRIMARY KEY, name TEXT, plain, count TEXT, real REAL, doc TEXT, at TEXT);
+         CREATE TABLE oddly (id INTEGER PRIMARY KEY, name TEXT DEFAULT 'theirs', plain NUMERIC, count INTEGER, real TEXT, doc JSON, at BLOB);
+         CREATE TABLE changed (id TEXT PRIMARY KEY, name TEXT, plain, count TEXT, real REAL, doc TEXT, at TEXT);
+         CREATE TRIGGER changes AFTER INSERT ON changed BEGIN UPDATE changed SET name = 'theirs' WHERE id = NEW.id; END",
+    )
+    .await;
+    let store = theirs.open().await;
+    for table in ["plainly", "oddly", "changed"] {
+        let mut mapped = words(table).mapped();
+        let mapping =
+            Mapping { sync: SyncPlace::None, created: None, updated: None, ..(*mapped.mapping).clone() };
+        mapped.mapping = Arc::new(mapping);
+        let json = |text: &str| Value::Json(Json::parse(text).expect("JSON"));
+        let time = trueup::model::Timestamp::from_micros(1_718_452_800_000_001).expect("near");
+        let sets = [
+            vec![
+                ("plain", Value::text("007")),
+                ("count", Value::text("1.50")),
+                ("real", Value::Float(trueup::model::Float::new(3.0))),
+            ],
+            vec![
+                ("name", Value::text("a\0b'\"")),
+                ("plain", Value::text("")),
+                ("doc", json("7")),
+                ("at", Value::Time(time)),
+            ],
+            vec![
+                ("name", Value::Null),
+                ("plain", Value::text(" +1e3 ")),
+                ("doc", json(r#"{"a":[1.50,null,"é"]}"#)),
+            ],
+            vec![("doc", json("null")), ("real", Value::Float(trueup::model::Float::new(-0.0)))],
+        ];
+        let made =
+            sets.iter().enumerate().map(|(at, set)| (key(&at.to_string()), create(&mapped, set, &none())));
+        let mut outcomes = apply(&store, &mapped, made.collect()).await;
+        let changed = sets.iter().enumerate().map(|(at, set)| {
+            (
+                key(&((at + 1) % sets.len()).to_string()),
+                update(&mapped, set, None, guard(&mapped, &[], &none())),
+            )
+        });
+        for round in 0..2 {
+            for outcome in outcomes {
+                let Outcome::Applied(Some(row)) = outcome else { panic!("{table} {round}: {outcome:?}") };
+                let there = read_one(&store, &mapped, &row.key).await.expect("there");
+                assert_eq!(row, there, "{table}");
+            }
+            outcomes =
+                if round == 0 { apply(&store, &mapped, changed.clone().collect()).await } else { Vec::new() };
+        }
+    }
+}
+
+#[tokio::test]
+async fn hostile_values_are_read_as_they_stand() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name, count);
+         INSERT INTO things VALUES ('a', 'nul' || char(0) || 'in it', 9223372036854775807), ('b', '', -9223372036854775808),
+           ('c', CAST(x'ff00fe' AS TEXT), 9e999), ('d', x'00', -0.0), ('e', '''\"\\%', 1.5), ('f', NULL, NULL), ('g', 12, '12'),
+           ('h', x'', 1e300)",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let (rows, certificate) = snapshot(&store, &mapped).await;
+    assert!(certificate.is_complete());
+    let cell = |at: usize, name: &str| rows[at].fields[&id_of(&mapped, name)].value().cloned();
+    assert_eq!(
+        (0..8).map(|at| cell(at, "name")).collect::<Vec<_>>(),
+        [
+            Some(Value::text("nul\0in it")),
+            Some(Value::text("")),
+            None,
+            None,
+            Some(Value::text("'\"\\%")),
+            Some(Value::Null),
+            Some(Value::text("12")),
+            None
+        ]
+    );
+    let counts = [Some(i64::MAX), Some(i64::MIN), None, Some(0), None];
+    let counts = counts.map(|count| count.map(Value::Int));
+    assert_eq!((0..5).map(|at| cell(at, "count")).collect::<Vec<_>>(), counts);
+    for row in &rows {
+        let there = read_one(&store, &mapped, &row.key).await.expect("there");
+        assert_eq!(*row, there, "one way of reading is as good as the other");
+    }
+}
+
+#[tokio::test]
+async fn one_bad_row_among_thousands_is_refused_alone() {
+    let theirs =
+        Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT UNIQUE, count INTEGER)").await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let row = |at: i64| {
+        let name = if at == 1234 { "n7".to_owned() } else { format!("n{at}") };
+        (key(&format!("{at:05}")), create(&mapped, &[("name", Value::text(name))], &none()))
+    };
+    let outcomes = apply(&store, &mapped, (0..2500).map(row).collect()).await;
+    let refused: Vec<usize> =
+        (0..2500).filter(|at| !matches!(outcomes[*at], Outcome::Applied(Some(_)))).collect();
+    assert_eq!(refused, [1234]);
+    let (rows, certificate) = snapshot(&store, &mapped).await;
+    assert_eq!((rows.len(), certificate.is_complete()), (2499, true));
+}
+
+#[tokio::test]
+async fn many_rows_of_one_key_are_one_duplicate_wherever_a_piece_ends() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT, name TEXT, count INTEGER);
+         WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2999)
+         INSERT INTO things SELECT printf('%05d', iif(i BETWEEN 900 AND 1100, 900, i)), 'n' || i, i FROM n",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let (rows, certificate) = snapshot(&store, &mapped).await;
+    assert_eq!((rows.len(), certificate.rows_read), (2799, 3000));
+    assert_eq!(certificate.duplicate_keys, [key("00900")]);
+    assert!(rows.iter().all(|row| row.key != key("00900")), "none of them stands for the record");
+}
+
+/// The rows of a snapshot, not decoded.
+async fn lazy(store: &Arc<dyn Store>, mapped: &Mapped) -> Vec<trueup::store::LazyRow> {
+    let mut stream = store.snapshot(mapped.clone()).await.expect("a stream");
+    let mut rows = Vec::new();
+    while let Some(item) = stream.recv().await {
+        if let trueup::store::SnapshotItem::Rows(more) = item.expect("a piece") {
+            rows.extend(more);
+        }
+    }
+    rows
+}
+
+#[tokio::test]
+async fn equal_rows_are_told_without_decoding_but_for_their_times() {
+    let one = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER, version INTEGER, at TEXT);
+         INSERT INTO things VALUES ('a', 'x', 1, 1, 'then'), ('b', 'x', 1, 1, 'then'), ('c', 'x', 1, 1, 'then'), ('d', 'x', 1, 1, 'then')",
+    )
+    .await;
+    let other = Theirs::new(
+        "CREATE TABLE things (at TEXT, version INTEGER, n INTEGER, id TEXT PRIMARY KEY, name TEXT);
+         INSERT INTO things VALUES ('now', 1, 1, 'a', 'x'), ('then', 1, 2, 'b', 'x'), ('then', 2, 1, 'c', 'x'), ('then', 1, NULL, 'd', 'x')",
+    )
+    .await;
+    let sync = || {
+        let version = Some(Column::plain("version"));
+        SyncPlace::Columns {
+            version,
+            last_updated: None,
+            last_updated_by: None,
+            sync_status: None,
+            source_systems: None,
+            sync_errors: None,
+        }
+    };
+    let mapped = |count: &str| {
+        bare(|mapping| {
+            mapping.sync = sync();
+            mapping.updated = Some(Column::plain("at"));
+            if let Some(field) = mapping.fields.values_mut().last() {
+                field.column = Column::plain(count);
+            }
+        })
+    };
+    let (ours, theirs) = (mapped("count"), mapped("n"));
+    let (left, right) = (lazy(&one.open().await, &ours).await, lazy(&other.open().await, &theirs).await);
+    let equal: Vec<bool> = left.iter().zip(&right).map(|(left, right)| left.surely_equals(right)).collect();
+    assert_eq!(equal, [true, false, false, false]);
+    let texts = bare(|mapping| {
+        mapping.sync = sync();
+        mapping.updated = Some(Column::plain("at"));
+        mapping.fields.values_mut().for_each(|field| field.form = Form::Text);
+    });
+    let other_form = lazy(&one.open().await, &texts).await;
+    assert!(!left[0].surely_equals(&other_form[0]), "equal bytes of another form mean something else");
+}

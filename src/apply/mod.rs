@@ -4,6 +4,7 @@
 //! that it cannot answer just now.
 
 mod observe;
+mod spool;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -25,6 +26,7 @@ use crate::store::{LazyRow, SnapshotItem, Store};
 use crate::telemetry::{self, Observer, WriteResult};
 
 pub use observe::Sight;
+pub use spool::Spool;
 
 /// How often a batch is sent that certainly did not happen.
 const ATTEMPTS: u32 = 4;

@@ -16,6 +16,7 @@ use super::{Exit, Failure, planfile, signals};
 pub(super) async fn plan(session: &Session<'_>, args: &PlanArgs) -> Result<Exit, Failure> {
     let engine = session.open().await?;
     let options = pass_options(engine.spec(), &args.pass)?;
+    let options = PassOptions { only_look: args.out.is_none(), ..options };
     start_stream(session.ui);
     let plan = make(session, &engine, &options).await?;
     if let Some(path) = &args.out {

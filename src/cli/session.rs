@@ -70,6 +70,7 @@ pub(crate) fn pass_options(spec: &Spec, args: &PassArgs) -> Result<PassOptions, 
 pub(crate) fn work_options(args: &WorkArgs) -> PassOptions {
     PassOptions {
         parallelism: args.parallelism.map(usize::from),
+        only_look: false,
         lock_timeout_ms: u64::try_from(args.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         ..PassOptions::default()
     }

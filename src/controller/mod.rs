@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{self, Executor, KeptLease, Sight, clock};
+use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
 use crate::model::{Mapped, StateId, StoreError, StoreName};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
-use crate::spec::Spec;
+use crate::spec::{Spec, StateSpec};
 use crate::state::memory::MemoryState;
 use crate::state::{Lease, State, StateError};
 use crate::store::MigrationStep;
@@ -44,6 +44,8 @@ pub struct PassOptions {
     pub parallelism: Option<usize>,
     /// How long to wait for the lease, in milliseconds.
     pub lock_timeout_ms: u64,
+    /// The plan is only to be looked at: records of which only note would be taken are counted and not kept.
+    pub only_look: bool,
 }
 
 /// Why a command could not do its work. The text says what happened and what to do, and shows no sensitive value.
@@ -140,6 +142,13 @@ impl Engine {
         &self.spec
     }
 
+    /// Beside the state, where there is room for what is as large; not every system's folder for temporary files is on a disk.
+    fn spool_folder(&self) -> Option<std::path::PathBuf> {
+        let StateSpec::Sqlite(path) = &self.spec.controller.state else { return None };
+        let folder = self.spec.folder.join(path).parent()?.to_owned();
+        folder.is_dir().then_some(folder)
+    }
+
     fn executor<'a>(
         &'a self,
         observer: &'a dyn Observer,
@@ -184,7 +193,7 @@ impl Engine {
             Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
         };
         let now = clock();
-        let mut planner = Planner::new(PlanInputs {
+        let inputs = PlanInputs {
             spec: self.spec.clone(),
             now,
             recent_deletes: self.state.deletes_since(now.saturating_add_micros(-DAY_MICROS)).await?,
@@ -196,9 +205,11 @@ impl Engine {
             precision_micros: self.stores.iter().filter_map(precision).collect(),
             tombstones: opened.ledger.tombstones.clone(),
             conflicts: opened.ledger.conflicts.clone(),
-        });
+            remember: !options.only_look,
+        };
+        let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
         Sight { executor, opened }.feed(&mut planner).await.map_err(EngineError::new)?;
-        let plan = planner.finish();
+        let plan = planner.finish().map_err(|lost| EngineError::new(lost.to_string()))?;
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(plan)
     }

@@ -1,13 +1,15 @@
 //! Opening what the manifests name.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::apply::Opened;
 use crate::model::{ErrorKind, StoreError, StoreName};
 use crate::spec::{Reference, Spec, StateSpec, StoreKind, StoreSpec};
-use crate::state::State;
+use crate::state::postgres::PostgresState;
 use crate::state::sqlite::SqliteState;
+use crate::state::{State, StateError};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
@@ -61,18 +63,24 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
     }
 }
 
-/// What a reference refers to. The error names the reference, never the content.
+/// What a reference refers to, for a store.
 fn look_up(folder: &Path, store: &StoreName, reference: &Reference) -> Result<PathBuf, StoreError> {
-    let missing = |what: String, hint: &str| StoreError::new(ErrorKind::Invalid, store, what).hint(hint);
+    content(folder, reference)
+        .map(PathBuf::from)
+        .map_err(|(message, hint)| StoreError::new(ErrorKind::Invalid, store, message).hint(hint))
+}
+
+/// What a reference refers to, or what is wrong and what to do. The error names the reference, never the content.
+fn content(folder: &Path, reference: &Reference) -> Result<OsString, (String, &'static str)> {
     match reference {
-        Reference::Plain(text) => Ok(PathBuf::from(text)),
-        Reference::Env(name) => std::env::var_os(name).map(PathBuf::from).ok_or_else(|| {
-            missing(format!("the environment variable `{name}` is not set"), "set it, or change the manifest")
+        Reference::Plain(text) => Ok(text.into()),
+        Reference::Env(name) => std::env::var_os(name).ok_or_else(|| {
+            (format!("the environment variable `{name}` is not set"), "set it, or change the manifest")
         }),
         Reference::File(path) => std::fs::read_to_string(folder.join(path))
-            .map(|text| PathBuf::from(text.trim_end_matches(['\r', '\n'])))
+            .map(|text| text.trim_end_matches(['\r', '\n']).into())
             .map_err(|error| {
-                missing(format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")
+                (format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")
             }),
     }
 }
@@ -81,7 +89,12 @@ fn look_up(folder: &Path, store: &StoreName, reference: &Reference) -> Result<Pa
 pub(super) async fn state(spec: &Spec) -> Result<Arc<dyn State>, EngineError> {
     match &spec.controller.state {
         StateSpec::Sqlite(path) => Ok(Arc::new(SqliteState::open(&spec.folder.join(path)).await?)),
-        StateSpec::Postgres { .. } => Err(EngineError::new("this version keeps no state in Postgres")),
+        StateSpec::Postgres { url, schema } => {
+            let url = content(&spec.folder, url)
+                .map_err(|(message, hint)| EngineError::from(StateError::new(message)).hint(hint))?;
+            let url = url.into_string().map_err(|_| EngineError::new("state: its address is no text"))?;
+            Ok(Arc::new(PostgresState::open(&url, schema).await?))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! This is the only place that compares. Stores only translate what comes out of it.
 
 mod bookkeeping;
+mod express;
 mod shadows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,6 +175,10 @@ impl SidePlan {
         }
     }
 }
+
+pub(crate) use express::express;
+#[cfg(debug_assertions)]
+pub(crate) use express::same;
 
 /// What every store needs for a record, the canonical one first. Stores that have nothing to do with it are left out.
 pub fn diff(view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {

@@ -34,6 +34,23 @@ pub(super) fn created(
     }
 }
 
+/// The shadow of a row met for the first time that holds what the canonical store holds.
+pub(super) fn agreed(view: &View<'_>, side: &Side<'_>, row: &Row, version: Version) -> Shadow {
+    let fields = row.fields.iter().filter_map(|(id, cell)| {
+        let mapped = side.mapping.fields.get(id)?;
+        let shadow =
+            FieldShadow { held: cell.clone(), stands_for: None, version, tag: mapped.tag, unsure: false };
+        Some((view.entity.field(*id).name.clone(), shadow))
+    });
+    Shadow {
+        present: true,
+        store_id: row.store_id.clone(),
+        meta: evidence_at(side, version, row.meta.clone()),
+        updated: row.updated,
+        fields: fields.collect(),
+    }
+}
+
 /// The shadow of a row after some of its fields were written.
 pub(super) fn written(
     view: &View<'_>,
@@ -174,11 +191,15 @@ pub(super) fn stands_for(
 
 /// Version, time and origin; bookkeeping is no evidence. A store without a place for metadata stands at the record's version.
 fn evidence_only(side: &Side<'_>, resolution: &Resolution, meta: SyncMeta) -> SyncMeta {
-    if !side.mapping.has_sync() {
-        let version = (resolution.version.0 > 0).then_some(resolution.version);
-        return SyncMeta { version, ..SyncMeta::default() };
+    evidence_at(side, resolution.version, meta)
+}
+
+fn evidence_at(side: &Side<'_>, version: Version, meta: SyncMeta) -> SyncMeta {
+    if side.mapping.has_sync() {
+        meta.evidence()
+    } else {
+        SyncMeta { version: (version.0 > 0).then_some(version), ..SyncMeta::default() }
     }
-    meta.evidence()
 }
 
 /// Whether a store that cannot be read was last known to hold something else than the record should be.

@@ -78,7 +78,7 @@ impl Derive {
             .iter()
             .map(|arg| match value_of(*arg) {
                 Value::Null => None,
-                Value::Text(text) => Some(text),
+                Value::Text(text) => Some(text.as_ref().to_owned()),
                 other => Some(other.to_string()),
             })
             .collect();
@@ -108,6 +108,6 @@ impl Derive {
                 (!parts.is_empty()).then(|| parts.join(" "))
             }
         };
-        result.map_or(Value::Null, Value::Text)
+        result.map_or(Value::Null, Value::text)
     }
 }

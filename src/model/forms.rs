@@ -85,6 +85,14 @@ pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Re
 /// # Errors
 /// When the form cannot hold the value.
 pub fn representable(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) -> Result<Value, FormError> {
+    if form == Form::Native && ty.admits(value) {
+        // What a column of its own type gives back as it was put in; the long way says the same.
+        match value {
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => return Ok(value.clone()),
+            Value::Json(json) if depth(json.as_value(), 0) <= MAX_JSON_DEPTH => return Ok(value.clone()),
+            _ => {}
+        }
+    }
     decode(&encode(value, ty, form, zone)?, ty, form, zone)
 }
 
@@ -115,7 +123,8 @@ fn to_text(value: &Value) -> Result<String, FormError> {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Float(number) => format!("{:?}", number.get()),
-        Value::Numeric(text) | Value::Text(text) => text.clone(),
+        Value::Numeric(text) => text.clone(),
+        Value::Text(text) => text.as_ref().to_owned(),
         Value::Date(date) => date.to_string(),
         Value::Time(time) => time.to_string(),
         Value::Json(_) | Value::List(_) => to_json(value)?.to_string(),
@@ -128,7 +137,8 @@ fn to_integer(value: &Value, ty: FieldType) -> Result<i64, FormError> {
         Value::Int(number) => Some(*number),
         Value::Float(number) => whole_number(number.get()),
         // Only a text that the number gives back: `007` and `+7` would come back as `7`.
-        Value::Numeric(text) | Value::Text(text) => canonical_integer(text),
+        Value::Numeric(text) => canonical_integer(text),
+        Value::Text(text) => canonical_integer(text),
         _ => None,
     };
     whole.ok_or_else(|| unholdable(ty, Form::Int64))
@@ -192,7 +202,7 @@ fn from_native(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> R
 fn from_integer(native: &Native, ty: FieldType, form: Form) -> Result<Value, FormError> {
     let whole = read_int(native).ok_or_else(|| unreadable(class_of(native), ty, form))?;
     let value = match ty {
-        FieldType::String => Some(Value::Text(whole.to_string())),
+        FieldType::String => Some(Value::text(whole.to_string())),
         FieldType::Int64 => Some(Value::Int(whole)),
         FieldType::Numeric => Some(Value::Numeric(whole.to_string())),
         FieldType::Float64 => read_float(&Native::Integer(whole), form),
@@ -215,7 +225,7 @@ fn from_json(json: &Json, ty: FieldType, zone: &TimeZone) -> Option<Value> {
         (FieldType::Json, _) => Some(Value::Json(json.clone())),
         (_, J::Null) => Some(Value::Null),
         (FieldType::StringList, value) => list_of(value),
-        (FieldType::String, J::String(text)) => Some(Value::Text(text.clone())),
+        (FieldType::String, J::String(text)) => Some(Value::text(text.as_str())),
         (FieldType::Bool, J::Bool(flag)) => Some(Value::Bool(*flag)),
         (FieldType::String | FieldType::Bool, _) => None,
         (_, J::Number(number)) => {
@@ -268,10 +278,10 @@ fn whole_number(real: f64) -> Option<i64> {
 
 fn read_string(native: &Native) -> Option<Value> {
     Some(Value::Text(match native {
-        Native::Text(text) => text.clone(),
+        Native::Text(text) => text.as_str().into(),
         // SQLite's columns are typed by the value: digits put into one without affinity are a number.
-        Native::Integer(number) => number.to_string(),
-        Native::Real(number) => format!("{number:?}"),
+        Native::Integer(number) => number.to_string().into(),
+        Native::Real(number) => format!("{number:?}").into(),
         Native::Null | Native::Blob(_) => return None,
     }))
 }

@@ -160,7 +160,7 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
 fn any_of(ty: FieldType) -> BoxedStrategy<Value> {
     match ty {
         FieldType::String => {
-            prop_oneof![any::<String>(), "-?[0-9]{1,20}", Just("\0".to_owned())].prop_map(Value::Text).boxed()
+            prop_oneof![any::<String>(), "-?[0-9]{1,20}", Just("\0".to_owned())].prop_map(Value::text).boxed()
         }
         FieldType::Int64 => any::<i64>().prop_map(Value::Int).boxed(),
         FieldType::Float64 => any::<f64>().prop_map(|number| Value::Float(Float::new(number))).boxed(),

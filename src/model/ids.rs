@@ -1,6 +1,7 @@
 //! Typed identifiers: never bare strings.
 
 use std::fmt::{self, Write as _};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -202,6 +203,27 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Feeds whatever hashes itself to SHA-256.
+struct Fingerprint(Sha256);
+
+impl Hasher for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+    }
+}
+
+/// Sixteen hexadecimal digits of a hash over a value: enough to tell apart whatever one controller ever sees.
+pub fn fingerprint_of(value: &impl Hash) -> String {
+    let mut hasher = Fingerprint(Sha256::new());
+    value.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Sixteen hexadecimal digits of a hash over a text: enough to tell apart whatever one controller ever sees.

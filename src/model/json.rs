@@ -1,6 +1,7 @@
 //! JSON values in one canonical form, and what changed inside them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::BigInt;
@@ -8,14 +9,14 @@ use serde_json::{Map, Number, Value};
 use std::str::FromStr;
 
 /// A JSON value whose numbers are in canonical form (`1.0` is `1`, nothing is lost to floating point) and whose
-/// keys are sorted when written.
+/// keys are sorted when written. Copies share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Json(Value);
+pub struct Json(Arc<Value>);
 
 impl Json {
     /// Takes a value into canonical form.
     pub fn new(value: Value) -> Self {
-        Self(canonical(value))
+        Self(Arc::new(canonical(value)))
     }
 
     /// Reads JSON text.
@@ -69,11 +70,11 @@ impl JsonPatch {
 
     /// `base` with this change made.
     pub fn apply_to(&self, base: &Json) -> Json {
-        let mut result = base.0.clone();
+        let mut result = Value::clone(&base.0);
         for (path, value) in &self.0 {
             put(&mut result, path, value.as_ref());
         }
-        Json(result)
+        Json(Arc::new(result))
     }
 }
 

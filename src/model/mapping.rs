@@ -205,7 +205,7 @@ impl Scope {
         self.conditions.iter().all(|condition| {
             let text = match value_of(condition.field) {
                 Value::Null => None,
-                Value::Text(text) => Some(text),
+                Value::Text(text) => Some(text.as_ref().to_owned()),
                 other => Some(other.to_string()),
             };
             condition.values.contains(&text) != condition.negated

@@ -37,7 +37,7 @@ impl FieldShadow {
 }
 
 /// What one store was last verified to hold of a record.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shadow {
     /// Whether the record was there.
     pub present: bool,
@@ -63,7 +63,7 @@ impl Shadow {
 }
 
 /// Everything remembered of one record.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Memory {
     /// A shadow for every store that was ever verified to hold or lack the record.

@@ -6,7 +6,7 @@ use super::ids::Version;
 use super::time::Timestamp;
 
 /// Whether a record is as it should be everywhere; kept in the canonical store alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncStatus {
     /// Every store holds the record as it should be.
@@ -35,7 +35,7 @@ impl SyncStatus {
 }
 
 /// One trouble of a record, as kept in its `sync_errors` (the last ten).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SyncError {
     /// When it was first seen.
     pub at: Timestamp,
@@ -52,7 +52,7 @@ pub struct SyncError {
 
 /// The sync metadata of one row. Everything may be missing: rows written by applications that know nothing of trueup
 /// carry none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SyncMeta {
     /// Counts changes; the higher one wins a conflict.

@@ -23,7 +23,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use forms::{FormError, Native, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
-    StoreName, StoreRecordId, Version, fingerprint, hex,
+    StoreName, StoreRecordId, Version, fingerprint, fingerprint_of, hex,
 };
 pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes, Transition};
 pub use json::{Json, JsonPatch};

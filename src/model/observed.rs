@@ -36,7 +36,7 @@ impl Cell {
 }
 
 /// One row of a snapshot. A field that is not in `fields` is unknown: not mapped there, or its column is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Row {
     /// The record's key.
     pub key: RecordKey,
@@ -53,7 +53,7 @@ pub struct Row {
 }
 
 /// Why it is not known whether a store holds a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
     /// The store did not answer.
@@ -69,7 +69,7 @@ pub enum Unknown {
 }
 
 /// Whether a store holds a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(clippy::large_enum_variant)] // Nearly all are present: a box each would only cost.
 pub enum Presence {
     /// It does.

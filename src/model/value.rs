@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,8 @@ pub enum Value {
     Float(Float),
     /// `numeric`: a decimal number of any length as plain text, without exponent or trailing zeros.
     Numeric(String),
-    /// `string`.
-    Text(String),
+    /// `string`. Copies share it.
+    Text(Arc<str>),
     /// `date`.
     Date(Date),
     /// `timestamp`.
@@ -65,7 +66,7 @@ pub enum Value {
 
 impl Value {
     /// A text value.
-    pub fn text(text: impl Into<String>) -> Self {
+    pub fn text(text: impl Into<Arc<str>>) -> Self {
         Self::Text(text.into())
     }
 
@@ -96,7 +97,8 @@ impl Value {
             Self::Int(number) => (*number).into(),
             Self::Float(number) => serde_json::Number::from_f64(number.get())
                 .map_or_else(|| number.get().to_string().into(), Into::into),
-            Self::Numeric(text) | Self::Text(text) => text.clone().into(),
+            Self::Numeric(text) => text.as_str().into(),
+            Self::Text(text) => text.as_ref().into(),
             Self::Date(date) => date.to_string().into(),
             Self::Time(time) => time.to_string().into(),
             Self::Json(json) => json.as_value().clone(),
@@ -147,7 +149,7 @@ fn from_tagged(json: serde_json::Value) -> Option<Value> {
         J::Null => Value::Null,
         J::Bool(flag) => Value::Bool(flag),
         J::Number(number) => Value::Int(number.as_i64()?),
-        J::String(text) => Value::Text(text),
+        J::String(text) => Value::text(text),
         J::Array(items) => Value::List(
             items
                 .into_iter()

@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diff::{Drift, Reason, SidePlan, Standing, diff};
+use crate::diff::{Drift, SidePlan, Standing};
 use crate::model::{
-    Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId, StoreName,
-    Timestamp, Unknown, Value, fingerprint,
+    ConflictId, Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId,
+    StoreName, Timestamp, Unknown, Value, fingerprint_of,
 };
-use crate::resolve::{Conflict, Fate, Overrides, Resolution, Side, Tombstone, View, resolve};
+use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;
 
-use super::guards::{GuardName, GuardTrip};
+use super::guards::{GuardName, GuardTrip, Tally};
 use super::notices;
-use super::{Books, Plan, RecordPlan, SnapshotReport, TombstoneDraft};
+use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
+use super::{Books, Lost, Notice, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// A record as a pass saw it in every store of its entity.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ pub struct Observed {
 impl Observed {
     /// A fingerprint of everything seen and remembered: it changes when anything moves.
     pub fn fingerprint(&self) -> String {
-        fingerprint(&format!("{:?}", (&self.memory, &self.presences)))
+        fingerprint_of(&(&self.memory, &self.presences))
     }
 }
 
@@ -59,6 +60,9 @@ pub struct PlanInputs {
     pub recent_deletes: RecentDeletes,
     /// The open conflicts of the canonical store.
     pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
+    /// Whether records that are only taken note of are kept, so that the plan can be carried out whole; otherwise they are counted, and
+    /// met again by the next pass.
+    pub remember: bool,
 }
 
 /// What `--target` names: an entity or one record of it, in all stores or in one.
@@ -70,21 +74,49 @@ pub struct Target {
     pub key: Option<RecordKey>,
 }
 
-/// A record about which something is to be done or said.
-pub(super) struct Entry {
-    /// The fingerprint of what was seen, before any of it was doubted.
-    pub basis: String,
-    pub observed: Observed,
-    pub overrides: Overrides,
-    pub resolution: Resolution,
-    pub sides: Vec<SidePlan>,
+/// A record about which something is to be done or said, as little of it as has to be kept.
+pub(super) struct Kept {
+    /// Where what was seen of it is.
+    pub place: u64,
+    /// What other records add to its rules, where they do.
+    pub overrides: Option<Box<Overrides>>,
+    /// What other records may have to know of it, in entities whose records hang together.
+    pub link: Option<Box<Link>>,
+    planned: bool,
+    goes: bool,
+    conflicts: bool,
+}
+
+/// What other records may have to know of a record.
+pub(super) struct Link {
+    pub fate: Fate,
+    /// Whether someone changed it.
+    pub touched: bool,
+    /// Whether the canonical store neither has nor had it.
+    pub is_new: bool,
+    /// Whether nothing is written to it.
+    pub quiet: bool,
+    /// Whether it refers to a record that may go.
+    pub cascadable: bool,
+    /// The records it refers to, in the order of the entity's references.
+    pub parents: Vec<Option<RecordKey>>,
+    /// Fields that some store's change is the value of.
+    pub claimed: BTreeSet<FieldId>,
 }
 
 /// What is known of an entity while its records go by.
 #[derive(Default)]
 pub(super) struct EntityWork {
-    /// Records about which something is to be done or said.
-    pub entries: BTreeMap<RecordKey, Entry>,
+    /// Records about which something is to be done or said, in the order of keys.
+    pub kept: Vec<Kept>,
+    /// Their places by key, in entities whose records hang together.
+    pub by_key: BTreeMap<RecordKey, usize>,
+    /// What they come to.
+    pub told: Told,
+    /// The stores whose absences are not known.
+    pub doubts: Doubts,
+    /// Records that are only taken note of, where those are not kept.
+    met: u64,
     /// The books of records about which nothing is.
     pub settled: BTreeMap<StoreName, Books>,
     /// Rows and remembered rows by store, for the guards.
@@ -99,45 +131,160 @@ pub(super) struct EntityWork {
     pub snapshots: BTreeMap<StoreName, SnapshotReport>,
 }
 
+impl EntityWork {
+    /// The link of a record that is kept.
+    pub(super) fn link(&self, key: &RecordKey) -> Option<&Link> {
+        self.kept.get(*self.by_key.get(key)?)?.link.as_deref()
+    }
+
+    /// The links of all records that are kept.
+    pub(super) fn links(&self) -> impl Iterator<Item = (&RecordKey, &Link)> {
+        self.by_key.iter().filter_map(|(key, at)| Some((key, self.kept.get(*at)?.link.as_deref()?)))
+    }
+}
+
+/// What the records that are kept come to.
+#[derive(Default)]
+pub(super) struct Told {
+    pub books: BTreeMap<StoreName, Books>,
+    pub tallies: BTreeMap<StoreName, Tally>,
+    sums: Sums,
+    notices: BTreeMap<RecordKey, Vec<Notice>>,
+    /// Open conflicts that end.
+    closed: BTreeSet<ConflictId>,
+    /// Conflicts that begin and wait for a person.
+    opened: u64,
+}
+
+impl Told {
+    /// Counts a record, or takes it out again.
+    fn tell(&mut self, inputs: &PlanInputs, entity: &Entity, entry: &Entry, counts: bool) {
+        let by = if counts { 1 } else { -1 };
+        count(&mut self.books, &entry.sides, by);
+        for side in &entry.sides {
+            let went_back = entry.resolution.went_back.contains(&side.store);
+            self.tallies.entry(side.store.clone()).or_default().count(side, went_back, by);
+        }
+        for store in &entry.resolution.went_back {
+            if entry.sides.iter().all(|side| side.store != *store) {
+                self.tallies.entry(store.clone()).or_default().went_back(by);
+            }
+        }
+        let actions = entry.sides.iter().filter_map(|side| side.action.as_ref());
+        self.sums.count(actions, entry.is_planned(), by);
+        let closed = entry.resolution.closed.iter().map(|conflict| &conflict.id);
+        let opened =
+            entry.resolution.conflicts.iter().filter(|conflict| conflict.status.is_open()).count() as u64;
+        let key = &entry.observed.key;
+        if counts {
+            self.closed.extend(closed.cloned());
+            self.opened += opened;
+            let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+            let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
+            let mut notices = Vec::new();
+            notices::of_record(entity, &id, entry, known, &mut notices);
+            if !notices.is_empty() {
+                self.notices.insert(key.clone(), notices);
+            }
+        } else {
+            closed.for_each(|id| {
+                self.closed.remove(id);
+            });
+            self.opened = self.opened.saturating_sub(opened);
+            self.notices.remove(key);
+        }
+    }
+}
+
 /// Builds a plan from records, entity by entity in the spec's order, each in the order of keys.
 pub struct Planner {
     pub(super) inputs: PlanInputs,
     pub(super) work: BTreeMap<EntityName, EntityWork>,
     pub(super) referred: BTreeSet<EntityName>,
     pub(super) guards: Vec<GuardTrip>,
+    shelf: Box<dyn Shelf>,
+    lost: Option<Lost>,
 }
 
 impl Planner {
-    /// Begins a plan.
-    pub fn new(inputs: PlanInputs) -> Self {
+    /// Begins a plan. What was seen of records that something is to be done about is put on the shelf.
+    pub fn new(inputs: PlanInputs, shelf: Box<dyn Shelf>) -> Self {
         let referred = inputs
             .spec
             .entities
             .iter()
             .flat_map(|entity| entity.references.iter().map(|reference| reference.to.clone()))
             .collect();
-        Self { inputs, work: BTreeMap::new(), referred, guards: Vec::new() }
+        Self { inputs, work: BTreeMap::new(), referred, guards: Vec::new(), shelf, lost: None }
     }
 
     /// Takes a record.
     pub fn add(&mut self, entity: &Arc<Entity>, observed: Observed) {
         let target = self.is_target(&entity.name, &observed.key);
         self.count_rows(entity, &observed);
-        let mut entry = self.consider(entity, observed, Overrides::default());
+        let mut entry = consider(&self.inputs, entity, observed, Overrides::default());
         if let Some(overrides) = self.dangling(entity, &entry) {
-            entry = self.consider(entity, entry.observed, overrides);
+            entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
         self.note_relations(entity, &entry);
-        let needed = target && (Self::is_news(&entry) || self.may_be_cascaded(entity, &entry));
-        if needed {
-            entry.basis = entry.observed.fingerprint();
+        if !target {
+            return;
         }
+        let cascadable = self.may_be_cascaded(entity, &entry);
+        let news = entry.is_news();
+        if !news && !cascadable {
+            count(&mut self.work.entry(entity.name.clone()).or_default().settled, &entry.sides, 1);
+        } else if !self.inputs.remember && !cascadable && entry.is_only_met() {
+            let work = self.work.entry(entity.name.clone()).or_default();
+            count(&mut work.settled, &entry.sides, 1);
+            work.met += 1;
+        } else {
+            self.keep(entity, entry, cascadable);
+        }
+    }
+
+    /// Counts records that a store is known to hold as they should be without having been looked at one by one.
+    pub fn add_settled(&mut self, entity: &EntityName, store: &StoreName, count: u64, rows: u64) {
+        let work = self.work.entry(entity.clone()).or_default();
+        *work.rows.entry(store.clone()).or_default() += rows;
+        *work.remembered.entry(store.clone()).or_default() += rows;
+        let books = work.settled.entry(store.clone()).or_default();
+        books.seen += count;
+        *books.standing.entry(Standing::InSync).or_default() += count;
+    }
+
+    /// Notes records of an entity that are there although they are not looked at, for those that refer to them.
+    pub fn add_alive(&mut self, entity: &EntityName, keys: impl IntoIterator<Item = RecordKey>) {
+        self.work.entry(entity.clone()).or_default().alive.extend(keys);
+    }
+
+    fn keep(&mut self, entity: &Arc<Entity>, entry: Entry, cascadable: bool) {
+        let link = self.hangs_together(entity).then(|| Box::new(self.link(entity, &entry, cascadable)));
         let work = self.work.entry(entity.name.clone()).or_default();
-        if needed {
-            work.entries.insert(entry.observed.key.clone(), entry);
-        } else if target {
-            count(&mut work.settled, &entry.sides);
+        work.told.tell(&self.inputs, entity, &entry, true);
+        if link.is_some() {
+            work.by_key.insert(entry.observed.key.clone(), work.kept.len());
         }
+        let mut kept = Kept {
+            place: 0,
+            overrides: (entry.overrides != Overrides::default()).then(|| Box::new(entry.overrides.clone())),
+            link,
+            planned: entry.is_planned(),
+            goes: entry.goes(),
+            conflicts: entry.has_conflicts(),
+        };
+        match self.shelf.put(entity, entry.observed) {
+            Ok(place) => kept.place = place,
+            Err(lost) => drop(self.lost.get_or_insert(lost)),
+        }
+        work.kept.push(kept);
+    }
+
+    /// Whether what becomes of one record may matter to another.
+    fn hangs_together(&self, entity: &Entity) -> bool {
+        !entity.references.is_empty()
+            || self.referred.contains(&entity.name)
+            || entity.fields.iter().any(|field| field.unique)
     }
 
     /// Takes what the snapshots of an entity were worth; its records have all been added.
@@ -147,10 +294,17 @@ impl Planner {
     }
 
     /// Looks at what spans records, sets the guards against the whole, and gives the plan.
-    pub fn finish(mut self) -> Plan {
+    ///
+    /// # Errors
+    /// When what was seen of a record could not be kept.
+    pub fn finish(mut self) -> Result<Plan, Lost> {
         self.settle_relations();
         self.set_guards();
-        self.assemble()
+        self.hold_stopped();
+        match self.lost.take() {
+            Some(lost) => Err(lost),
+            None => Ok(self.assemble()),
+        }
     }
 
     fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
@@ -175,135 +329,112 @@ impl Planner {
         }
     }
 
-    /// Resolves and compares one record.
-    pub(super) fn consider(&self, entity: &Arc<Entity>, observed: Observed, overrides: Overrides) -> Entry {
-        let overrides =
-            Overrides { bring_forward: self.inputs.allow.contains(&GuardName::Regressed), ..overrides };
-        let (resolution, sides) = {
-            let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
-            let view = self.view(entity, &id, &observed, overrides.clone());
-            let resolution = resolve(&view);
-            let sides = diff(&view, &resolution);
-            (resolution, sides)
-        };
-        Entry { basis: String::new(), observed, overrides, resolution, sides }
-    }
-
-    fn view<'a>(
-        &'a self,
-        entity: &'a Arc<Entity>,
-        id: &RecordId,
-        observed: &'a Observed,
-        overrides: Overrides,
-    ) -> View<'a> {
-        let spec = &self.inputs.spec;
-        let tombstone = self.inputs.tombstones.get(id);
-        let mappings = spec.mappings.get(&entity.name);
-        let mut sides: Vec<Side<'a>> = mappings
-            .into_iter()
-            .flatten()
-            .filter_map(|(store, mapping)| {
-                let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
-                let shadow =
-                    own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
-                Some(Side {
-                    store,
-                    mapping,
-                    canonical: *store == spec.canonical,
-                    writable: spec.stores.get(store).is_none_or(|store| !store.read_only),
-                    precision_micros: self.inputs.precision_micros.get(store).copied().unwrap_or(1),
-                    shadow,
-                    presence: observed.presences.get(store)?,
-                })
-            })
-            .collect();
-        sides.sort_by_key(|side| !side.canonical);
-        View {
-            entity,
-            key: &observed.key,
-            sides,
-            tombstone,
-            conflicts: self.inputs.conflicts.get(id).map(Vec::as_slice).unwrap_or_default(),
-            now: self.inputs.now,
-            rebuild: self.inputs.rebuild,
-            overrides,
-        }
-    }
-
-    fn is_news(entry: &Entry) -> bool {
-        let resolution = &entry.resolution;
-        let quiet = resolution.rejections.is_empty()
-            && resolution.held.is_empty()
-            && resolution.regressed.is_empty()
-            && resolution.conflicts.is_empty()
-            && resolution.closed.is_empty()
-            && resolution.already_invalid.is_empty()
-            && !matches!(resolution.fate, Fate::Dead | Fate::Left(_))
-            && entry.sides.iter().all(|side| {
-                side.action.is_none()
-                    && side.adopt.is_none()
-                    && side.drift.is_none()
-                    && side.cannot_hold.is_empty()
-            });
-        !quiet || entry.sides.iter().any(|side| side.standing != Standing::InSync)
-    }
-
-    /// Takes absences back that turn out not to be known: the snapshot was cut short, or rows of the store went back to
-    /// older versions (what was added since the backup is then missing, not deleted).
+    /// Takes absences back that turn out not to be known.
     fn distrust_absences(&mut self, entity: &Arc<Entity>) {
-        let Some(work) = self.work.get(&entity.name) else { return };
-        let mut doubtful: BTreeMap<StoreName, Unknown> = BTreeMap::new();
+        let Some(work) = self.work.get_mut(&entity.name) else { return };
         for (store, report) in &work.snapshots {
             if report.certificate.as_ref().is_some_and(|certificate| !certificate.is_complete()) {
-                doubtful.insert(store.clone(), Unknown::Incomplete);
+                work.doubts.insert(store.clone(), Unknown::Incomplete);
             }
         }
-        for entry in work.entries.values() {
-            for store in &entry.resolution.went_back {
-                doubtful.entry(store.clone()).or_insert(Unknown::Regressed);
+        for (store, tally) in &work.told.tallies {
+            if tally.regressed > 0 {
+                work.doubts.entry(store.clone()).or_insert(Unknown::Regressed);
             }
         }
-        if doubtful.is_empty() {
-            return;
-        }
-        let bring_forward = self.inputs.allow.contains(&GuardName::Regressed);
-        let Some(work) = self.work.get_mut(&entity.name) else { return };
-        let entries = std::mem::take(&mut work.entries);
-        for (key, mut entry) in entries {
-            let mut doubted = false;
-            for (store, why) in &doubtful {
-                let Some(presence) = entry.observed.presences.get_mut(store) else { continue };
-                let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
-                // What was never there is no more in a backup than in the newer copy.
-                let was_there = *why == Unknown::Incomplete || shadow.is_some_and(|shadow| shadow.present);
-                if *presence != Presence::Absent || !was_there {
-                    continue;
-                }
-                doubted = true;
-                match &mut entry.observed.memory {
-                    // Brought forward: what came after the backup is missing there, and is put back.
-                    Some(memory) if *why == Unknown::Regressed && bring_forward => {
-                        memory.stores.remove(store);
-                    }
-                    _ => *presence = Presence::Unknown(*why),
-                }
-            }
-            let entry = if doubted { self.again(entity, entry) } else { entry };
-            if let Some(work) = self.work.get_mut(&entity.name) {
-                work.entries.insert(key, entry);
-            }
+        if !work.doubts.is_empty() {
+            self.tell_again(entity, |_| {});
         }
     }
 
-    /// Considers a record again, as it is now thought of.
-    pub(super) fn again(&self, entity: &Arc<Entity>, entry: Entry) -> Entry {
-        let basis = entry.basis;
-        Entry { basis, ..self.consider(entity, entry.observed, entry.overrides) }
+    /// A record that is kept, as it is now thought of.
+    fn entry(&self, entity: &Arc<Entity>, kept: &Kept) -> Result<Entry, Lost> {
+        let mut observed = self.shelf.get(entity, kept.place)?;
+        if let Some(work) = self.work.get(&entity.name) {
+            doubt(&self.inputs, &mut observed, &work.doubts);
+        }
+        let overrides = kept.overrides.as_deref().cloned().unwrap_or_default();
+        Ok(consider(&self.inputs, entity, observed, overrides))
+    }
+
+    /// Considers every record of an entity that is kept again, changed in some way, and counts them anew.
+    fn tell_again(&mut self, entity: &Arc<Entity>, change: impl Fn(&mut Entry)) {
+        let Some(work) = self.work.get_mut(&entity.name) else { return };
+        let mut all = std::mem::take(&mut work.kept);
+        let mut told = Told::default();
+        for kept in &mut all {
+            match self.entry(entity, kept) {
+                Ok(mut entry) => {
+                    change(&mut entry);
+                    self.note_change(entity, kept, &entry);
+                    told.tell(&self.inputs, entity, &entry, true);
+                }
+                Err(lost) => drop(self.lost.get_or_insert(lost)),
+            }
+        }
+        if let Some(work) = self.work.get_mut(&entity.name) {
+            (work.told, work.kept) = (told, all);
+        }
+    }
+
+    fn note_change(&self, entity: &Arc<Entity>, kept: &mut Kept, entry: &Entry) {
+        kept.overrides = (entry.overrides != Overrides::default()).then(|| Box::new(entry.overrides.clone()));
+        (kept.planned, kept.goes, kept.conflicts) = (entry.is_planned(), entry.goes(), entry.has_conflicts());
+        if let Some(link) = &mut kept.link {
+            **link = self.link(entity, entry, link.cascadable);
+        }
+    }
+
+    /// Considers a record again with what other records add to its rules.
+    pub(super) fn reconsider(&mut self, id: &RecordId, change: impl FnOnce(&mut Overrides)) {
+        let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { return };
+        let Some(work) = self.work.get_mut(&id.entity) else { return };
+        let Some(at) = work.by_key.get(&id.key).copied() else { return };
+        let mut told = std::mem::take(&mut work.told);
+        let mut all = std::mem::take(&mut work.kept);
+        if let Some(kept) = all.get_mut(at) {
+            let mut overrides = kept.overrides.as_deref().cloned().unwrap_or_default();
+            change(&mut overrides);
+            let both = self.entry(&entity, kept).and_then(|before| {
+                kept.overrides = Some(Box::new(overrides));
+                Ok((before, self.entry(&entity, kept)?))
+            });
+            match both {
+                Ok((before, after)) => {
+                    told.tell(&self.inputs, &entity, &before, false);
+                    told.tell(&self.inputs, &entity, &after, true);
+                    self.note_change(&entity, kept, &after);
+                }
+                Err(lost) => drop(self.lost.get_or_insert(lost)),
+            }
+        }
+        if let Some(work) = self.work.get_mut(&id.entity) {
+            (work.told, work.kept) = (told, all);
+        }
+    }
+
+    /// In an entity that a guard refuses nothing is written, and what would have been is held.
+    fn hold_stopped(&mut self) {
+        let stopped: BTreeSet<EntityName> = self.guards.iter().map(|trip| trip.entity.clone()).collect();
+        for name in stopped {
+            let Some(entity) = self.inputs.spec.entity(&name).cloned() else { continue };
+            self.tell_again(&entity, |entry| {
+                for side in &mut entry.sides {
+                    if side.action.take().is_some() {
+                        side.standing = Standing::Held;
+                    }
+                }
+            });
+            if let Some(work) = self.work.get_mut(&name) {
+                work.kept.clear();
+                work.told.sums = Sums::default();
+                work.told.opened = 0;
+            }
+        }
     }
 
     fn assemble(self) -> Plan {
-        let Self { inputs, mut work, guards, .. } = self;
-        let stopped: BTreeSet<EntityName> = guards.iter().map(|trip| trip.entity.clone()).collect();
+        let Self { inputs, mut work, guards, shelf, .. } = self;
         let mut plan = Plan {
             made_at: inputs.now,
             spec_sha: inputs.spec.sha.clone(),
@@ -312,7 +443,7 @@ impl Planner {
             canonical: inputs.spec.canonical.clone(),
             entities: inputs.spec.entities.iter().map(|entity| entity.name.clone()).collect(),
             rebuild: inputs.rebuild,
-            records: Vec::new(),
+            records: Records::default(),
             guards,
             allowed: inputs.allow.clone(),
             books: BTreeMap::new(),
@@ -320,119 +451,70 @@ impl Planner {
             notices: Vec::new(),
             open_conflicts: BTreeMap::new(),
         };
+        let mut sums = BTreeMap::new();
+        let mut entities = Vec::new();
         for entity in &inputs.spec.entities {
-            let mut work = work.remove(&entity.name).unwrap_or_default();
-            let mut books = std::mem::take(&mut work.settled);
-            let mut open = still_open(&inputs, &entity.name, &work);
-            for (key, mut entry) in std::mem::take(&mut work.entries) {
-                if stopped.contains(&entity.name) {
-                    for side in &mut entry.sides {
-                        if side.action.take().is_some() {
-                            side.standing = Standing::Held;
-                        }
-                    }
-                }
-                count(&mut books, &entry.sides);
-                let id = RecordId { entity: entity.name.clone(), key };
-                let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
-                notices::of_record(entity, &id, &entry, known, &mut plan.notices);
-                if !stopped.contains(&entity.name)
-                    && let Some(record) = record_plan(&inputs, id, entry)
-                {
-                    open +=
-                        record.conflicts.iter().filter(|conflict| conflict.status.is_open()).count() as u64;
-                    plan.records.push(record);
-                }
+            let work = work.remove(&entity.name).unwrap_or_default();
+            let open = still_open(&inputs, &entity.name, &work.told) + work.told.opened;
+            let mut books = work.settled;
+            for (store, more) in work.told.books {
+                books.entry(store).or_default().add(&more);
             }
             for store in inputs.spec.stores_of(&entity.name) {
                 let rows = work.rows.get(&store).copied().unwrap_or(0);
                 books.entry(store).or_default().rows = rows;
             }
+            plan.notices.extend(work.told.notices.into_values().flatten());
             notices::of_stores(&entity.name, &work.snapshots, &mut plan.notices);
             plan.open_conflicts.insert(entity.name.clone(), open);
             plan.snapshots.insert(entity.name.clone(), work.snapshots);
             plan.books.insert(entity.name.clone(), books);
+            let noted = work.told.sums.noted + work.met;
+            sums.insert(entity.name.clone(), Sums { noted, ..work.told.sums });
+            let planned = work.kept.into_iter().filter(|kept| kept.planned).map(|kept| Planned {
+                place: kept.place,
+                overrides: kept.overrides,
+                goes: kept.goes,
+                conflicts: kept.conflicts,
+            });
+            entities.push((entity.clone(), work.doubts, planned.collect()));
         }
+        plan.records = Records::of_recipe(Recipe::new(inputs, shelf, entities), sums);
         plan
     }
 }
 
 /// Open conflicts of the ledger that this plan does not end.
-fn still_open(inputs: &PlanInputs, entity: &EntityName, work: &EntityWork) -> u64 {
-    let open = inputs.conflicts.iter().filter(|(id, _)| &id.entity == entity).flat_map(|(id, conflicts)| {
-        let ended =
-            work.entries.get(&id.key).map(|entry| entry.resolution.closed.as_slice()).unwrap_or_default();
-        conflicts.iter().filter(move |conflict| {
-            conflict.status.is_open() && !ended.iter().any(|ended| ended.id == conflict.id)
-        })
-    });
-    open.count() as u64
+fn still_open(inputs: &PlanInputs, entity: &EntityName, told: &Told) -> u64 {
+    let of_entity = inputs.conflicts.iter().filter(|(id, _)| &id.entity == entity);
+    let open = of_entity.flat_map(|(_, conflicts)| conflicts).filter(|conflict| conflict.status.is_open());
+    open.filter(|conflict| !told.closed.contains(&conflict.id)).count() as u64
 }
 
-/// Adds a record's sides to the books.
-fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[SidePlan]) {
+/// Adds a record's sides to the books, or takes them out again.
+fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[SidePlan], by: i64) {
+    let count = |number: &mut u64| *number = number.saturating_add_signed(by);
     for side in sides {
-        let books = books.entry(side.store.clone()).or_default();
-        books.seen += 1;
-        *books.standing.entry(side.standing).or_default() += 1;
+        let books = match books.get_mut(&side.store) {
+            Some(books) => books,
+            None => books.entry(side.store.clone()).or_default(),
+        };
+        count(&mut books.seen);
+        count(books.standing.entry(side.standing).or_default());
         match &side.drift {
             None => {}
-            Some(Drift::Missing) => books.missing += 1,
-            Some(Drift::Extra) => books.extra += 1,
+            Some(Drift::Missing) => count(&mut books.missing),
+            Some(Drift::Extra) => count(&mut books.extra),
             Some(Drift::Changed(fields)) => {
-                books.changed += 1;
+                count(&mut books.changed);
                 for field in fields {
-                    *books.fields.entry(field.clone()).or_default() += 1;
+                    count(books.fields.entry(field.clone()).or_default());
                 }
             }
         }
-    }
-}
-
-fn record_plan(inputs: &PlanInputs, record: RecordId, entry: Entry) -> Option<RecordPlan> {
-    let basis = entry.basis.clone();
-    let tombstone = tombstone(inputs, &entry);
-    let resolution = entry.resolution;
-    let mut plan = RecordPlan {
-        record,
-        conflicts: resolution.conflicts,
-        closes: resolution.closed,
-        tombstone,
-        actions: Vec::new(),
-        adopt: BTreeMap::new(),
-        basis,
-    };
-    for side in entry.sides {
-        plan.actions.extend(side.action);
-        if let Some(shadow) = side.adopt {
-            plan.adopt.insert(side.store, shadow);
+        if by < 0 {
+            books.standing.retain(|_, count| *count > 0);
+            books.fields.retain(|_, count| *count > 0);
         }
     }
-    let empty = plan.actions.is_empty()
-        && plan.adopt.is_empty()
-        && plan.conflicts.is_empty()
-        && plan.closes.is_empty();
-    (!empty).then_some(plan)
-}
-
-/// A record that goes everywhere leaves a tombstone; one that only leaves a store's scope does not.
-fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
-    if entry.resolution.fate != Fate::Dead {
-        return None;
-    }
-    let shadows = entry.observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
-    let memory = Memory { stores: shadows.into_iter().filter(|(_, shadow)| shadow.present).collect() };
-    let pending = entry.sides.iter().any(|side| side.standing == Standing::Pending);
-    let cascade = entry
-        .sides
-        .iter()
-        .filter_map(|side| side.action.as_ref())
-        .any(|action| action.reason == Reason::Cascade);
-    Some(TombstoneDraft {
-        version: entry.resolution.version,
-        deleted_by: if cascade { Vec::new() } else { entry.resolution.deleted_by.iter().cloned().collect() },
-        deleted_at: inputs.now,
-        memory,
-        pending,
-    })
 }

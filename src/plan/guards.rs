@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diff::{Action, ActionKind};
+use crate::diff::{Action, ActionKind, SidePlan};
 use crate::model::{Certificate, EntityName, StoreName};
 
-use super::build::{EntityWork, Planner};
+use super::build::Planner;
 
 /// The guards, by the name that `--allow` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Planner {
                 let message = format!("it held {remembered} records and holds none now");
                 trip(GuardName::Emptied, store, message);
             }
-            let tally = Tally::of(work, store);
+            let tally = work.told.tallies.get(store).copied().unwrap_or_default();
             let base = rows.max(remembered);
             // Small steps must not drip everything away: what went within a day counts together. Updates count plan by plan,
             // since ordinary editing reaches any share of a small table within a day, and takes nothing that is not kept.
@@ -143,28 +143,34 @@ impl Planner {
 }
 
 /// How many records of a store are written in which way.
-#[derive(Default)]
-struct Tally {
+#[derive(Default, Clone, Copy)]
+pub(super) struct Tally {
     deletes: u64,
     updates: u64,
-    regressed: u64,
+    /// Records that went back to an older version.
+    pub regressed: u64,
 }
 
 impl Tally {
-    fn of(work: &EntityWork, store: &StoreName) -> Self {
-        let mut tally = Self::default();
-        for entry in work.entries.values() {
-            tally.regressed += u64::from(entry.resolution.went_back.contains(store));
-            let action =
-                entry.sides.iter().find(|side| side.store == *store).and_then(|side| side.action.as_ref());
-            match action.map(|action| action.kind) {
-                Some(ActionKind::Delete) => tally.deletes += 1,
-                // What only fills in what was empty takes nothing from anybody.
-                Some(ActionKind::Update) if action.is_some_and(overwrites) => tally.updates += 1,
-                _ => {}
-            }
+    /// Counts a record's side, or takes it out again.
+    pub(super) fn count(&mut self, side: &SidePlan, went_back: bool, by: i64) {
+        let count = |number: &mut u64| *number = number.saturating_add_signed(by);
+        if went_back {
+            count(&mut self.regressed);
         }
-        tally
+        match side.action.as_ref().map(|action| action.kind) {
+            Some(ActionKind::Delete) => count(&mut self.deletes),
+            // What only fills in what was empty takes nothing from anybody.
+            Some(ActionKind::Update) if side.action.as_ref().is_some_and(overwrites) => {
+                count(&mut self.updates);
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a record that went back, or takes it out again.
+    pub(super) fn went_back(&mut self, by: i64) {
+        self.regressed = self.regressed.saturating_add_signed(by);
     }
 }
 

@@ -31,10 +31,10 @@ pub struct Cost {
 /// The cost by store. A batch holds writes of one entity, and deletes go apart, in the opposite order.
 pub fn cost(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> BTreeMap<StoreName, Cost> {
     let mut runs: BTreeMap<(&StoreName, &crate::model::EntityName, bool), u64> = BTreeMap::new();
-    for record in &plan.records {
-        for action in &record.actions {
-            let delete = action.kind == ActionKind::Delete;
-            *runs.entry((&action.store, &record.record.entity, delete)).or_default() += 1;
+    for (entity, sums) in plan.records.sums() {
+        for (shape, count) in &sums.shapes {
+            let delete = shape.kind == ActionKind::Delete;
+            *runs.entry((&shape.store, entity, delete)).or_default() += count;
         }
     }
     let mut costs: BTreeMap<StoreName, Cost> = BTreeMap::new();
@@ -50,7 +50,7 @@ pub fn cost(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> BTreeMap<S
 
 /// The JSON plan.
 pub fn plan_json(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> Value {
-    let changes: Vec<Value> = plan.records.iter().flat_map(resource_changes).collect();
+    let changes: Vec<Value> = plan.records.iter().flat_map(|record| resource_changes(&record)).collect();
     let guards: Vec<Value> = plan
         .guards
         .iter()
@@ -95,7 +95,7 @@ fn summary(plan: &Plan) -> Value {
     let totals = plan.totals();
     json!({
         "add": totals.create, "change": totals.update, "remove": totals.delete, "metadata_only": totals.metadata,
-        "remembered": plan.records.iter().filter(|record| !record.writes()).count(),
+        "remembered": plan.records.noted(),
     })
 }
 
@@ -299,10 +299,10 @@ pub mod stream {
 
     /// What is planned: a message for every action, then the notices and guards, then the sums.
     pub fn plan(plan: &Plan, at: Timestamp) -> Vec<Value> {
-        let actions =
-            plan.records.iter().flat_map(|record| record.actions.iter().map(move |action| (record, action)));
-        let mut messages: Vec<Value> =
-            actions.map(|(record, action)| planned_change(&record.record, action, at)).collect();
+        let mut messages: Vec<Value> = Vec::new();
+        for record in plan.records.iter() {
+            messages.extend(record.actions.iter().map(|action| planned_change(&record.record, action, at)));
+        }
         for notice in &plan.notices {
             let more = json!({"diagnostic": {
                 "severity": "warning", "kind": notice.kind, "summary": notice.message, "store": notice.store,

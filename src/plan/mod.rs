@@ -6,11 +6,14 @@ pub mod file;
 mod guards;
 pub mod json;
 mod notices;
+mod recipe;
+mod records;
 mod related;
 mod render;
 mod render_report;
 mod render_value;
 mod render_words;
+mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +27,11 @@ use crate::resolve::{Conflict, Rule};
 
 pub use build::{Observed, PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
+pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
 pub use render_value::{clean, clean_json};
+pub use shelf::{Lost, MemoryShelf, Shelf};
 
 /// Where every record stands, by entity and store.
 pub type BooksTable = BTreeMap<EntityName, BTreeMap<StoreName, Books>>;
@@ -176,11 +181,31 @@ impl Books {
         self.missing + self.extra + self.changed
     }
 
+    /// Adds the counts of other books, rows aside.
+    fn add(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.missing += other.missing;
+        self.extra += other.extra;
+        self.changed += other.changed;
+        for (standing, count) in &other.standing {
+            *self.standing.entry(*standing).or_default() += count;
+        }
+        for (field, count) in &other.fields {
+            *self.fields.entry(field.clone()).or_default() += count;
+        }
+    }
+
     /// Moves a record from one standing to another, as its write turns out otherwise than planned.
     pub fn shift(&mut self, from: Standing, to: Standing) {
-        if let Some(count) = self.standing.get_mut(&from).filter(|count| **count > 0) {
-            *count -= 1;
-            *self.standing.entry(to).or_default() += 1;
+        self.shift_many(from, to, 1);
+    }
+
+    /// Moves several records from one standing to another.
+    pub fn shift_many(&mut self, from: Standing, to: Standing, records: u64) {
+        if let Some(count) = self.standing.get_mut(&from) {
+            let moved = records.min(*count);
+            *count -= moved;
+            *self.standing.entry(to).or_default() += moved;
         }
         self.standing.retain(|_, count| *count > 0);
     }
@@ -216,7 +241,7 @@ pub struct Plan {
     /// Whether the state was lost or stale and everything met for the first time.
     pub rebuild: bool,
     /// What is to be done, record by record, in the order of entities and keys.
-    pub records: Vec<RecordPlan>,
+    pub records: Records,
     /// Guards that refuse an entity.
     pub guards: Vec<GuardTrip>,
     /// Guards that were allowed by name.
@@ -247,11 +272,16 @@ pub struct Totals {
 impl Totals {
     /// Counts an action.
     pub fn count(&mut self, kind: ActionKind) {
+        self.add(kind, 1);
+    }
+
+    /// Counts several actions.
+    pub fn add(&mut self, kind: ActionKind, count: u64) {
         match kind {
-            ActionKind::Create => self.create += 1,
-            ActionKind::Update => self.update += 1,
-            ActionKind::Delete => self.delete += 1,
-            ActionKind::Metadata | ActionKind::Bookkeeping => self.metadata += 1,
+            ActionKind::Create => self.create += count,
+            ActionKind::Update => self.update += count,
+            ActionKind::Delete => self.delete += count,
+            ActionKind::Metadata | ActionKind::Bookkeeping => self.metadata += count,
         }
     }
 
@@ -264,24 +294,22 @@ impl Totals {
 impl Plan {
     /// How many actions of each kind.
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        self.actions().for_each(|action| totals.count(action.kind));
-        totals
+        self.records.totals()
     }
 
     /// All actions, in the order of records.
-    pub fn actions(&self) -> impl Iterator<Item = &Action> {
-        self.records.iter().flat_map(|record| &record.actions)
+    pub fn actions(&self) -> impl Iterator<Item = Action> + '_ {
+        self.records.iter().flat_map(|record| record.actions.clone())
     }
 
     /// Whether any store has to be written.
     pub fn has_actions(&self) -> bool {
-        self.records.iter().any(RecordPlan::writes)
+        self.totals().sum() > 0
     }
 
     /// Whether anything at all has to be written or remembered.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.is_empty() && self.records.noted() == 0
     }
 
     /// The stores that could not be read, each with why.

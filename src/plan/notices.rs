@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{Cell, Entity, EntityName, FieldId, RecordId, StoreName};
 use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rule};
 
-use super::build::Entry;
+use super::recipe::Entry;
 use super::{Notice, NoticeKind, SnapshotReport};
 
 /// What is to be said of a record. `known` are its conflicts that were recorded before.

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
+use crate::model::{Entity, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
 use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
 
-use super::build::{Entry, Planner};
+use super::build::{Link, Planner};
+use super::recipe::Entry;
 
 /// The key of the record that a record refers to.
 fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
     let text = match reference.from {
         FieldRef::Key(part) => entry.observed.key.parts().get(part)?.clone(),
         FieldRef::Field(field) => match value_of(entry, field)? {
-            Value::Text(text) => text,
+            Value::Text(text) => text.as_ref().to_owned(),
             Value::Null => return None,
             other => other.to_string(),
         },
@@ -103,20 +104,26 @@ impl Planner {
                 if reference.to == entity.name {
                     return referred_key(entry, reference).is_some();
                 }
-                let parent = referred_key(entry, reference)
-                    .and_then(|key| self.work.get(&reference.to)?.entries.get(&key));
+                let parent =
+                    referred_key(entry, reference).and_then(|key| self.work.get(&reference.to)?.link(&key));
                 // A kept-in-mind parent may be cascaded itself, and take this one with it.
-                parent.is_some_and(|parent| {
-                    parent.resolution.fate == Fate::Dead || self.is_quiet_child(&reference.to, parent)
-                })
+                parent.is_some_and(|parent| parent.fate == Fate::Dead || (parent.quiet && parent.cascadable))
             },
         )
     }
 
-    fn is_quiet_child(&self, entity: &EntityName, entry: &Entry) -> bool {
-        let quiet = entry.sides.iter().all(|side| side.action.is_none());
-        let entity = self.inputs.spec.entity(entity);
-        quiet && entity.is_some_and(|entity| self.may_be_cascaded(&entity.clone(), entry))
+    /// What other records may have to know of a record.
+    pub(super) fn link(&self, entity: &Entity, entry: &Entry, cascadable: bool) -> Link {
+        let fields = entity.field_ids().filter(|field| claims(entry, *field));
+        Link {
+            fate: entry.resolution.fate,
+            touched: entry.resolution.touched,
+            is_new: self.is_new(entry),
+            quiet: entry.sides.iter().all(|side| side.action.is_none()),
+            cascadable,
+            parents: entity.references.iter().map(|reference| referred_key(entry, reference)).collect(),
+            claimed: fields.collect(),
+        }
     }
 
     /// Cascades and restrictions of deletes, then values that two records claim.
@@ -131,7 +138,7 @@ impl Planner {
             .work
             .iter()
             .flat_map(|(entity, work)| {
-                let dead = work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Dead);
+                let dead = work.links().filter(|(_, link)| link.fate == Fate::Dead);
                 dead.map(|(key, _)| RecordId { entity: entity.clone(), key: key.clone() })
             })
             .collect();
@@ -163,11 +170,12 @@ impl Planner {
         let mut dependents: BTreeMap<RecordId, Vec<(RecordId, OnDelete)>> = BTreeMap::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name) else { continue };
-            for (key, entry) in &work.entries {
-                for reference in
-                    entity.references.iter().filter(|reference| reference.on_delete != OnDelete::Ignore)
-                {
-                    let Some(parent) = referred_key(entry, reference) else { continue };
+            for (key, link) in work.links() {
+                for (reference, parent) in entity.references.iter().zip(&link.parents) {
+                    let Some(parent) = parent.clone().filter(|_| reference.on_delete != OnDelete::Ignore)
+                    else {
+                        continue;
+                    };
                     let child = RecordId { entity: entity.name.clone(), key: key.clone() };
                     let parent = RecordId { entity: reference.to.clone(), key: parent };
                     dependents.entry(parent).or_default().push((child, reference.on_delete));
@@ -188,12 +196,11 @@ impl Planner {
             return Ok(());
         }
         for (child, on_delete) in dependents.get(id).into_iter().flatten() {
-            let Some(entry) = self.work.get(&child.entity).and_then(|work| work.entries.get(&child.key))
-            else {
+            let Some(link) = self.work.get(&child.entity).and_then(|work| work.link(&child.key)) else {
                 continue;
             };
-            let alive = entry.resolution.fate == Fate::Alive;
-            if alive && entry.resolution.touched {
+            let alive = link.fate == Fate::Alive;
+            if alive && link.touched {
                 return Err(KeepReason::ChildChanged);
             }
             if alive && *on_delete == OnDelete::Restrict {
@@ -206,19 +213,6 @@ impl Planner {
         Ok(())
     }
 
-    fn reconsider(&mut self, id: &RecordId, change: impl FnOnce(&mut Overrides)) {
-        let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { return };
-        let Some(mut entry) = self.work.get_mut(&id.entity).and_then(|work| work.entries.remove(&id.key))
-        else {
-            return;
-        };
-        change(&mut entry.overrides);
-        let entry = self.again(&entity, entry);
-        if let Some(work) = self.work.get_mut(&id.entity) {
-            work.entries.insert(id.key.clone(), entry);
-        }
-    }
-
     /// Of several records that have a unique value, those that took it just now are refused it. Where all had it before, that is
     /// reported elsewhere and blocks nothing.
     fn settle_unique(&mut self) {
@@ -226,10 +220,10 @@ impl Planner {
         for (entity, work) in &self.work {
             for ((field, _), keys) in work.holders.iter().filter(|(_, keys)| keys.len() > 1) {
                 for key in keys {
-                    let Some(entry) = work.entries.get(key) else { continue };
-                    let is_new = self.is_new(entry);
-                    if is_new || claims(entry, *field) {
-                        refused.push((RecordId { entity: entity.clone(), key: key.clone() }, *field, is_new));
+                    let Some(link) = work.link(key) else { continue };
+                    if link.is_new || link.claimed.contains(field) {
+                        let id = RecordId { entity: entity.clone(), key: key.clone() };
+                        refused.push((id, *field, link.is_new));
                     }
                 }
             }
@@ -251,18 +245,17 @@ impl Planner {
         let mut refused: Vec<(RecordId, FieldRef, bool)> = Vec::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name) else { continue };
-            for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
-                for (key, entry) in
-                    work.entries.iter().filter(|(_, entry)| entry.resolution.fate == Fate::Alive)
-                {
-                    let is_new = self.is_new(entry);
-                    let changed =
-                        is_new || matches!(reference.from, FieldRef::Field(field) if claims(entry, field));
-                    let missing =
-                        referred_key(entry, reference).is_some_and(|parent| !work.alive.contains(&parent));
-                    if changed && missing {
+            for (at, reference) in entity.references.iter().enumerate() {
+                if reference.to != entity.name {
+                    continue;
+                }
+                for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
+                    let changed = link.is_new
+                        || matches!(reference.from, FieldRef::Field(field) if link.claimed.contains(&field));
+                    let parent = link.parents.get(at).and_then(Option::as_ref);
+                    if changed && parent.is_some_and(|parent| !work.alive.contains(parent)) {
                         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-                        refused.push((id, reference.from, is_new));
+                        refused.push((id, reference.from, link.is_new));
                     }
                 }
             }

@@ -7,11 +7,11 @@ use anstyle::{AnsiColor, Effects, Style};
 
 use crate::diff::{Action, ActionKind, Change, Standing};
 use crate::model::{Cell, EntityName, FieldName, RecordId, StoreName};
-use crate::resolve::{Conflict, ConflictStatus, Origin};
+use crate::resolve::{ConflictStatus, Origin};
 
 use super::render_value::{self as value, Line, clean};
 use super::render_words::{because, heading, notice_line, rule_words, settled_line};
-use super::{Notice, NoticeKind, Plan, RecordPlan};
+use super::{Notice, NoticeKind, Plan, Shape};
 
 /// Actions shown in full for an entity, and records named under a heading, unless everything is asked for.
 const SHOWN: usize = 50;
@@ -131,34 +131,36 @@ impl Page<'_> {
 
     /// One block an action; of many in one entity the first in full and the others by shape.
     fn actions(&mut self, plan: &Plan) {
-        let mut shown: BTreeMap<&EntityName, usize> = BTreeMap::new();
-        let mut more: BTreeMap<&EntityName, BTreeMap<Shape<'_>, u64>> = BTreeMap::new();
-        let mut last: Option<&EntityName> = None;
-        for record in &plan.records {
-            let entity = &record.record.entity;
-            if let Some(done) = last.replace(entity).filter(|done| *done != entity) {
-                self.more(done, more.remove(done));
-            }
-            for action in &record.actions {
-                if is_metadata(action.kind) && !self.options.verbose {
-                    continue;
+        for entity in &plan.entities {
+            let mut more =
+                plan.records.sums().get(entity).map(|sums| sums.shapes.clone()).unwrap_or_default();
+            more.retain(|shape, _| !is_metadata(shape.kind) || self.options.verbose);
+            let mut left: u64 = more.values().sum();
+            let mut shown = 0;
+            for record in plan.records.at(plan.records.of_entity(entity)) {
+                if left == 0 || shown == self.limit() {
+                    break;
                 }
-                let count = shown.entry(entity).or_default();
-                *count += 1;
-                if *count <= self.limit() {
+                for action in &record.actions {
+                    if shown == self.limit() || is_metadata(action.kind) && !self.options.verbose {
+                        continue;
+                    }
                     self.action(&record.record, action);
-                } else {
-                    *more.entry(entity).or_default().entry(Shape::of(action)).or_default() += 1;
+                    shown += 1;
+                    left = left.saturating_sub(1);
+                    if let Some(count) = more.get_mut(&Shape::of(action)) {
+                        *count = count.saturating_sub(1);
+                    }
                 }
             }
-        }
-        if let Some(done) = last {
-            self.more(done, more.remove(done));
+            more.retain(|_, count| *count > 0);
+            if !more.is_empty() {
+                self.more(entity, more);
+            }
         }
     }
 
-    fn more(&mut self, entity: &EntityName, shapes: Option<BTreeMap<Shape<'_>, u64>>) {
-        let Some(shapes) = shapes else { return };
+    fn more(&mut self, entity: &EntityName, shapes: BTreeMap<Shape, u64>) {
         let sum: u64 = shapes.values().sum();
         self.line(&format!(
             "  # {} of {entity} not shown one by one (--verbose shows them):",
@@ -166,7 +168,7 @@ impl Page<'_> {
         ));
         for (shape, count) in shapes {
             let symbol = self.paint.symbol(shape.kind);
-            let fields: Vec<&str> = shape.fields.iter().map(|field| field.as_str()).collect();
+            let fields: Vec<&str> = shape.fields.iter().map(FieldName::as_str).collect();
             let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
             self.line(&format!("  {symbol} {}.{entity} {}{fields}", shape.store, counted(count, "record")));
         }
@@ -261,36 +263,39 @@ impl Page<'_> {
         if self.options.verbose {
             return;
         }
-        let mut counts: BTreeMap<(&EntityName, &StoreName, ActionKind), u64> = BTreeMap::new();
-        for record in &plan.records {
-            for action in record.actions.iter().filter(|action| is_metadata(action.kind)) {
-                *counts.entry((&record.record.entity, &action.store, action.kind)).or_default() += 1;
-            }
-        }
-        for ((entity, store, kind), count) in &counts {
-            let symbol = self.paint.symbol(*kind);
-            let what = match kind {
+        let mut any = false;
+        let shapes =
+            plan.records.sums().iter().flat_map(|(entity, sums)| {
+                sums.shapes.iter().map(move |(shape, count)| (entity, shape, count))
+            });
+        for (entity, shape, count) in shapes.filter(|(_, shape, _)| is_metadata(shape.kind)) {
+            any = true;
+            let (store, symbol) = (&shape.store, self.paint.symbol(shape.kind));
+            let what = match shape.kind {
                 ActionKind::Bookkeeping => "sync status and errors",
                 _ => "version, time and origin",
             };
             self.line(&format!("  {symbol} {store}.{entity}: {} of {}", what, counted(*count, "record")));
         }
-        if !counts.is_empty() {
+        if any {
             self.line("");
         }
     }
 
     fn conflicts(&mut self, plan: &Plan) {
-        let settled: Vec<(&RecordPlan, &Conflict)> =
-            conflicts(plan, |status| status == ConflictStatus::Resolved);
+        let mut settled = Vec::new();
+        let mut closed = Vec::new();
+        for record in plan.records.conflicted() {
+            let by_rule = record.conflicts.iter().filter(|found| found.status == ConflictStatus::Resolved);
+            settled.extend(by_rule.map(|conflict| settled_line(&record, conflict)));
+            closed.extend(record.closes.iter().cloned());
+        }
         if !settled.is_empty() {
             self.line("Conflicts settled by the rule (every losing value is kept in sync_conflicts):");
-            self.list(settled.iter().map(|(record, conflict)| settled_line(record, conflict)));
+            self.list(settled.into_iter());
         }
-        let closes: Vec<String> = plan
-            .records
+        let closes: Vec<String> = closed
             .iter()
-            .flat_map(|record| &record.closes)
             .map(|conflict| {
                 let word = conflict.status.as_str();
                 let by = conflict.resolved_by.as_deref().filter(|by| *by != word);
@@ -380,13 +385,10 @@ impl Page<'_> {
             (false, false) => " Every store holds what the manifests say it should.".to_owned(),
         };
         line.push_str(&rest);
-        let remembered = plan.records.iter().filter(|record| !record.writes()).count();
+        let remembered = plan.records.noted();
         if remembered > 0 {
-            let _ = write!(
-                line,
-                "\n{} will be taken note of, without a write.",
-                counted(remembered as u64, "record")
-            );
+            let _ =
+                write!(line, "\n{} will be taken note of, without a write.", counted(remembered, "record"));
         }
         line
     }
@@ -403,24 +405,6 @@ impl Page<'_> {
             })
             .collect();
         (!parts.is_empty()).then(|| format!("Cost: {}.", parts.join(", ")))
-    }
-}
-
-/// What actions have in common that are not shown one by one.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape<'a> {
-    store: &'a StoreName,
-    kind: ActionKind,
-    fields: Vec<&'a FieldName>,
-}
-
-impl<'a> Shape<'a> {
-    fn of(action: &'a Action) -> Self {
-        let fields = match action.kind {
-            ActionKind::Update => action.changes.iter().map(|change| &change.field).collect(),
-            _ => Vec::new(),
-        };
-        Self { store: &action.store, kind: action.kind, fields }
     }
 }
 
@@ -455,14 +439,6 @@ fn long_change(kind: ActionKind, change: &Change, all: bool) -> (Vec<Line>, &'st
         (_, Some(before)) => (value::diff(before, &change.after), ""),
         (_, None) => (value::whole(&change.after, all, Line::New), " (unreadable) ->"),
     }
-}
-
-fn conflicts(plan: &Plan, wanted: fn(ConflictStatus) -> bool) -> Vec<(&RecordPlan, &Conflict)> {
-    plan.records
-        .iter()
-        .flat_map(|record| record.conflicts.iter().map(move |conflict| (record, conflict)))
-        .filter(|(_, conflict)| wanted(conflict.status))
-        .collect()
 }
 
 /// Records that stand so in any store, counted once an entity at its highest store.

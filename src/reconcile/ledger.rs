@@ -184,12 +184,17 @@ impl Ledger {
 
     /// The last pass as a row.
     pub fn pass_fields(&self, row: &PassRow, holder: &str, now: Timestamp) -> BTreeMap<FieldId, Value> {
-        in_order([Value::Int(row.number), Value::text(&row.state.0), Value::text(holder), Value::Time(now)])
+        in_order([
+            Value::Int(row.number),
+            Value::text(row.state.0.as_str()),
+            Value::text(holder),
+            Value::Time(now),
+        ])
     }
 
     /// What must stand in the row of passes for the next one to be put there.
     pub fn pass_guard(row: &PassRow) -> BTreeMap<FieldId, Cell> {
-        let [number, state] = [Value::Int(row.number), Value::text(&row.state.0)];
+        let [number, state] = [Value::Int(row.number), Value::text(row.state.0.as_str())];
         BTreeMap::from([(FieldId(0), Cell::Value(number)), (FieldId(1), Cell::Value(state))])
     }
 

@@ -145,7 +145,7 @@ impl<'a> View<'a> {
 
     /// A part of the key as a value.
     pub fn key_value(&self, part: usize) -> Value {
-        self.key.parts().get(part).map_or(Value::Null, |text| Value::Text(text.clone()))
+        self.key.parts().get(part).map_or(Value::Null, |text| Value::text(text.as_str()))
     }
 
     /// Looks fields up in `fields`, and parts of the key in the key.
@@ -286,7 +286,7 @@ impl Resolution {
         Self { fate: Fate::Left(reason), ..Self::empty() }
     }
 
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             fate: Fate::Gone,
             fields: BTreeMap::new(),

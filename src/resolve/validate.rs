@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 use regex::Regex;
@@ -122,10 +123,10 @@ fn fill_in(entity: &Entity, pattern: &str, value_of: &dyn Fn(FieldRef) -> Value)
             rest = &after[1..];
             continue;
         };
-        let text = match value_of(field) {
-            Value::Null => String::new(),
+        let text: Arc<str> = match value_of(field) {
+            Value::Null => "".into(),
             Value::Text(text) => text,
-            other => other.to_string(),
+            other => other.to_string().into(),
         };
         filled.push_str(&regex::escape(&text));
         rest = &after[close + 1..];

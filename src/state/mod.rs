@@ -11,8 +11,10 @@ use crate::model::{
     Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, Timestamp, Transition,
 };
 
+mod changes;
 pub mod codec;
 pub mod memory;
+pub mod postgres;
 pub mod sqlite;
 
 /// Why the state could not do something.
@@ -50,6 +52,14 @@ fn held_by(lease: &Lease) -> StateError {
         ),
         held_elsewhere: true,
     }
+}
+
+/// 128 random bits in hexadecimal: the id of a new state.
+fn new_id() -> Result<String, StateError> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| StateError::new("the operating system gives no random numbers"))?;
+    Ok(crate::model::hex(&bytes))
 }
 
 /// A journal of writes and the shadows of records.

@@ -6,31 +6,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions as _, Row as _, SqliteConnection, SqlitePool};
-use tokio::sync::Mutex;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, StateId, StoreName, Timestamp,
-    Transition,
+    Entity, EntityName, Header, Intent, IntentEnd, Memory, RecentDeletes, RecordKey, StateId, StoreName,
+    Timestamp, Transition,
 };
+use crate::store::sqlite::pool::{Pool, PoolError, code};
 
 use super::codec::{self, Dictionary};
 use super::{Lease, State, StateError, held_by};
 
 mod commit;
+mod journal;
 mod schema;
 
-/// Keys a query, well below `SQLite`'s limit of 32,766 parameters.
+/// Keys a query, well below `SQLite`'s limit of 32,766 parameters. A query of a fixed number of them is prepared once.
 const KEYS_PER_QUERY: usize = 500;
+
+/// Connections: one that writes, and some that read meanwhile.
+const CONNECTIONS: u32 = 4;
+
+/// How long to wait for another program, or for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A state file.
 #[derive(Debug, Clone)]
 pub struct SqliteState {
     path: PathBuf,
-    pool: SqlitePool,
+    pool: Pool,
     names: Arc<Mutex<Names>>,
 }
 
@@ -39,6 +44,29 @@ pub struct SqliteState {
 struct Names {
     dictionary: Dictionary,
     saved: usize,
+}
+
+/// What went wrong with a piece of work.
+#[derive(Debug)]
+enum Failure {
+    Sqlite(rusqlite::Error),
+    /// What was read is none of ours.
+    Unreadable,
+    /// Another program has added names since.
+    NamesMoved,
+    Said(StateError),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<codec::BadRecord> for Failure {
+    fn from(_: codec::BadRecord) -> Self {
+        Self::Unreadable
+    }
 }
 
 impl SqliteState {
@@ -53,23 +81,11 @@ impl SqliteState {
         crate::store::files::create_private(path).map_err(|error| {
             StateError::new(format!("`{}` cannot be made: {}", path.display(), error.kind()))
         })?;
-        let connect = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .busy_timeout(Duration::from_secs(5))
-            // Pages of twice the usual size hold whole records of a kilobyte without spilling.
-            .page_size(8192)
-            .journal_mode(SqliteJournalMode::Wal)
-            // What was committed survives a power cut: a shadow or an intent that came back from the dead could lose an edit.
-            .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(connect)
-            .await
-            .map_err(|error| failed(path, &error))?;
+        let file = path.to_owned();
+        let pool = Pool::new(CONNECTIONS, PATIENCE, move || connect(&file));
         let state = Self { path: path.to_owned(), pool, names: Arc::default() };
-        state.prepare().await?;
+        let shown = path.display().to_string();
+        state.work(move |connection| schema::prepare(connection, &shown)).await?;
         Ok(state)
     }
 
@@ -83,93 +99,158 @@ impl SqliteState {
         self.pool.close().await;
     }
 
-    fn failed(&self, error: &sqlx::Error) -> StateError {
-        failed(&self.path, error)
+    /// The intents that ended last, the latest first, at most `limit` of them. Updates and deletes are kept, some twenty thousand.
+    pub async fn ended_intents(&self, limit: u32) -> Result<Vec<(Intent, IntentEnd)>, StateError> {
+        self.reading(move |transaction, names| journal::ended(transaction, limit as usize, names)).await
     }
 
-    fn unreadable(&self) -> StateError {
-        StateError::new(format!(
-            "`{}` has a record that cannot be read: {}",
-            self.path.display(),
-            schema::REPAIR
-        ))
-    }
-
-    /// The memory in a row of (key, memory).
-    fn memory_of(&self, row: &SqliteRow, names: &mut Names) -> Result<(RecordKey, Memory), StateError> {
-        let column = |at| row.try_get::<Vec<u8>, _>(at).map_err(|error| self.failed(&error));
-        let key = codec::key_from_bytes(&column(0)?).map_err(|_| self.unreadable())?;
-        let memory = codec::decode(&column(1)?, &mut names.dictionary).map_err(|_| self.unreadable())?;
-        Ok((key, memory))
-    }
-}
-
-/// An error of the file. The texts of its statements hold no values, and neither do these.
-fn failed(path: &Path, error: &sqlx::Error) -> StateError {
-    let shown = path.display();
-    let code =
-        error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok()).unwrap_or(0) & 0xff;
-    StateError::new(match code {
-        5 | 6 => format!("`{shown}` is locked by another program: wait for it, or end it"),
-        8 | 3 | 14 | 23 => {
-            format!("`{shown}` cannot be opened for writing: check who owns it and its folder")
+    /// Runs a piece of work with a connection.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StateError> {
+        match self.pool.run(work).await {
+            Ok(done) => done.map_err(|failure| self.explain(&failure)),
+            Err(PoolError::Sqlite(error)) => Err(self.explain(&Failure::Sqlite(error))),
+            Err(error) => Err(StateError::new(format!("`{}`: {error}", self.path.display()))),
         }
-        11 | 26 => format!("`{shown}` is damaged or no SQLite file: {}", schema::REPAIR),
-        13 => format!("the disk of `{shown}` is full"),
-        10 => format!("reading or writing `{shown}` failed: check its disk"),
-        _ => format!("`{shown}` cannot be used (code {code}): {}", schema::REPAIR),
-    })
+    }
+
+    /// Reads in one transaction, so that no record is newer than the names.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Transaction<'_>, &mut Dictionary) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let mut names = Arc::clone(&self.names).lock_owned().await;
+        self.work(move |connection| {
+            let transaction = connection.transaction()?;
+            sync_names(&transaction, &mut names)?;
+            read(&transaction, &mut names.dictionary)
+        })
+        .await
+    }
+
+    /// An error of the file. The texts of its statements hold no values, and neither do these.
+    fn explain(&self, failure: &Failure) -> StateError {
+        let shown = self.path.display();
+        let error = match failure {
+            Failure::Said(error) => return error.clone(),
+            Failure::Unreadable => {
+                return StateError::new(format!(
+                    "`{shown}` has a record that cannot be read: {}",
+                    schema::REPAIR
+                ));
+            }
+            Failure::NamesMoved => {
+                return StateError::new(format!("`{shown}` is written by another program all the time"));
+            }
+            Failure::Sqlite(error) => error,
+        };
+        let code = code(error).unwrap_or(0) & 0xff;
+        StateError::new(match code {
+            5 | 6 => format!("`{shown}` is locked by another program: wait for it, or end it"),
+            8 | 3 | 14 | 23 => {
+                format!("`{shown}` cannot be opened for writing: check who owns it and its folder")
+            }
+            11 | 26 => format!("`{shown}` is damaged or no SQLite file: {}", schema::REPAIR),
+            13 => format!("the disk of `{shown}` is full"),
+            10 => format!("reading or writing `{shown}` failed: check its disk"),
+            _ => format!("`{shown}` cannot be used (code {code}): {}", schema::REPAIR),
+        })
+    }
 }
 
-/// Reads the names that were added since the last look.
-async fn sync_names(connection: &mut SqliteConnection, names: &mut Names) -> Result<(), sqlx::Error> {
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    // Pages of twice the usual size hold whole records of a kilobyte without spilling. What was committed survives a power cut: a
+    // shadow or an intent that came back from the dead could lose an edit. A megabyte a thousand records goes through the log: it is
+    // emptied every 32 MiB. 16 MiB of cache hold the inner pages of a million records.
+    connection.execute_batch(
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Reads the names that were added since the last look; says whether there were any.
+fn sync_names(connection: &Connection, names: &mut Names) -> Result<bool, Failure> {
+    let mut statement = connection.prepare_cached("SELECT name FROM names WHERE id >= ? ORDER BY id")?;
     let known = i64::try_from(names.saved).unwrap_or(i64::MAX);
-    let rows = sqlx::query("SELECT name FROM names WHERE id >= ? ORDER BY id")
-        .bind(known)
-        .fetch_all(connection)
-        .await?;
-    if !rows.is_empty() {
+    let added: Vec<String> =
+        statement.query_map([known], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let any = !added.is_empty();
+    if any {
         // Somebody else added names: those not saved yet get other numbers.
         names.dictionary.truncate(names.saved);
-        for row in rows {
-            names.dictionary.push(row.try_get(0)?);
-        }
+        added.into_iter().for_each(|name| names.dictionary.push(name));
         names.saved = names.dictionary.len();
     }
+    Ok(any)
+}
+
+/// The number of an entity; none: nothing of it was ever remembered.
+fn entity_number(connection: &Connection, entity: &str) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM entities WHERE name = ?")?
+        .query_row([entity], |row| row.get(0))
+        .optional()
+}
+
+/// Looks at the rows (key, memory) of some keys of an entity.
+fn visit_rows(
+    connection: &Connection,
+    entity: i64,
+    keys: &[&[u8]],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for chunk in keys.chunks(KEYS_PER_QUERY) {
+        let marks = vec!["?"; chunk.len()].join(", ");
+        let sql = format!("SELECT key, memory FROM shadows WHERE entity = ? AND key IN ({marks})");
+        let mut statement = connection.prepare_cached(&sql)?;
+        statement.raw_bind_parameter(1, entity)?;
+        for (at, key) in chunk.iter().enumerate() {
+            statement.raw_bind_parameter(at + 2, key)?;
+        }
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            visit(blob(row, 0)?, blob(row, 1)?)?;
+        }
+    }
     Ok(())
+}
+
+fn blob<'r>(row: &'r Row<'_>, at: usize) -> rusqlite::Result<&'r [u8]> {
+    row.get_ref(at)?.as_bytes().map_err(Into::into)
 }
 
 #[async_trait]
 impl State for SqliteState {
     async fn header(&self) -> Result<Header, StateError> {
-        let row = sqlx::query("SELECT id, acknowledged, intended FROM header")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        let read = || -> Result<Header, sqlx::Error> {
-            Ok(Header {
-                id: StateId(row.try_get(0)?),
-                acknowledged: row.try_get(1)?,
-                intended: row.try_get(2)?,
-            })
-        };
-        read().map_err(|error| self.failed(&error))
+        self.work(|connection| {
+            Ok(connection.query_row("SELECT id, acknowledged, intended FROM header", [], |row| {
+                Ok(Header { id: StateId(row.get(0)?), acknowledged: row.get(1)?, intended: row.get(2)? })
+            })?)
+        })
+        .await
     }
 
     async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
+        let holder = holder.to_owned();
         // One statement: taken only if it is free, ours, or lapsed.
-        let taken = sqlx::query(
-            "INSERT INTO lease (one, holder, expires) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE \
-             SET holder = excluded.holder, expires = excluded.expires \
-             WHERE lease.holder = excluded.holder OR lease.expires <= ?3",
-        )
-        .bind(holder.to_owned())
-        .bind(until.micros())
-        .bind(now.micros())
-        .execute(&self.pool)
-        .await
-        .map_err(|error| self.failed(&error))?;
-        if taken.rows_affected() == 1 {
+        let taken = self
+            .work(move |connection| {
+                Ok(connection.execute(
+                    "INSERT INTO lease (one, holder, expires) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE \
+                     SET holder = excluded.holder, expires = excluded.expires \
+                     WHERE lease.holder = excluded.holder OR lease.expires <= ?3",
+                    params![holder, until.micros(), now.micros()],
+                )?)
+            })
+            .await?;
+        if taken == 1 {
             return Ok(());
         }
         Err(match self.lease().await? {
@@ -179,45 +260,52 @@ impl State for SqliteState {
     }
 
     async fn release(&self, holder: &str) -> Result<(), StateError> {
-        let gone = sqlx::query("DELETE FROM lease WHERE holder = ?").bind(holder.to_owned());
-        gone.execute(&self.pool).await.map(drop).map_err(|error| self.failed(&error))
+        let holder = holder.to_owned();
+        self.work(move |connection| {
+            connection.execute("DELETE FROM lease WHERE holder = ?", [holder])?;
+            Ok(())
+        })
+        .await
     }
 
     async fn lease(&self) -> Result<Option<Lease>, StateError> {
-        let row = sqlx::query("SELECT holder, expires FROM lease").fetch_optional(&self.pool).await;
-        let Some(row) = row.map_err(|error| self.failed(&error))? else { return Ok(None) };
-        let holder: String = row.try_get(0).map_err(|error| self.failed(&error))?;
-        let expires: i64 = row.try_get(1).map_err(|error| self.failed(&error))?;
-        let expires = Timestamp::from_micros(expires).ok_or_else(|| self.unreadable())?;
-        Ok(Some(Lease { holder, expires }))
+        self.work(|connection| {
+            let row = connection
+                .query_row("SELECT holder, expires FROM lease", [], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+                })
+                .optional()?;
+            let lease = |(holder, expires)| {
+                let expires = Timestamp::from_micros(expires).ok_or(Failure::Unreadable)?;
+                Ok(Lease { holder, expires })
+            };
+            row.map(lease).transpose()
+        })
+        .await
     }
 
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
-        let rows =
-            sqlx::query("SELECT entity, store, sum(count) FROM deletes WHERE at >= ? GROUP BY entity, store")
-                .bind(since.micros())
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|error| self.failed(&error))?;
-        let one = |row: &SqliteRow| {
-            let entity = EntityName::new(row.try_get::<&str, _>(0).ok()?).ok()?;
-            let store = StoreName::new(row.try_get::<&str, _>(1).ok()?).ok()?;
-            let count = u64::try_from(row.try_get::<i64, _>(2).ok()?).ok()?;
-            Some(((entity, store), count))
-        };
-        rows.iter().map(|row| one(row).ok_or_else(|| self.unreadable())).collect()
+        self.work(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT entity, store, sum(count) FROM deletes WHERE at >= ? GROUP BY entity, store",
+            )?;
+            let rows = statement.query_map([since.micros()], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            })?;
+            let mut recent = RecentDeletes::new();
+            for row in rows {
+                let (entity, store, count) = row?;
+                let entity = EntityName::new(entity).map_err(|_| Failure::Unreadable)?;
+                let store = StoreName::new(store).map_err(|_| Failure::Unreadable)?;
+                recent.insert((entity, store), u64::try_from(count).unwrap_or(0));
+            }
+            Ok(recent)
+        })
+        .await
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {
-        let rows = sqlx::query("SELECT body FROM journal WHERE ended IS NULL ORDER BY seq")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|error| self.failed(&error))?;
-        let intent = |row: &SqliteRow| {
-            let body: Vec<u8> = row.try_get(0).map_err(|error| self.failed(&error))?;
-            serde_json::from_slice(&body).map_err(|_| self.unreadable())
-        };
-        rows.iter().map(intent).collect()
+        self.reading(|transaction, names| journal::open_intents(transaction, names)).await
     }
 
     async fn page(
@@ -226,22 +314,24 @@ impl State for SqliteState {
         after: Option<&RecordKey>,
         limit: usize,
     ) -> Result<Vec<(RecordKey, Memory)>, StateError> {
-        let mut names = self.names.lock().await;
-        // One transaction, so that no record is newer than the names.
-        let mut transaction = self.pool.begin().await.map_err(|error| self.failed(&error))?;
-        sync_names(&mut transaction, &mut names).await.map_err(|error| self.failed(&error))?;
+        let entity = entity.name.clone();
         // The empty key is before all others.
-        let rows = sqlx::query(
-            "SELECT key, memory FROM shadows WHERE entity = (SELECT id FROM entities WHERE name = ?) \
-             AND key > ? ORDER BY key LIMIT ?",
-        )
-        .bind(entity.name.as_str().to_owned())
-        .bind(after.map(codec::key_to_bytes).unwrap_or_default())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut *transaction)
+        let after = after.map(codec::key_to_bytes).unwrap_or_default();
+        self.reading(move |transaction, names| {
+            let mut page = Vec::new();
+            let Some(entity) = entity_number(transaction, entity.as_str())? else { return Ok(page) };
+            let mut statement = transaction.prepare_cached(
+                "SELECT key, memory FROM shadows WHERE entity = ? AND key > ? ORDER BY key LIMIT ?",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![entity, after, limit])?;
+            while let Some(row) = rows.next()? {
+                let key = codec::key_from_bytes(blob(row, 0)?)?;
+                page.push((key, codec::decode(blob(row, 1)?, names)?));
+            }
+            Ok(page)
+        })
         .await
-        .map_err(|error| self.failed(&error))?;
-        rows.iter().map(|row| self.memory_of(row, &mut names)).collect()
     }
 
     async fn recall(
@@ -249,53 +339,62 @@ impl State for SqliteState {
         entity: &Entity,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
-        let mut names = self.names.lock().await;
-        let mut transaction = self.pool.begin().await.map_err(|error| self.failed(&error))?;
-        sync_names(&mut transaction, &mut names).await.map_err(|error| self.failed(&error))?;
+        let entity = entity.name.clone();
         let wanted: BTreeSet<Vec<u8>> = keys.iter().map(codec::key_to_bytes).collect();
-        let rows = self.rows_of(&mut transaction, &entity.name, &wanted).await?;
-        rows.iter().map(|row| self.memory_of(row, &mut names)).collect()
+        self.reading(move |transaction, names| {
+            let mut found = BTreeMap::new();
+            let Some(entity) = entity_number(transaction, entity.as_str())? else { return Ok(found) };
+            let keys: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
+            visit_rows(transaction, entity, &keys, |key, memory| {
+                found.insert(codec::key_from_bytes(key)?, codec::decode(memory, names)?);
+                Ok(())
+            })?;
+            Ok(found)
+        })
+        .await
     }
 
     async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        let row = sqlx::query(
-            "SELECT count(*) FROM shadows WHERE entity = (SELECT id FROM entities WHERE name = ?)",
-        )
-        .bind(entity.as_str().to_owned())
-        .fetch_one(&self.pool)
+        let entity = entity.clone();
+        self.work(move |connection| {
+            let count: i64 = connection.query_row(
+                "SELECT count(*) FROM shadows WHERE entity = (SELECT id FROM entities WHERE name = ?)",
+                [entity.as_str()],
+                |row| row.get(0),
+            )?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        })
         .await
-        .map_err(|error| self.failed(&error))?;
-        let count: i64 = row.try_get(0).map_err(|error| self.failed(&error))?;
-        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     async fn commit(&self, transition: &Transition) -> Result<(), StateError> {
-        self.make_change(transition).await
+        if transition.is_empty() {
+            return Ok(());
+        }
+        // What is to be written is made here, where the shadows are; the rest is for a thread that may wait for the disk.
+        let mut names = Arc::clone(&self.names).lock_owned().await;
+        for _ in 0..ATTEMPTS {
+            // What was to be saved with a change that failed was not.
+            let saved = names.saved;
+            names.dictionary.truncate(saved);
+            let change = commit::Change::of(transition, &mut names.dictionary);
+            let done = self.pool.run(move |connection| change.make(connection, names));
+            let (result, again) = match done.await {
+                Ok(done) => done,
+                Err(PoolError::Sqlite(error)) => return Err(self.explain(&Failure::Sqlite(error))),
+                Err(error) => return Err(StateError::new(format!("`{}`: {error}", self.path.display()))),
+            };
+            match result {
+                Err(Failure::NamesMoved) => names = again,
+                other => return other.map_err(|failure| self.explain(&failure)),
+            }
+        }
+        Err(self.explain(&Failure::NamesMoved))
     }
 }
 
-impl SqliteState {
-    /// The rows (key, memory) of some keys of an entity.
-    async fn rows_of(
-        &self,
-        connection: &mut SqliteConnection,
-        entity: &EntityName,
-        keys: &BTreeSet<Vec<u8>>,
-    ) -> Result<Vec<SqliteRow>, StateError> {
-        let keys: Vec<&Vec<u8>> = keys.iter().collect();
-        let mut all = Vec::new();
-        for chunk in keys.chunks(KEYS_PER_QUERY) {
-            let marks = vec!["?"; chunk.len()].join(", ");
-            let sql = format!(
-                "SELECT key, memory FROM shadows WHERE entity = (SELECT id FROM entities WHERE name = ?) \
-                 AND key IN ({marks})"
-            );
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(entity.as_str().to_owned());
-            for key in chunk {
-                query = query.bind((*key).clone());
-            }
-            all.extend(query.fetch_all(&mut *connection).await.map_err(|error| self.failed(&error))?);
-        }
-        Ok(all)
-    }
-}
+/// How often a change is written anew because another program added names meanwhile.
+const ATTEMPTS: u32 = 20;
+
+/// The names while a change is under way.
+type NamesGuard = OwnedMutexGuard<Names>;

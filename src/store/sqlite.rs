@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{ConnectOptions as _, Row as _, SqlitePool};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
     Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Outcome, Presence, RecordKey,
@@ -18,22 +17,22 @@ use crate::model::{
 };
 
 use super::{MigrationStep, Probe, SnapshotStream, Store};
-use error::store_error;
+use error::{pool_error, store_error};
 use layout::Layout;
-use native::query;
+use pool::Pool;
 
 mod error;
+mod image;
 mod layout;
 mod migrate;
 mod native;
+pub(crate) mod pool;
 mod read;
+mod snapshot;
 mod write;
 
 /// Connections a store: one for each entity being read, and one to write with. More would wait for the disk.
 const CONNECTIONS: u32 = 16;
-
-/// Rows that SQLite's thread reads ahead of the one that decodes them, so that neither wakes the other for every row.
-const ROWS_AHEAD: usize = 1000;
 
 /// Writes a batch. A transaction of so many takes some 20 ms, which is how long others wait for the lock.
 const BATCH_SIZE: usize = 1000;
@@ -61,7 +60,7 @@ pub struct SqliteStore {
     name: StoreName,
     path: PathBuf,
     capabilities: Capabilities,
-    pool: SqlitePool,
+    pool: Pool,
 }
 
 impl SqliteStore {
@@ -71,25 +70,9 @@ impl SqliteStore {
     /// When the file is not there (unless it is to be made), cannot be opened, or is no database.
     pub async fn open(name: StoreName, path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
         check_file(&name, path, options)?;
-        let mut connect = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .read_only(options.read_only)
-            .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
-            // SQLite's own default: cascades would delete rows that no mapping names.
-            .foreign_keys(false)
-            .row_buffer_size(ROWS_AHEAD)
-            .disable_statement_logging();
-        if !options.read_only {
-            // Readers and the writer do not wait for each other.
-            connect = connect.journal_mode(SqliteJournalMode::Wal);
-        }
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(Duration::from_millis(options.busy_timeout_ms.max(1_000)))
-            .connect_with(connect)
-            .await
-            .map_err(|error| store_error(&name, &error))?;
+        let file = path.to_owned();
+        let patience = Duration::from_millis(options.busy_timeout_ms.max(1_000));
+        let pool = Pool::new(CONNECTIONS, patience, move || connect(&file, options));
         let store = Self { name, path: path.to_owned(), capabilities: capabilities(), pool };
         store.probe().await?;
         Ok(store)
@@ -101,9 +84,10 @@ impl SqliteStore {
     /// When it cannot be had.
     pub async fn blank(name: StoreName) -> Result<Self, StoreError> {
         // Each further connection would be another database.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await;
-        let pool = pool.map_err(|error| store_error(&name, &error))?;
-        Ok(Self { name, path: PathBuf::new(), capabilities: capabilities(), pool })
+        let pool = Pool::new(1, Duration::from_secs(1), Connection::open_in_memory);
+        let store = Self { name, path: PathBuf::new(), capabilities: capabilities(), pool };
+        store.probe().await?;
+        Ok(store)
     }
 
     /// The file.
@@ -116,9 +100,34 @@ impl SqliteStore {
         self.pool.close().await;
     }
 
+    /// Runs a piece of work with a connection.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = self.clone();
+        let done = self.pool.run(move |connection| work(&store, connection)).await;
+        done.unwrap_or_else(|error| Err(pool_error(&self.name, &error)))
+    }
+
     fn refusal(&self, kind: ErrorKind, message: impl Into<String>) -> StoreError {
         StoreError::new(kind, &self.name, message)
     }
+}
+
+fn connect(path: &Path, options: SqliteOptions) -> rusqlite::Result<Connection> {
+    let access =
+        if options.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
+    // SQLite's own default: cascades would delete rows that no mapping names.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    if !options.read_only {
+        // Readers and the writer do not wait for each other.
+        connection.pragma_update(None, "journal_mode", "wal")?;
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
 }
 
 fn capabilities() -> Capabilities {
@@ -170,10 +179,16 @@ impl Store for SqliteStore {
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {
-        let failed = |error| store_error(&self.name, &error);
-        let row = query("PRAGMA encoding").fetch_one(&self.pool).await.map_err(failed)?;
-        let encoding: String = row.try_get(0).map_err(failed)?;
-        query("SELECT count(*) FROM sqlite_schema").fetch_one(&self.pool).await.map_err(failed)?;
+        let look = |store: &Self, connection: &mut Connection| {
+            let failed = |error| store_error(&store.name, &error);
+            let encoding: String =
+                connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(failed)?;
+            connection
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+                .map_err(failed)?;
+            Ok(encoding)
+        };
+        let encoding = self.work(look).await?;
         if encoding != "UTF-8" {
             // Keys would be sorted by the bytes of another encoding.
             return Err(self
@@ -184,15 +199,20 @@ impl Store for SqliteStore {
     }
 
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
-        self.missing(mapped).await
+        let mapped = mapped.to_vec();
+        self.work(move |store, connection| store.missing(connection, &mapped)).await
     }
 
     async fn migrate(&self, steps: &[MigrationStep]) -> Result<(), StoreError> {
-        self.run_steps(steps).await
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let steps = steps.to_vec();
+        self.work(move |store, connection| store.run_steps(connection, &steps)).await
     }
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
-        read::snapshot(&self.name, &self.pool, mapped).await
+        snapshot::snapshot(self, mapped).await
     }
 
     async fn read(
@@ -200,20 +220,23 @@ impl Store for SqliteStore {
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Presence>, StoreError> {
-        let failed = |error| store_error(&self.name, &error);
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let layout = Layout::of(&self.name, &mut transaction, mapped).await?;
-        let wanted: BTreeSet<&RecordKey> = keys.iter().collect();
-        let mut found = read::find(&mut transaction, &layout, mapped, &wanted).await.map_err(failed)?;
-        let presence = |key: &RecordKey| match found.remove(key) {
-            None => Presence::Absent,
-            Some(mut rows) if rows.len() == 1 => {
-                rows.pop().map_or(Presence::Absent, |found| Presence::Present(found.row))
-            }
-            Some(_) => Presence::Unknown(Unknown::DuplicateKey),
-        };
-        let mut presence = presence;
-        Ok(wanted.into_iter().map(|key| (key.clone(), presence(key))).collect())
+        let (mapped, keys) = (mapped.clone(), keys.to_vec());
+        self.work(move |store, connection| {
+            let failed = |error| store_error(&store.name, &error);
+            let transaction = connection.transaction().map_err(failed)?;
+            let layout = Layout::of(&store.name, &transaction, &mapped)?;
+            let wanted: BTreeSet<&RecordKey> = keys.iter().collect();
+            let mut found = read::find(&transaction, &layout, &mapped, &wanted).map_err(failed)?;
+            let mut presence = |key: &RecordKey| match found.remove(key) {
+                None => Presence::Absent,
+                Some(mut rows) if rows.len() == 1 => {
+                    rows.pop().map_or(Presence::Absent, |found| Presence::Present(found.row))
+                }
+                Some(_) => Presence::Unknown(Unknown::DuplicateKey),
+            };
+            Ok(wanted.into_iter().map(|key| (key.clone(), presence(key))).collect())
+        })
+        .await
     }
 
     async fn read_native(
@@ -221,22 +244,29 @@ impl Store for SqliteStore {
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, serde_json::Value>, StoreError> {
-        let failed = |error| store_error(&self.name, &error);
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let layout = Layout::of(&self.name, &mut transaction, mapped).await?;
-        let wanted = keys.iter().collect();
-        read::find_whole(&mut transaction, &layout, mapped, &wanted).await.map_err(failed)
+        let (mapped, keys) = (mapped.clone(), keys.to_vec());
+        self.work(move |store, connection| {
+            let failed = |error| store_error(&store.name, &error);
+            let transaction = connection.transaction().map_err(failed)?;
+            let layout = Layout::of(&store.name, &transaction, &mapped)?;
+            let wanted = keys.iter().collect();
+            read::find_whole(&transaction, &layout, &mapped, &wanted).map_err(failed)
+        })
+        .await
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.apply_batch(mapped, batch).await
+        let (mapped, batch) = (mapped.clone(), batch.clone());
+        self.work(move |store, connection| store.apply_batch(connection, &mapped, &batch)).await
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {
-        self.read_receipts(batches).await
+        let batches = batches.to_vec();
+        self.work(move |store, connection| store.read_receipts(connection, &batches)).await
     }
 
     async fn forget_receipts(&self, batches: &[BatchId]) -> Result<(), StoreError> {
-        self.remove_receipts(batches).await
+        let batches = batches.to_vec();
+        self.work(move |store, connection| store.remove_receipts(connection, &batches)).await
     }
 }

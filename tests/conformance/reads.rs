@@ -36,7 +36,11 @@ pub(crate) async fn snapshots_come_in_the_order_of_keys<H: Harness>() {
     expected.sort();
     assert_eq!(rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>(), expected);
     for row in &rows {
-        assert_eq!(value_of(&mapped, row, "name"), Value::text(&row.key.parts()[0]), "rows are not mixed up");
+        assert_eq!(
+            value_of(&mapped, row, "name"),
+            Value::text(row.key.parts()[0].as_str()),
+            "rows are not mixed up"
+        );
     }
     assert!(certificate.is_complete(), "{certificate:?}");
     assert_eq!(certificate.rows_read, HOSTILE.len() as u64);

@@ -9,7 +9,9 @@ use trueup::model::{
     Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId, RecordKey,
     Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
 };
-use trueup::plan::{Books, GuardName, GuardTrip, Notice, NoticeKind, Plan, RecordPlan, SnapshotReport};
+use trueup::plan::{
+    Books, GuardName, GuardTrip, Notice, NoticeKind, Plan, RecordPlan, Records, SnapshotReport,
+};
 use trueup::resolve::{
     Conflict, ConflictReason, ConflictSide, ConflictStatus, Origin, OriginRule, Rule, SideRecord,
 };
@@ -180,7 +182,7 @@ pub fn empty() -> Plan {
         canonical: store("hub"),
         entities: vec![entity("contacts")],
         rebuild: false,
-        records: Vec::new(),
+        records: Records::default(),
         guards: Vec::new(),
         allowed: [].into(),
         books: [(entity("contacts"), [(store("hub"), books.clone()), (store("app"), books)].into())].into(),
@@ -259,7 +261,8 @@ pub fn full() -> Plan {
             record("C3", vec![delete]),
             record("C4", vec![metadata]),
             record("C5", vec![status]),
-        ],
+        ]
+        .into(),
         ..empty()
     }
 }
@@ -279,7 +282,7 @@ pub fn troubled() -> Plan {
         ..conflict("C3", ConflictReason::ManualResolutionRequired)
     }];
     Plan {
-        records: vec![settled, open, ends],
+        records: vec![settled, open, ends].into(),
         guards: vec![trip()],
         notices: vec![
             notice(
@@ -318,7 +321,7 @@ pub fn troubled() -> Plan {
 pub fn waiting() -> Plan {
     let stands = [(Standing::InSync, 1), (Standing::Held, 1), (Standing::Rejected, 1)];
     Plan {
-        records: Vec::new(),
+        records: Records::default(),
         guards: Vec::new(),
         books: [(entity("contacts"), [(store("app"), books(3, &stands))].into())].into(),
         notices: troubled()

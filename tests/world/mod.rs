@@ -12,7 +12,7 @@ use trueup::model::{
     Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
     Unknown, Value, Version,
 };
-use trueup::plan::{GuardName, Observed, Plan, PlanInputs, Planner, SnapshotReport};
+use trueup::plan::{GuardName, MemoryShelf, Observed, Plan, PlanInputs, Planner, SnapshotReport};
 use trueup::reconcile::{
     ApplyInputs, Applying, Effect, Event, Ledger, LedgerContents, Opened, Opening, Report,
 };
@@ -235,7 +235,7 @@ impl World {
         let row = self.stores[&store(at)].table(&mapped).and_then(|table| table.rows.get(&key(id)));
         match row.map(|row| row.fields.get(&field(name)).and_then(Cell::value).cloned().unwrap_or_default()) {
             None => "-".to_owned(),
-            Some(Value::Text(text)) => text,
+            Some(Value::Text(text)) => text.as_ref().to_owned(),
             Some(other) => other.to_string(),
         }
     }
@@ -494,8 +494,9 @@ impl World {
                 .state
                 .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
+            remember: true,
         };
-        let mut planner = Planner::new(inputs);
+        let mut planner = Planner::new(inputs, Box::new(MemoryShelf::default()));
         for entity in &self.spec.entities.clone() {
             let mut reports = BTreeMap::new();
             let mut rows: BTreeMap<StoreName, BTreeMap<RecordKey, trueup::model::Row>> = BTreeMap::new();
@@ -554,7 +555,7 @@ impl World {
             }
             planner.end_entity(entity, reports);
         }
-        planner.finish()
+        planner.finish().expect("memory does not run out")
     }
 }
 

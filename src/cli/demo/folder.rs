@@ -4,8 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use rusqlite::{Connection, OpenFlags};
 
 use super::super::{Failure, manifests};
 
@@ -116,16 +115,14 @@ fn remove(path: &Path) -> io::Result<()> {
 pub(super) async fn run(dir: &Path, store: &str, moment: Moment) -> Result<(), Failure> {
     let Some((_, first, later)) = STORES.into_iter().find(|(name, ..)| *name == store) else { return Ok(()) };
     let path = dir.join("stores").join(format!("{store}.db"));
-    let failed = |error: sqlx::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));
+    let failed = |error: rusqlite::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));
     let create = moment == Moment::First;
-    let options =
-        SqliteConnectOptions::new().filename(&path).create_if_missing(create).disable_statement_logging();
-    let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
-    let mut transaction = connection.begin().await.map_err(failed)?;
-    let script = if create { first } else { later };
-    sqlx::raw_sql(script).execute(&mut *transaction).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    connection.close().await.map_err(failed)
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let mut connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+    let transaction = connection.transaction().map_err(failed)?;
+    transaction.execute_batch(if create { first } else { later }).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }
 
 #[cfg(test)]

@@ -11,11 +11,13 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::diff::ActionKind;
 use crate::model::{
     BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
     StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
-use crate::plan::Plan;
+use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
+use crate::resolve::Conflict;
 use crate::spec::Spec;
 
 use super::{Effect, Event, Ledger, LedgerContents, PassRow, Report};
@@ -70,6 +72,17 @@ struct Chunk {
     deletes: bool,
 }
 
+/// What is put on record when all is done.
+#[derive(Default)]
+struct Endings {
+    /// Open conflicts that end.
+    closes: Vec<Conflict>,
+    /// Deletes that every store confirmed.
+    confirmed: Vec<(RecordId, TombstoneDraft)>,
+    /// Canonical records whose replicas are in trouble, with their metadata as it was written.
+    troubled: Vec<(RecordId, SyncMeta, Vec<SyncError>)>,
+}
+
 /// The machine.
 pub struct Applying {
     inputs: ApplyInputs,
@@ -81,6 +94,10 @@ pub struct Applying {
     at: usize,
     batches: u64,
     waiting: usize,
+    /// The records of the present chunk.
+    loaded: BTreeMap<usize, Arc<RecordPlan>>,
+    /// How many actions of each entity, store and kind have been reached; of the others nothing becomes in this pass.
+    reached: BTreeMap<(EntityName, StoreName, ActionKind), u64>,
     /// Records that nothing more is done about, with their reason noted in the report.
     dropped: BTreeSet<usize>,
     /// Stores that gave up during this pass.
@@ -93,8 +110,10 @@ pub struct Applying {
     unconfirmed: BTreeSet<usize>,
     /// Trouble in replicas, for the canonical record's bookkeeping.
     troubled: BTreeMap<usize, Vec<SyncError>>,
-    /// The canonical metadata as last written, for bookkeeping afterwards.
+    /// The canonical metadata as last written in the present chunk.
     canonical_meta: BTreeMap<usize, SyncMeta>,
+    /// What is put on record when all is done.
+    endings: Endings,
     receipts: Vec<BatchId>,
     stop: bool,
     failed: Option<String>,
@@ -128,6 +147,8 @@ impl Applying {
             at: 0,
             batches: 0,
             waiting: 0,
+            loaded: BTreeMap::new(),
+            reached: BTreeMap::new(),
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
             intents: BTreeMap::new(),
@@ -136,6 +157,7 @@ impl Applying {
             unconfirmed: BTreeSet::new(),
             troubled: BTreeMap::new(),
             canonical_meta: BTreeMap::new(),
+            endings: Endings::default(),
             receipts: Vec::new(),
             stop: false,
             failed: None,
@@ -227,13 +249,17 @@ impl Applying {
             return self.to(Stage::Intend);
         }
         self.stage = Stage::Recheck;
-        vec![Effect::Recheck(self.plan.records.iter().map(|record| record.record.clone()).collect())]
+        let ids: Result<_, Lost> = (0..self.plan.records.len()).map(|at| self.plan.records.id(at)).collect();
+        match ids {
+            Ok(ids) => vec![Effect::Recheck(ids)],
+            Err(lost) => self.lose(&lost),
+        }
     }
 
     /// Leaves out, by name, what is no longer as it was when the plan was made.
     fn drop_moved(&mut self, now: &BTreeMap<RecordId, String>) {
         for at in 0..self.plan.records.len() {
-            let record = &self.plan.records[at];
+            let Some(record) = self.record(at) else { return };
             if now.get(&record.record) != Some(&record.basis) {
                 self.skip_record(at, "it changed since the plan was made; plan again to see it");
             }
@@ -283,7 +309,43 @@ impl Applying {
         vec![Effect::Commit(Transition { acknowledge_pass: Some(self.pass), ..Transition::default() })]
     }
 
+    /// A record of the plan; none when it cannot be read back, which ends the pass.
+    fn record(&mut self, at: usize) -> Option<Arc<RecordPlan>> {
+        if let Some(record) = self.loaded.get(&at) {
+            return Some(Arc::clone(record));
+        }
+        self.plan.records.get(at).map_err(|lost| self.lose(&lost)).ok()
+    }
+
+    fn lose(&mut self, lost: &Lost) -> Vec<Effect> {
+        self.failed.get_or_insert_with(|| lost.to_string());
+        Vec::new()
+    }
+
     /// The records of the present chunk that are still to be done.
+    fn present(&self) -> Vec<(usize, Arc<RecordPlan>)> {
+        let loaded = self.loaded.iter().filter(|(at, _)| !self.dropped.contains(*at));
+        loaded.map(|(at, record)| (*at, Arc::clone(record))).collect()
+    }
+
+    /// Reads the records of the present chunk.
+    fn load(&mut self) {
+        self.loaded.clear();
+        for at in self.todo() {
+            let Some(record) = self.record(at) else { return };
+            self.reach(&record);
+            self.loaded.insert(at, record);
+        }
+    }
+
+    fn reach(&mut self, record: &RecordPlan) {
+        for action in &record.actions {
+            let place = (record.record.entity.clone(), action.store.clone(), action.kind);
+            *self.reached.entry(place).or_default() += 1;
+        }
+    }
+
+    /// The places of the records of the present chunk that are still to be done.
     fn todo(&self) -> Vec<usize> {
         let chunk = &self.chunks[self.at];
         chunk.records.iter().copied().filter(|at| !self.dropped.contains(at)).collect()
@@ -307,9 +369,8 @@ fn update(fields: BTreeMap<FieldId, Value>, guard: BTreeMap<FieldId, Cell>) -> W
 fn chunks(plan: &Plan, size: usize) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut add = |entity: &EntityName, deletes: bool| {
-        let records: Vec<usize> = (0..plan.records.len())
-            .filter(|at| &plan.records[*at].record.entity == entity && plan.records[*at].goes() == deletes)
-            .collect();
+        let records = plan.records.of_entity(entity);
+        let records: Vec<usize> = records.filter(|at| plan.records.goes(*at) == deletes).collect();
         chunks.extend(records.chunks(size).map(|records| Chunk {
             entity: entity.clone(),
             records: records.to_vec(),

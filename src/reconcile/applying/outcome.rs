@@ -1,7 +1,6 @@
 //! What became of writes: what follows from them for the state, the books and the report.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
@@ -76,15 +75,16 @@ impl Applying {
         transition: &mut Transition,
     ) {
         let canonical = intent.store == self.inputs.spec.canonical;
-        let plan = Arc::clone(&self.plan);
-        let record = &plan.records[at];
+        let Some(record) = self.record(at) else { return };
         let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else { return };
         let trouble =
             |message: String| Trouble { record: record.record.clone(), store: intent.store.clone(), message };
         let end = match outcome {
             Outcome::Applied(row) => {
                 if canonical {
-                    self.receipts.push(intent.batch.clone());
+                    if self.receipts.last() != Some(&intent.batch) {
+                        self.receipts.push(intent.batch.clone());
+                    }
                     let meta = intent.meta_after.clone().unwrap_or_else(|| intent.meta_before.clone());
                     self.canonical_meta.insert(at, meta);
                 }
@@ -105,14 +105,14 @@ impl Applying {
                     .push(trouble("somebody changed it in between; the next pass looks again".to_owned()));
                 self.unconfirmed.insert(at);
                 if canonical {
-                    self.drop_rest(at, record, Standing::Skipped);
+                    self.drop_rest(at, &record, Standing::Skipped);
                 }
                 IntentEnd::NotApplied
             }
             Outcome::Refused(error) => {
                 self.not_written(at, action, &error, Standing::Failed);
                 if canonical {
-                    self.drop_rest(at, record, Standing::Failed);
+                    self.drop_rest(at, &record, Standing::Failed);
                 }
                 IntentEnd::NotApplied
             }
@@ -121,7 +121,7 @@ impl Applying {
                 self.report.unknown.push(trouble(error.to_string()));
                 self.unconfirmed.insert(at);
                 if canonical {
-                    self.drop_rest(at, record, Standing::Failed);
+                    self.drop_rest(at, &record, Standing::Failed);
                 }
                 return;
             }
@@ -140,7 +140,7 @@ impl Applying {
     }
 
     pub(super) fn not_written(&mut self, at: usize, action: &Action, error: &StoreError, to: Standing) {
-        let record = self.plan.records[at].record.clone();
+        let Some(record) = self.record(at).map(|record| record.record.clone()) else { return };
         self.shift(at, &action.store, to);
         self.unconfirmed.insert(at);
         if action.store != self.inputs.spec.canonical {
@@ -156,8 +156,7 @@ impl Applying {
         if !self.dropped.insert(at) {
             return;
         }
-        let plan = Arc::clone(&self.plan);
-        let record = &plan.records[at];
+        let Some(record) = self.record(at) else { return };
         for action in &record.actions {
             self.shift(at, &action.store, Standing::Failed);
             let trouble = Trouble {
@@ -173,8 +172,8 @@ impl Applying {
         if !self.dropped.insert(at) {
             return;
         }
-        let plan = Arc::clone(&self.plan);
-        let record = &plan.records[at];
+        let Some(record) = self.record(at) else { return };
+        self.reach(&record);
         let canonical = self.inputs.spec.canonical.clone();
         let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
         for store in if stores.is_empty() { vec![canonical] } else { stores } {
@@ -189,7 +188,7 @@ impl Applying {
 
     /// Moves a record in the books from where the plan had it.
     pub(super) fn shift(&mut self, at: usize, store: &StoreName, to: Standing) {
-        let record = &self.plan.records[at];
+        let Some(record) = self.record(at) else { return };
         let Some(action) = record.actions.iter().find(|action| &action.store == store) else { return };
         let from = match action.kind {
             ActionKind::Create | ActionKind::Update | ActionKind::Delete => Standing::Written,

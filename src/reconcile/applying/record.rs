@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::diff::{ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, EntityName, Guard, IntentId, Outcome, RecordKey, StoreError, StoreName, SyncMeta,
-    SyncStatus, Write, WriteOp,
+    Batch, BatchId, EntityName, Guard, IntentId, Outcome, RecordId, RecordKey, StoreError, StoreName,
+    SyncError, SyncMeta, SyncStatus, Write, WriteOp,
 };
 use crate::plan::RecordPlan;
 
@@ -21,13 +21,13 @@ impl Applying {
             return self.to(Stage::Ending);
         }
         self.stage = Stage::Record;
-        let chunk = self.chunks[self.at].clone();
-        if !chunk.deletes {
+        self.load();
+        let (entity, deletes) = (self.chunks[self.at].entity.clone(), self.chunks[self.at].deletes);
+        if !deletes || self.failed.is_some() {
             return Vec::new();
         }
         let mut wanted: BTreeMap<StoreName, Vec<RecordKey>> = BTreeMap::new();
-        for at in self.todo() {
-            let record = &self.plan.records[at];
+        for (_, record) in self.present() {
             if record.tombstone.is_none() {
                 continue;
             }
@@ -37,7 +37,7 @@ impl Applying {
         }
         wanted
             .into_iter()
-            .map(|(store, keys)| Effect::ReadNative { store, entity: chunk.entity.clone(), keys })
+            .map(|(store, keys)| Effect::ReadNative { store, entity: entity.clone(), keys })
             .collect()
     }
 
@@ -59,14 +59,13 @@ impl Applying {
         self.stage = Stage::Note;
         let mut conflicts = Vec::new();
         let mut tombstones = Vec::new();
-        for at in self.todo() {
-            let record = &self.plan.records[at];
+        for (_, record) in self.present() {
             for conflict in &record.conflicts {
                 let key = RecordKey::new(vec![conflict.id.0.clone()]);
                 conflicts.push((key, create(self.ledger.conflict_fields(conflict))));
             }
             if let Some(draft) = &record.tombstone {
-                let rows = self.image_of(record);
+                let rows = self.image_of(&record);
                 let fields = self.ledger.tombstone_fields(&record.record, draft, false, rows.as_ref());
                 let known = self.inputs.ledger.tombstones.contains_key(&record.record);
                 let op = if known { update(fields, BTreeMap::new()) } else { create(fields) };
@@ -126,8 +125,7 @@ impl Applying {
                 Err(error) => self.failed = Some(format!("conflicts could not be put on record: {error}")),
             }
         }
-        for at in self.todo() {
-            let record = &self.plan.records[at];
+        for (at, record) in self.present() {
             let needs = record.conflicts.iter().map(|conflict| conflict.id.0.clone());
             let needs: Vec<String> =
                 needs.chain(record.tombstone.is_some().then(|| record.record.to_string())).collect();
@@ -135,7 +133,7 @@ impl Applying {
                 self.fail_record(at, &message);
                 continue;
             }
-            for conflict in &self.plan.records[at].conflicts {
+            for conflict in &record.conflicts {
                 if conflict.status.is_open() {
                     self.report.conflicts_opened += 1;
                 } else {
@@ -145,36 +143,43 @@ impl Applying {
         }
     }
 
+    /// Keeps what is put on record in the end of the chunk that was just done.
+    pub(super) fn keep_endings(&mut self) {
+        let metas = std::mem::take(&mut self.canonical_meta);
+        let mut troubled = std::mem::take(&mut self.troubled);
+        for (at, record) in self.present() {
+            self.endings.closes.extend(record.closes.iter().cloned());
+            let confirmed = record.tombstone.as_ref().filter(|draft| !draft.pending);
+            if let Some(draft) = confirmed.filter(|_| !self.unconfirmed.contains(&at)) {
+                self.endings.confirmed.push((record.record.clone(), draft.clone()));
+            }
+        }
+        for (at, record) in &self.loaded {
+            let (Some(errors), Some(meta)) = (troubled.remove(at), metas.get(at)) else { continue };
+            if !record.deletes() {
+                self.endings.troubled.push((record.record.clone(), meta.clone(), errors));
+            }
+        }
+        self.loaded.clear();
+    }
+
     /// Conflicts that ended, deletes that every store confirmed, and records that are still waiting for a store.
     pub(super) fn write_endings(&mut self) -> Vec<Effect> {
         self.stage = Stage::Receipts;
-        let mut conflicts = Vec::new();
-        let mut tombstones = Vec::new();
-        let done = if self.report.stopped { self.at } else { self.chunks.len() };
-        let reached: Vec<usize> =
-            self.chunks[..done].iter().flat_map(|chunk| chunk.records.clone()).collect();
-        for at in reached.into_iter().filter(|at| !self.dropped.contains(at)) {
-            let record = &self.plan.records[at];
-            for conflict in &record.closes {
-                let key = RecordKey::new(vec![conflict.id.0.clone()]);
-                conflicts.push((key, update(self.ledger.conflict_fields(conflict), BTreeMap::new())));
-                self.report.conflicts_settled += 1;
-            }
-            if let Some(draft) =
-                record.tombstone.as_ref().filter(|draft| !draft.pending && !self.unconfirmed.contains(&at))
-            {
-                let fields = self.ledger.tombstone_fields(&record.record, draft, true, None);
-                tombstones.push((Ledger::tombstone_key(&record.record), update(fields, BTreeMap::new())));
-            }
-        }
-        for at in self.chunks[done..].iter().flat_map(|chunk| chunk.records.clone()).collect::<Vec<_>>() {
-            for store in
-                self.plan.records[at].actions.iter().map(|action| action.store.clone()).collect::<Vec<_>>()
-            {
-                self.shift(at, &store, Standing::Pending);
-            }
-        }
-        let mut effects = self.bookkeeping();
+        let endings = std::mem::take(&mut self.endings);
+        self.report.conflicts_settled += endings.closes.len() as u64;
+        let closes = endings.closes.iter().map(|conflict| {
+            let key = RecordKey::new(vec![conflict.id.0.clone()]);
+            (key, update(self.ledger.conflict_fields(conflict), BTreeMap::new()))
+        });
+        let conflicts: Vec<_> = closes.collect();
+        let confirmed = endings.confirmed.iter().map(|(record, draft)| {
+            let fields = self.ledger.tombstone_fields(record, draft, true, None);
+            (Ledger::tombstone_key(record), update(fields, BTreeMap::new()))
+        });
+        let tombstones: Vec<_> = confirmed.collect();
+        self.leave_rest();
+        let mut effects = self.bookkeeping(endings.troubled);
         if !conflicts.is_empty() {
             effects.push(self.ledger_write(self.ledger.conflicts.entity.name.clone(), conflicts));
         }
@@ -184,25 +189,41 @@ impl Applying {
         effects
     }
 
+    /// What was planned and not reached is left for the next pass.
+    fn leave_rest(&mut self) {
+        for (entity, sums) in self.plan.records.sums() {
+            for (shape, planned) in &sums.shapes {
+                // Several shapes have one place in the books: what was reached is taken off the first ones.
+                let place = (entity.clone(), shape.store.clone(), shape.kind);
+                let reached = self.reached.entry(place).or_default();
+                let done = (*planned).min(*reached);
+                *reached -= done;
+                let from = match shape.kind {
+                    ActionKind::Create | ActionKind::Update | ActionKind::Delete => Standing::Written,
+                    ActionKind::Metadata => Standing::MetadataOnly,
+                    ActionKind::Bookkeeping => continue,
+                };
+                let books = self.report.books.get_mut(entity).and_then(|books| books.get_mut(&shape.store));
+                if let Some(books) = books {
+                    books.shift_many(from, Standing::Pending, planned - done);
+                }
+            }
+        }
+    }
+
     /// Marks canonical records pending whose replicas could not be written. It is no evidence of anything, so it needs no intent.
-    pub(super) fn bookkeeping(&mut self) -> Vec<Effect> {
+    fn bookkeeping(&self, troubled: Vec<(RecordId, SyncMeta, Vec<SyncError>)>) -> Vec<Effect> {
         let mut writes: BTreeMap<EntityName, Vec<(RecordKey, WriteOp)>> = BTreeMap::new();
-        for (at, errors) in std::mem::take(&mut self.troubled) {
-            let record = &self.plan.records[at];
-            let mapping = self.inputs.spec.mapping(&record.record.entity, &self.inputs.spec.canonical);
-            let (Some(meta), true) =
-                (self.canonical_meta.get(&at), mapping.is_some_and(|mapping| mapping.has_bookkeeping()))
-            else {
-                continue;
-            };
-            if record.deletes() {
+        for (record, meta, errors) in troubled {
+            let mapping = self.inputs.spec.mapping(&record.entity, &self.inputs.spec.canonical);
+            if !mapping.is_some_and(|mapping| mapping.has_bookkeeping()) {
                 continue;
             }
             let marked =
                 SyncMeta { sync_status: Some(SyncStatus::Pending), sync_errors: errors, ..meta.clone() };
-            let guard = Guard { fields: BTreeMap::new(), meta: meta.clone() };
+            let guard = Guard { fields: BTreeMap::new(), meta };
             let op = WriteOp::Update { fields: BTreeMap::new(), meta: Some(marked), updated: None, guard };
-            writes.entry(record.record.entity.clone()).or_default().push((record.record.key.clone(), op));
+            writes.entry(record.entity).or_default().push((record.key, op));
         }
         writes.into_iter().map(|(entity, ops)| self.ledger_write(entity, ops)).collect()
     }

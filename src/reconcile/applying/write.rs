@@ -1,7 +1,6 @@
 //! Noting and sending writes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
@@ -21,10 +20,8 @@ impl Applying {
         }
         self.stage = Stage::Canonical;
         self.batches += 1;
-        let plan = Arc::clone(&self.plan);
         let mut transition = Transition::default();
-        for at in self.todo() {
-            let record = &plan.records[at];
+        for (at, record) in self.present() {
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
             let Some(action) = own else {
                 let adopted = record
@@ -36,7 +33,7 @@ impl Applying {
             };
             let mut advances = record.adopt.clone();
             advances.insert(action.store.clone(), action.advance.clone());
-            transition.open.push(self.intend_action(at, action, advances, true));
+            transition.open.push(self.intend_action(at, &record.record, action, advances, true));
         }
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
@@ -44,6 +41,7 @@ impl Applying {
     pub(super) fn intend_action(
         &mut self,
         at: usize,
+        record: &RecordId,
         action: &Action,
         advances: BTreeMap<StoreName, Shadow>,
         receipt: bool,
@@ -64,7 +62,7 @@ impl Applying {
             batch,
             store: action.store.clone(),
             receipt,
-            record: self.plan.records[at].record.clone(),
+            record: record.clone(),
             kind,
             before: action
                 .changes
@@ -90,7 +88,7 @@ impl Applying {
         let entity = self.chunks[self.at].entity.clone();
         let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
         for (id, (at, intent)) in &self.intents {
-            let record = &self.plan.records[*at];
+            let Some(record) = self.loaded.get(at) else { continue };
             let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else {
                 continue;
             };
@@ -142,10 +140,8 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
-        let plan = Arc::clone(&self.plan);
         let canonical = self.inputs.spec.canonical.clone();
-        for at in self.todo() {
-            let record = &plan.records[at];
+        for (at, record) in self.present() {
             for action in record.actions.iter().filter(|action| action.store != canonical) {
                 if let Some(error) = self.down.get(&action.store).cloned() {
                     self.not_written(at, action, &error, Standing::Pending);
@@ -157,7 +153,7 @@ impl Applying {
                     continue;
                 }
                 let advances = BTreeMap::from([(action.store.clone(), action.advance.clone())]);
-                transition.open.push(self.intend_action(at, action, advances, false));
+                transition.open.push(self.intend_action(at, &record.record, action, advances, false));
             }
         }
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
@@ -170,6 +166,7 @@ impl Applying {
 
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
         let transition = self.take_outcomes();
+        self.keep_endings();
         self.at += 1;
         self.stage = if self.at < self.chunks.len() { Stage::Images } else { Stage::Ending };
         self.images.clear();

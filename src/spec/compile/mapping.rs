@@ -523,7 +523,7 @@ impl Compiler<'_> {
         }
         match read(node, ty) {
             // As a scope compares it: a text as it is, anything else as values are displayed.
-            Ok(Value::Text(text)) => vec![Some(text)],
+            Ok(Value::Text(text)) => vec![Some(text.as_ref().to_owned())],
             Ok(value) => vec![Some(value.to_string())],
             Err((why, hint)) => {
                 self.push(steps, Diagnostic { hint, ..Diagnostic::error(why) });

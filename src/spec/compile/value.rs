@@ -23,7 +23,7 @@ pub(super) fn read(node: &Node, ty: FieldType) -> Result<Value, (String, Option<
     };
     let Kind::Scalar { is, text, .. } = &node.kind else { return wrong(ty.as_str()) };
     let value = match (ty, is) {
-        (FieldType::String, Scalar::Text) => Some(Value::Text(text.clone())),
+        (FieldType::String, Scalar::Text) => Some(Value::text(text.as_str())),
         (FieldType::Int64, Scalar::Int(number)) => Some(Value::Int(*number)),
         (FieldType::Float64, Scalar::Int(_) | Scalar::Float(_) | Scalar::Text) => float(text),
         (FieldType::Numeric, Scalar::Int(_) | Scalar::Float(_) | Scalar::Text) => Value::numeric(text),

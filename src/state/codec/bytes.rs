@@ -79,6 +79,32 @@ impl<'a> Reader<'a> {
         utf8(self.bytes()?)
     }
 
+    /// Takes a byte if it is this one.
+    pub(super) fn accept(&mut self, byte: u8) -> bool {
+        match self.0.split_first() {
+            Some((first, rest)) if *first == byte => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The bytes that something takes.
+    pub(super) fn span(
+        &mut self,
+        skim: impl FnOnce(&mut Self) -> Result<(), BadRecord>,
+    ) -> Result<&'a [u8], BadRecord> {
+        let before = self.0;
+        skim(self)?;
+        before.get(..before.len() - self.0.len()).ok_or(BadRecord)
+    }
+
     /// Eight bytes, the lowest first.
     pub(super) fn fixed(&mut self) -> Result<u64, BadRecord> {
         self.take(8)?.try_into().map(u64::from_le_bytes).map_err(|_| BadRecord)

@@ -3,7 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Float, Json};
+use crate::model::{
+    BatchId, Cell, EntityName, FieldName, FieldShadow, Float, Intent, IntentEnd, IntentId, IntentKind, Json,
+    MappingTag, RecordId, Shadow, StoreName, StoreRecordId, SyncMeta, SyncStatus, Timestamp, Value, Version,
+};
+use std::collections::BTreeMap;
 
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -12,7 +16,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::Int),
         any::<f64>().prop_map(|number| Value::Float(Float::new(number))),
         "-?[1-9][0-9]{0,40}".prop_map(|text| Value::numeric(&text).expect("a number")),
-        any::<String>().prop_map(Value::Text),
+        any::<String>().prop_map(Value::text),
         (-9999_i16..9999, 1_i8..=12, 1_i8..=28).prop_map(|(y, m, d)| Value::Date(jiff::civil::date(y, m, d))),
         any::<i32>()
             .prop_map(|s| Value::Time(Timestamp::from_micros(i64::from(s) * 1_000_000).expect("near"))),
@@ -93,6 +97,49 @@ fn any_memory() -> impl Strategy<Value = Memory> {
     )
 }
 
+fn any_intent() -> impl Strategy<Value = Intent> {
+    let fields = || {
+        prop::collection::btree_map(
+            prop::sample::select(vec!["a", "b", "c", "d", "other"])
+                .prop_map(|name| FieldName::new(name).expect("a name")),
+            prop_oneof![Just(Value::text("same")), any_value()],
+            0..4,
+        )
+    };
+    let kind = prop::sample::select(vec![IntentKind::Create, IntentKind::Update, IntentKind::Delete]);
+    let ids = ("[0-9]{1,3}(-app)?", "[0-9]{1,3}", any_key(), prop::sample::select(vec!["a", "x"]));
+    let meta = (any_meta(), prop::option::of(any_meta()));
+    (ids, any::<bool>(), kind, fields(), fields(), meta, any_memory()).prop_map(
+        |((batch, at, key, store), receipt, kind, before, after, (meta_before, meta_after), memory)| Intent {
+            id: IntentId(format!("{batch}-{at}")),
+            batch: BatchId(batch),
+            store: StoreName::new(store).expect("a name"),
+            receipt,
+            record: RecordId { entity: EntityName::new("contacts").expect("a name"), key },
+            kind,
+            before,
+            after,
+            meta_before,
+            meta_after,
+            advances: memory.stores,
+        },
+    )
+}
+
+fn any_head() -> impl Strategy<Value = Head> {
+    let end = prop_oneof![
+        Just(None),
+        Just(Some(IntentEnd::Applied)),
+        Just(Some(IntentEnd::NotApplied)),
+        Just(Some(IntentEnd::Unresolved)),
+    ];
+    (any_intent(), end, any::<bool>()).prop_map(|(intent, end, replaced)| Head {
+        end,
+        replaced,
+        ..Head::of(&intent)
+    })
+}
+
 fn any_key() -> impl Strategy<Value = RecordKey> {
     prop::collection::vec(prop_oneof!["[\0\u{1}a]{0,3}", any::<String>()], 1..3).prop_map(RecordKey::new)
 }
@@ -110,6 +157,44 @@ proptest! {
     fn keys_come_back_in_order(a in any_key(), b in any_key()) {
         prop_assert_eq!(key_from_bytes(&key_to_bytes(&a)), Ok(a.clone()));
         prop_assert_eq!(key_to_bytes(&a).cmp(&key_to_bytes(&b)), a.cmp(&b));
+    }
+
+    #[test]
+    fn a_changed_memory_is_as_if_written_anew(
+        old in prop::option::of(any_memory()),
+        new in any_memory(),
+        forget in prop::collection::vec(prop::sample::select(vec!["a", "b", "c", "d"]), 0..3),
+    ) {
+        let mut dictionary = Dictionary::default();
+        let forget: Vec<StoreName> = forget.iter().map(|name| StoreName::new(name).expect("a name")).collect();
+        let mut expected = old.clone().unwrap_or_default();
+        expected.stores.extend(new.stores.clone());
+        expected.stores.retain(|name, _| !forget.contains(name));
+        let old = old.map(|old| encode(&old, &mut dictionary));
+        let set = Shadows::new(&new.stores, &mut dictionary);
+        let changed = change(old.as_deref(), &set, &forget, &mut dictionary).expect("ours");
+        prop_assert_eq!(changed.is_none(), expected.stores.is_empty());
+        if let Some(changed) = changed {
+            prop_assert_eq!(decode(&changed, &mut dictionary), Ok(expected.clone()));
+            prop_assert_eq!(changed, encode(&expected, &mut dictionary), "equal memories are equal bytes");
+        }
+    }
+
+    #[test]
+    fn intents_come_back(intents in prop::collection::vec(any_intent(), 0..5)) {
+        let mut dictionary = Dictionary::default();
+        let heads: Vec<Head> = intents.iter().map(Head::of).collect();
+        let (bytes, heads) = (intents_to_bytes(&intents, &mut dictionary), heads_to_bytes(&heads));
+        let heads = heads_from_bytes(&heads).expect("ours");
+        prop_assert_eq!(intents_from_bytes(&bytes, &heads, &mut dictionary), Ok(intents));
+        let _ = intents_from_bytes(&bytes[..bytes.len() / 2], &heads, &mut dictionary);
+    }
+
+    #[test]
+    fn heads_come_back(heads in prop::collection::vec(any_head(), 0..9), cut in any::<usize>()) {
+        let bytes = heads_to_bytes(&heads);
+        prop_assert_eq!(heads_from_bytes(&bytes), Ok(heads));
+        let _ = heads_from_bytes(&bytes[..cut % (bytes.len() + 1)]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
         INT => Value::Int(input.signed()?),
         FLOAT => Value::Float(Float::new(f64::from_bits(input.fixed()?))),
         NUMERIC => Value::Numeric(text(input)?),
-        TEXT => Value::Text(text(input)?),
+        TEXT => Value::text(text(input)?),
         DATE => {
             let year = i16::try_from(input.signed()?).map_err(|_| BadRecord)?;
             let (month, day) = (input.byte()?.cast_signed(), input.byte()?.cast_signed());
@@ -105,5 +105,36 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
             Value::List(items)
         }
         _ => return Err(BadRecord),
+    })
+}
+
+/// The bytes of a value, unread.
+pub(super) fn skim<'a>(input: &mut Reader<'a>) -> Result<&'a [u8], BadRecord> {
+    input.span(|input| {
+        let first = input.byte()?;
+        match first & 15 {
+            NULL | FALSE | TRUE => {}
+            INT | TIME_MICROS | TIME_SECONDS => {
+                input.varint()?;
+            }
+            FLOAT => {
+                input.take(8)?;
+            }
+            NUMERIC | TEXT | JSON => {
+                let length = if first >> 4 == LONG { input.length()? } else { usize::from(first >> 4) };
+                input.take(length)?;
+            }
+            DATE => {
+                input.varint()?;
+                input.take(2)?;
+            }
+            LIST => {
+                for _ in 0..input.length()? {
+                    input.bytes()?;
+                }
+            }
+            _ => return Err(BadRecord),
+        }
+        Ok(())
     })
 }

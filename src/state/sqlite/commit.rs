@@ -1,220 +1,139 @@
 //! Changes of the state: one transaction for a whole transition.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::model::{
-    Deletes, EntityName, Intent, IntentEnd, IntentId, Memory, RecordKey, Shadow, StoreName, Transition,
-};
+use crate::model::{Deletes, EntityName, IntentEnd, IntentId, RecordKey, Shadow, StoreName, Transition};
 
-use super::{Names, SqliteState, StateError, codec, sync_names};
+use super::codec::{self, Dictionary, Shadows};
+use super::{Failure, Names, NamesGuard, entity_number, journal, sync_names, visit_rows};
 
-/// Ended intents kept, with their before-images, for undoing by hand. At a kilobyte or two each this is some tens of
-/// megabytes at most.
-const ENDED_KEPT: i64 = 20_000;
+/// A transition as it is written.
+pub(super) struct Change {
+    intend_pass: Option<i64>,
+    acknowledge_pass: Option<i64>,
+    forget_everything: bool,
+    open: Option<journal::Pack>,
+    close: Vec<(IntentId, IntentEnd)>,
+    records: Vec<(EntityName, Vec<RecordChange>)>,
+    deletes: Vec<Deletes>,
+}
 
-/// Records a statement. With three parameters each this is far below `SQLite`'s limit, and more gain nothing.
-const ROWS_PER_STATEMENT: usize = 100;
+/// What is to become of a record's shadows.
+struct RecordChange {
+    key: Vec<u8>,
+    set: Shadows,
+    forget: Vec<StoreName>,
+}
 
-/// What is to become of a record's shadows; none: forgotten.
-type Changes<'t> = BTreeMap<&'t RecordKey, Vec<(&'t StoreName, Option<&'t Shadow>)>>;
+/// The changes of a transition, entity by entity and record by record: what is set, and what is forgotten.
+type Changes<'t> = BTreeMap<&'t EntityName, BTreeMap<&'t RecordKey, Sides<'t>>>;
+type Sides<'t> = (Vec<(&'t StoreName, &'t Shadow)>, Vec<&'t StoreName>);
 
-impl SqliteState {
-    pub(super) async fn make_change(&self, transition: &Transition) -> Result<(), StateError> {
-        if transition.is_empty() {
-            return Ok(());
+impl Change {
+    /// Writes a transition down.
+    pub(super) fn of(transition: &Transition, dictionary: &mut Dictionary) -> Self {
+        let mut all: Changes<'_> = BTreeMap::new();
+        for (record, store, shadow) in &transition.shadows {
+            let of_entity = all.entry(&record.entity).or_default();
+            of_entity.entry(&record.key).or_default().0.push((store, shadow));
         }
-        let mut names = self.names.lock().await;
-        let result = self.in_transaction(transition, &mut names).await;
-        if result.is_err() {
-            // What was to be saved with this change was not.
-            let saved = names.saved;
-            names.dictionary.truncate(saved);
+        for (record, store) in &transition.forget {
+            all.entry(&record.entity).or_default().entry(&record.key).or_default().1.push(store);
         }
-        result
+        let mut records = Vec::with_capacity(all.len());
+        for (entity, changes) in all {
+            let change = |(key, (set, forget)): (&RecordKey, Sides<'_>)| RecordChange {
+                key: codec::key_to_bytes(key),
+                set: Shadows::new(set, dictionary),
+                forget: forget.into_iter().cloned().collect(),
+            };
+            records.push((entity.clone(), changes.into_iter().map(change).collect()));
+        }
+        Self {
+            intend_pass: transition.intend_pass,
+            acknowledge_pass: transition.acknowledge_pass,
+            forget_everything: transition.forget_everything,
+            open: journal::Pack::of(&transition.open, dictionary),
+            close: transition.close.clone(),
+            records,
+            deletes: transition.deletes.clone(),
+        }
     }
 
-    async fn in_transaction(&self, transition: &Transition, names: &mut Names) -> Result<(), StateError> {
-        let failed = |error| self.failed(&error);
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        sync_names(&mut transaction, names).await.map_err(failed)?;
-        if transition.forget_everything {
-            for sql in ["DELETE FROM shadows", "DELETE FROM journal WHERE ended IS NULL"] {
-                sqlx::query(sql).execute(&mut *transaction).await.map_err(failed)?;
-            }
+    /// Makes the change, and gives the names back.
+    pub(super) fn make(
+        self,
+        connection: &mut Connection,
+        mut names: NamesGuard,
+    ) -> (Result<(), Failure>, NamesGuard) {
+        (self.in_transaction(connection, &mut names), names)
+    }
+
+    fn in_transaction(self, connection: &mut Connection, names: &mut Names) -> Result<(), Failure> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if sync_names(&transaction, names)? {
+            // Names have other numbers now than those that stand in what was written down.
+            return Err(Failure::NamesMoved);
         }
-        sqlx::query(
-            "UPDATE header SET intended = coalesce(?, intended), acknowledged = coalesce(?, acknowledged)",
-        )
-        .bind(transition.intend_pass)
-        .bind(transition.acknowledge_pass)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        open(&mut transaction, &transition.open).await.map_err(failed)?;
-        close(&mut transaction, &transition.close).await.map_err(failed)?;
-        note_deletes(&mut transaction, &transition.deletes).await.map_err(failed)?;
-        for (entity, changes) in by_entity(transition) {
-            self.change_records(&mut transaction, entity, &changes, names).await?;
+        if self.forget_everything {
+            transaction.execute("DELETE FROM shadows", [])?;
+            journal::forget_open(&transaction)?;
         }
-        save_names(&mut transaction, names).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        if self.intend_pass.is_some() || self.acknowledge_pass.is_some() {
+            transaction.execute(
+                "UPDATE header SET intended = coalesce(?, intended), acknowledged = coalesce(?, acknowledged)",
+                params![self.intend_pass, self.acknowledge_pass],
+            )?;
+        }
+        journal::change(&transaction, self.open.as_ref(), &self.close)?;
+        note_deletes(&transaction, &self.deletes)?;
+        for (entity, changes) in &self.records {
+            change_records(&transaction, entity, changes, &mut names.dictionary)?;
+        }
+        save_names(&transaction, names)?;
+        transaction.commit()?;
         names.saved = names.dictionary.len();
         Ok(())
     }
+}
 
-    async fn change_records(
-        &self,
-        connection: &mut SqliteConnection,
-        entity: &EntityName,
-        changes: &Changes<'_>,
-        names: &mut Names,
-    ) -> Result<(), StateError> {
-        let failed = |error| self.failed(&error);
-        let number = entity_number(connection, entity).await.map_err(failed)?;
-        let keys: BTreeSet<Vec<u8>> = changes.keys().map(|key| codec::key_to_bytes(key)).collect();
-        let mut memories: BTreeMap<RecordKey, Memory> = BTreeMap::new();
-        for row in self.rows_of(connection, entity, &keys).await? {
-            let (key, memory) = self.memory_of(&row, names)?;
-            memories.insert(key, memory);
-        }
-        let mut kept = Vec::new();
-        let mut gone = Vec::new();
-        for (key, changes) in changes {
-            let mut memory = memories.remove(*key).unwrap_or_default();
-            for (store, shadow) in changes {
-                match shadow {
-                    Some(shadow) => memory.stores.insert((*store).clone(), (*shadow).clone()),
-                    None => memory.stores.remove(*store),
-                };
-            }
-            let bytes = codec::key_to_bytes(key);
-            if memory.stores.is_empty() {
-                gone.push(bytes);
-            } else {
-                kept.push((bytes, codec::encode(&memory, &mut names.dictionary)));
-            }
-        }
-        put_records(connection, number, &kept).await.map_err(failed)?;
-        for key in gone {
-            sqlx::query("DELETE FROM shadows WHERE entity = ? AND key = ?")
-                .bind(number)
-                .bind(key)
-                .execute(&mut *connection)
-                .await
-                .map_err(failed)?;
-        }
+fn change_records(
+    transaction: &Transaction<'_>,
+    entity: &EntityName,
+    changes: &[RecordChange],
+    dictionary: &mut Dictionary,
+) -> Result<(), Failure> {
+    transaction
+        .prepare_cached("INSERT INTO entities (name) VALUES (?) ON CONFLICT (name) DO NOTHING")?
+        .execute([entity.as_str()])?;
+    let number = entity_number(transaction, entity.as_str())?.ok_or(Failure::Unreadable)?;
+    let keys: Vec<&[u8]> = changes.iter().map(|change| change.key.as_slice()).collect();
+    let mut known: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    visit_rows(transaction, number, &keys, |key, memory| {
+        known.insert(key.to_owned(), memory.to_owned());
         Ok(())
-    }
-
-    /// The intents that ended last, the latest first, at most `limit` of them. Some twenty thousand are kept.
-    pub async fn ended_intents(&self, limit: u32) -> Result<Vec<(Intent, IntentEnd)>, StateError> {
-        let rows =
-            sqlx::query("SELECT body, ended FROM journal WHERE ended IS NOT NULL ORDER BY seq DESC LIMIT ?")
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|error| self.failed(&error))?;
-        let mut intents = Vec::with_capacity(rows.len());
-        for row in rows {
-            let body: Vec<u8> = row.try_get(0).map_err(|error| self.failed(&error))?;
-            let ended: String = row.try_get(1).map_err(|error| self.failed(&error))?;
-            let intent = serde_json::from_slice(&body).map_err(|_| self.unreadable())?;
-            let end = serde_json::from_value(ended.into()).map_err(|_| self.unreadable())?;
-            intents.push((intent, end));
-        }
-        Ok(intents)
-    }
-}
-
-/// The changes of a transition, entity by entity and record by record, in the order they are to be made.
-fn by_entity(transition: &Transition) -> BTreeMap<&EntityName, Changes<'_>> {
-    let mut all: BTreeMap<&EntityName, Changes<'_>> = BTreeMap::new();
-    let set = transition.shadows.iter().map(|(record, store, shadow)| (record, store, Some(shadow)));
-    let forget = transition.forget.iter().map(|(record, store)| (record, store, None));
-    for (record, store, shadow) in set.chain(forget) {
-        all.entry(&record.entity).or_default().entry(&record.key).or_default().push((store, shadow));
-    }
-    all
-}
-
-async fn open(connection: &mut SqliteConnection, intents: &[Intent]) -> Result<(), sqlx::Error> {
-    for intent in intents {
-        let body = serde_json::to_vec(intent).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        // The same intent noted again is the one that counts.
-        sqlx::query("INSERT OR REPLACE INTO journal (id, ended, body) VALUES (?, NULL, ?)")
-            .bind(intent.id.0.clone())
-            .bind(body)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn close(connection: &mut SqliteConnection, ends: &[(IntentId, IntentEnd)]) -> Result<(), sqlx::Error> {
-    for (id, end) in ends {
-        let word = match end {
-            IntentEnd::Applied => "applied",
-            IntentEnd::NotApplied => "not_applied",
-            IntentEnd::Unresolved => "unresolved",
+    })?;
+    let mut put = transaction.prepare_cached(
+        "INSERT INTO shadows (entity, key, memory) VALUES (?, ?, ?) \
+         ON CONFLICT (entity, key) DO UPDATE SET memory = excluded.memory",
+    )?;
+    let mut remove = transaction.prepare_cached("DELETE FROM shadows WHERE entity = ? AND key = ?")?;
+    for change in changes {
+        let old = known.get(&change.key).map(Vec::as_slice);
+        match codec::change(old, &change.set, &change.forget, dictionary)? {
+            Some(memory) => put.execute(params![number, change.key, memory])?,
+            None => remove.execute(params![number, change.key])?,
         };
-        sqlx::query("UPDATE journal SET ended = ? WHERE id = ? AND ended IS NULL")
-            .bind(word)
-            .bind(id.0.clone())
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !ends.is_empty() {
-        sqlx::query(
-            "DELETE FROM journal WHERE ended IS NOT NULL AND seq <= (SELECT max(seq) FROM journal) - ?",
-        )
-        .bind(ENDED_KEPT)
-        .execute(connection)
-        .await?;
     }
     Ok(())
 }
 
-async fn entity_number(connection: &mut SqliteConnection, entity: &EntityName) -> Result<i64, sqlx::Error> {
-    sqlx::query("INSERT INTO entities (name) VALUES (?) ON CONFLICT (name) DO NOTHING")
-        .bind(entity.as_str().to_owned())
-        .execute(&mut *connection)
-        .await?;
-    let row = sqlx::query("SELECT id FROM entities WHERE name = ?")
-        .bind(entity.as_str().to_owned())
-        .fetch_one(connection)
-        .await?;
-    row.try_get(0)
-}
-
-async fn put_records(
-    connection: &mut SqliteConnection,
-    entity: i64,
-    records: &[(Vec<u8>, Vec<u8>)],
-) -> Result<(), sqlx::Error> {
-    for chunk in records.chunks(ROWS_PER_STATEMENT) {
-        let marks = vec!["(?, ?, ?)"; chunk.len()].join(", ");
-        let sql = format!(
-            "INSERT INTO shadows (entity, key, memory) VALUES {marks} \
-             ON CONFLICT (entity, key) DO UPDATE SET memory = excluded.memory"
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for (key, memory) in chunk {
-            query = query.bind(entity).bind(key.clone()).bind(memory.clone());
-        }
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-async fn save_names(connection: &mut SqliteConnection, names: &Names) -> Result<(), sqlx::Error> {
+pub(super) fn save_names(connection: &Connection, names: &Names) -> Result<(), Failure> {
     for (at, name) in names.dictionary.since(names.saved).iter().enumerate() {
-        sqlx::query("INSERT INTO names (id, name) VALUES (?, ?)")
-            .bind(i64::try_from(names.saved + at).unwrap_or(i64::MAX))
-            .bind(name.clone())
-            .execute(&mut *connection)
-            .await?;
+        let id = i64::try_from(names.saved + at).unwrap_or(i64::MAX);
+        connection.execute("INSERT INTO names (id, name) VALUES (?, ?)", params![id, name])?;
     }
     Ok(())
 }
@@ -222,19 +141,14 @@ async fn save_names(connection: &mut SqliteConnection, names: &Names) -> Result<
 /// Two days, in microseconds: twice what the guard looks at.
 const DELETES_KEPT_MICROS: i64 = 2 * 24 * 3600 * 1_000_000;
 
-async fn note_deletes(connection: &mut SqliteConnection, deletes: &[Deletes]) -> sqlx::Result<()> {
+fn note_deletes(connection: &Connection, deletes: &[Deletes]) -> Result<(), Failure> {
     for one in deletes {
-        sqlx::query("DELETE FROM deletes WHERE at < ?")
-            .bind(one.at.micros() - DELETES_KEPT_MICROS)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("INSERT INTO deletes (at, entity, store, count) VALUES (?, ?, ?, ?)")
-            .bind(one.at.micros())
-            .bind(one.entity.as_str())
-            .bind(one.store.as_str())
-            .bind(i64::try_from(one.count).unwrap_or(i64::MAX))
-            .execute(&mut *connection)
-            .await?;
+        connection.execute("DELETE FROM deletes WHERE at < ?", [one.at.micros() - DELETES_KEPT_MICROS])?;
+        let count = i64::try_from(one.count).unwrap_or(i64::MAX);
+        connection.execute(
+            "INSERT INTO deletes (at, entity, store, count) VALUES (?, ?, ?, ?)",
+            params![one.at.micros(), one.entity.as_str(), one.store.as_str(), count],
+        )?;
     }
     Ok(())
 }

@@ -1,20 +1,27 @@
 //! The file's tables and the number of its format.
 
-use sqlx::Row as _;
+use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{SqliteState, StateError};
+use crate::model::Intent;
+
+use super::super::new_id;
+use super::codec::Head;
+use super::{Failure, StateError, codec, journal, sync_names};
 
 /// `trup`: what the file says of itself to `file` and to us.
 const APPLICATION_ID: i64 = 0x7472_7570;
 
 /// The format that this program reads and writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+
+/// The one before: a row of JSON for every intent. Memories were the same, none of them squeezed.
+const JSON_JOURNAL: i64 = 1;
 
 /// What to do about a file that is no good.
 pub(super) const REPAIR: &str = "move it away, and trueup builds it anew from the stores by a first meeting";
 
 /// `WITHOUT ROWID`: the records themselves lie in the order of keys, and the key is kept once.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 6] = [
     "CREATE TABLE header (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, acknowledged INTEGER NOT NULL, \
      intended INTEGER NOT NULL)",
     "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, expires INTEGER NOT NULL)",
@@ -22,66 +29,74 @@ const TABLES: [&str; 7] = [
     "CREATE TABLE entities (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "CREATE TABLE shadows (entity INTEGER NOT NULL, key BLOB NOT NULL, memory BLOB NOT NULL, \
      PRIMARY KEY (entity, key)) WITHOUT ROWID",
-    "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, ended TEXT, \
-     body BLOB NOT NULL)",
     "CREATE TABLE deletes (at INTEGER NOT NULL, entity TEXT NOT NULL, store TEXT NOT NULL, count INTEGER NOT NULL)",
 ];
 
-/// Open intents are few; ended ones, many.
-const OPEN_INDEX: &str = "CREATE INDEX open_intents ON journal (seq) WHERE ended IS NULL";
+/// Intents by pack. What is rewritten at each end stands apart from what is not; packs with open intents are few.
+const JOURNAL: [&str; 3] = [
+    "CREATE TABLE journal (seq INTEGER PRIMARY KEY, open INTEGER NOT NULL, heads BLOB NOT NULL)",
+    "CREATE TABLE journal_bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+    "CREATE INDEX open_packs ON journal (seq) WHERE open > 0",
+];
 
-impl SqliteState {
-    /// Makes the tables of a new file, and refuses one that is not ours or is newer than this program.
-    pub(super) async fn prepare(&self) -> Result<(), StateError> {
-        let failed = |error| self.failed(&error);
-        // Taken for writing, so that two programs do not both make the tables.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let row = sqlx::query(
-            "SELECT (SELECT application_id FROM pragma_application_id), \
-             (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)",
-        )
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let number = |at| row.try_get::<i64, _>(at).map_err(failed);
-        let (application, format, tables) = (number(0)?, number(1)?, number(2)?);
-        let path = self.path.display();
-        if application == APPLICATION_ID && format == FORMAT {
-            return Ok(());
+/// Makes the tables of a new file, brings an older one up to date, and refuses one that is not ours or is newer than this program.
+pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Failure> {
+    // Taken for writing, so that two programs do not both make the tables.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (application, format, tables): (i64, i64, i64) = transaction.query_row(
+        "SELECT (SELECT application_id FROM pragma_application_id), \
+         (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    let refuse = |message: String| Err(Failure::Said(StateError::new(message)));
+    match (application, format) {
+        (APPLICATION_ID, FORMAT) => return Ok(()),
+        (APPLICATION_ID, JSON_JOURNAL) => pack_journal(&transaction)?,
+        (APPLICATION_ID, _) => {
+            return refuse(format!(
+                "`{path}` was written by a newer trueup (format {format}, this one reads {FORMAT}): use that version, \
+                 or {REPAIR}"
+            ));
         }
-        if application == APPLICATION_ID && format > FORMAT {
-            return Err(StateError::new(format!(
-                "`{path}` was written by a newer trueup (format {format}, this one reads {FORMAT}): use that version, or {REPAIR}"
-            )));
-        }
-        if application != 0 || tables != 0 {
-            return Err(StateError::new(format!(
+        _ if application != 0 || tables != 0 => {
+            return refuse(format!(
                 "`{path}` is a database of something else: name another file for the state"
-            )));
+            ));
         }
-        for table in TABLES.into_iter().chain([OPEN_INDEX]) {
-            sqlx::query(table).execute(&mut *transaction).await.map_err(failed)?;
+        _ => {
+            for table in TABLES.into_iter().chain(JOURNAL) {
+                transaction.execute(table, [])?;
+            }
+            transaction.execute(
+                "INSERT INTO header (one, id, acknowledged, intended) VALUES (1, ?, 0, 0)",
+                params![new_id().map_err(Failure::Said)?],
+            )?;
         }
-        sqlx::query("INSERT INTO header (one, id, acknowledged, intended) VALUES (1, ?, 0, 0)")
-            .bind(new_id()?)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        // Pragmas take no parameters; these are numbers of ours.
-        for pragma in [format!("application_id = {APPLICATION_ID}"), format!("user_version = {FORMAT}")] {
-            sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {pragma}")))
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)
     }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    Ok(transaction.commit()?)
 }
 
-/// 128 random bits in hexadecimal.
-fn new_id() -> Result<String, StateError> {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| StateError::new("the operating system gives no random numbers"))?;
-    Ok(crate::model::hex(&bytes))
+/// Packs the open intents of a journal of JSON. Those that ended go.
+fn pack_journal(connection: &Connection) -> Result<(), Failure> {
+    let intents: Vec<Intent> = connection
+        .prepare("SELECT body FROM journal WHERE ended IS NULL ORDER BY seq")?
+        .query_map([], |row| row.get::<_, Vec<u8>>(0))?
+        .map(|body| serde_json::from_slice(&body?).map_err(|_| Failure::Unreadable))
+        .collect::<Result<_, _>>()?;
+    connection.execute("DROP TABLE journal", [])?;
+    for table in JOURNAL {
+        connection.execute(table, [])?;
+    }
+    if intents.is_empty() {
+        return Ok(());
+    }
+    let mut names = super::Names::default();
+    sync_names(connection, &mut names)?;
+    let heads: Vec<Head> = intents.iter().map(Head::of).collect();
+    let body = codec::intents_to_bytes(&intents, &mut names.dictionary);
+    journal::insert(connection, &heads, &body)?;
+    super::commit::save_names(connection, &names)
 }

@@ -203,7 +203,7 @@ fn part_value(part: Json, meta: &SyncMeta, name: &str) -> (Value, FieldType) {
     match (part, meta.last_updated) {
         (Json::Null, _) => (Value::Null, FieldType::String),
         (_, Some(time)) if name == sync::PARTS[1] => (Value::Time(time), FieldType::Timestamp),
-        (Json::String(text), _) => (Value::Text(text), FieldType::String),
+        (Json::String(text), _) => (Value::text(text), FieldType::String),
         (Json::Number(number), _) => (number.as_i64().map_or(Value::Null, Value::Int), FieldType::Int64),
         (list, _) => (Value::Json(crate::model::Json::new(list)), FieldType::Json),
     }

@@ -1,38 +1,39 @@
 //! What went wrong in `SQLite`, in the closed set of kinds and without a value in the text.
 
-use sqlx::error::DatabaseError;
+use rusqlite::Error;
 
 use crate::model::{ErrorKind, StoreError, StoreName};
 
-/// An error of a connection as a store's error.
-pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError {
-    let new = |kind, message: &str| StoreError::new(kind, store, message);
+use super::pool::{PoolError, code};
+
+/// Why a piece of work has no connection.
+pub(super) fn pool_error(store: &StoreName, error: &PoolError) -> StoreError {
+    let new = |message: &str| StoreError::new(ErrorKind::Unavailable, store, message);
     match error {
-        sqlx::Error::Database(inner) => database_error(store, inner.as_ref()),
-        sqlx::Error::PoolTimedOut => {
-            new(ErrorKind::Unavailable, "no connection to the file became free in time")
-                .hint("something holds the connections: try again")
-        }
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            new(ErrorKind::Unavailable, "the connection to the file was closed")
-        }
-        sqlx::Error::Io(error) => {
-            new(ErrorKind::Unavailable, &format!("the file cannot be read: {}", error.kind()))
-        }
-        _ => new(ErrorKind::Corrupt, "the database answered in a way that makes no sense"),
+        PoolError::Busy => new("no connection to the file became free in time")
+            .hint("something holds the connections: try again"),
+        PoolError::Closed => new("the connection to the file was closed"),
+        PoolError::Sqlite(error) => store_error(store, error),
     }
 }
 
-/// The primary result code of an error, and the extended one.
-fn codes(error: &dyn DatabaseError) -> (i32, i32) {
-    let extended = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(1);
-    (extended & 0xff, extended)
+/// What `SQLite` says of an error. It may hold values where a trigger says it.
+fn message(error: &Error) -> &str {
+    match error {
+        Error::SqliteFailure(_, Some(message)) => message,
+        Error::SqlInputError { msg, .. } => msg,
+        _ => "",
+    }
 }
 
-fn database_error(store: &StoreName, error: &dyn DatabaseError) -> StoreError {
+/// An error of a connection as a store's error.
+pub(super) fn store_error(store: &StoreName, error: &Error) -> StoreError {
     let new = |kind, message: String| StoreError::new(kind, store, message);
-    let (primary, extended) = codes(error);
-    match primary {
+    let Some(extended) = code(error) else {
+        return new(ErrorKind::Corrupt, "the database answered in a way that makes no sense".into());
+    };
+    let said = message(error);
+    match extended & 0xff {
         3 | 23 => new(ErrorKind::Unauthorised, "access to the database is denied".into()),
         5 | 6 => new(ErrorKind::Unavailable, "the database is locked by another program".into())
             .hint("it is tried again in the next pass; find who keeps a transaction open"),
@@ -46,15 +47,15 @@ fn database_error(store: &StoreName, error: &dyn DatabaseError) -> StoreError {
         14 => new(ErrorKind::Unauthorised, "the database file cannot be opened".into())
             .hint("check who may read the file and its folder"),
         18 => new(ErrorKind::Invalid, "a value is too big for the database".into()),
-        19 => constraint(store, error, extended),
+        19 => constraint(store, said, extended),
         20 => new(ErrorKind::Invalid, "a value is of a type that its column refuses".into()),
         26 => new(ErrorKind::Corrupt, "the file is not an SQLite database".into())
             .hint("check the store's `path`"),
-        1 if error.message().starts_with("no such table") => {
-            new(ErrorKind::NotFound, error.message().to_owned()).hint("run `trueup migrate` to add it")
+        1 if said.starts_with("no such table") => {
+            new(ErrorKind::NotFound, said.to_owned()).hint("run `trueup migrate` to add it")
         }
-        1 if error.message().starts_with("no such column") => {
-            new(ErrorKind::NotFound, error.message().to_owned()).hint("run `trueup migrate` to add it")
+        1 if said.starts_with("no such column") => {
+            new(ErrorKind::NotFound, said.to_owned()).hint("run `trueup migrate` to add it")
         }
         _ => new(ErrorKind::Invalid, format!("the database refused a statement (code {extended})")),
     }
@@ -62,22 +63,22 @@ fn database_error(store: &StoreName, error: &dyn DatabaseError) -> StoreError {
 
 /// Constraints are named by table and column, except for what triggers say: that text is the application's own and may
 /// hold anything.
-fn constraint(store: &StoreName, error: &dyn DatabaseError, extended: i32) -> StoreError {
+fn constraint(store: &StoreName, said: &str, extended: i32) -> StoreError {
     const UNIQUE: i32 = 2067;
     const PRIMARY_KEY: i32 = 1555;
     const ROWID: i32 = 2579;
     const TRIGGER: i32 = 1811;
     match extended {
         UNIQUE | PRIMARY_KEY | ROWID => {
-            StoreError::new(ErrorKind::Conflict, store, error.message()).hint("another row has this value")
+            StoreError::new(ErrorKind::Conflict, store, said).hint("another row has this value")
         }
         TRIGGER => StoreError::new(ErrorKind::Invalid, store, "a trigger of the table refused the row"),
-        _ => StoreError::new(ErrorKind::Invalid, store, error.message()),
+        _ => StoreError::new(ErrorKind::Invalid, store, said),
     }
 }
 
 /// Whether a commit that failed this way certainly left everything as it was: somebody held a lock, or a constraint that
 /// is checked last was broken.
-pub(super) fn did_not_happen(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(inner) if matches!(codes(inner.as_ref()).0, 5 | 6 | 19))
+pub(super) fn did_not_happen(error: &Error) -> bool {
+    code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6 | 19))
 }

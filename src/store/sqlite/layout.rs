@@ -1,14 +1,14 @@
 //! What a table has, and where in its rows a mapping's parts stand.
 
-use sqlx::{Row as _, SqliteConnection};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::model::{
-    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Native, Shape, StoreError, StoreName, SyncPlace,
 };
 
 use super::super::sync;
 use super::error::store_error;
-use super::native::{query, quoted};
+use super::native::quoted;
 
 /// How a column changes what is put into it (`SQLite`'s type affinity).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,29 @@ pub(super) enum Affinity {
     None,
 }
 
+impl Affinity {
+    /// Whether a column certainly holds a value as it is put into it.
+    pub(super) fn keeps(self, native: &Native) -> bool {
+        let like_number = |text: &str| {
+            text.trim_start().starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
+        };
+        match (self, native) {
+            (_, Native::Null | Native::Blob(_)) | (Self::None, _) | (Self::Text, Native::Text(_)) => true,
+            (Self::Integer | Self::Numeric, Native::Integer(_)) | (Self::Real, Native::Real(_)) => true,
+            (Self::Integer | Self::Numeric | Self::Real, Native::Text(text)) => !like_number(text),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct ColumnInfo {
     pub(super) name: String,
     pub(super) affinity: Affinity,
     /// The database computes it: it is read, never written.
     pub(super) generated: bool,
+    /// A row that does not name it may have something else than null in it.
+    pub(super) has_default: bool,
 }
 
 /// A table as it is.
@@ -39,6 +56,8 @@ pub(super) struct TableInfo {
     pub(super) columns: Vec<ColumnInfo>,
     /// A name of the row's number that no column hides; none in tables without one.
     pub(super) rowid: Option<&'static str>,
+    /// Whether a row is what was written: nothing is computed in it, and no trigger changes it.
+    pub(super) literal: bool,
 }
 
 impl TableInfo {
@@ -108,31 +127,35 @@ pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, St
 }
 
 /// A table as it is; none if it is not there.
-pub(super) async fn table_info(
-    connection: &mut SqliteConnection,
-    name: &str,
-) -> Result<Option<TableInfo>, sqlx::Error> {
-    let found =
-        query("SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE")
-            .bind(name.to_owned())
-            .fetch_optional(&mut *connection)
-            .await?;
-    let Some(found) = found else { return Ok(None) };
-    let is_table = found.try_get::<String, _>(0)? == "table";
-    let without_rowid = found.try_get::<i64, _>(1)? != 0;
-    let rows = query("SELECT name, type, hidden FROM pragma_table_xinfo(?, 'main')")
-        .bind(name.to_owned())
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut columns = Vec::with_capacity(rows.len());
-    for row in rows {
-        columns.push(ColumnInfo {
-            name: row.try_get(0)?,
-            affinity: affinity(&row.try_get::<String, _>(1)?),
-            generated: row.try_get::<i64, _>(2)? != 0,
-        });
-    }
-    let mut info = TableInfo { columns, rowid: None };
+pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableInfo>> {
+    let found: Option<(String, bool)> = connection
+        .prepare_cached(
+            "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE",
+        )?
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((kind, without_rowid)) = found else { return Ok(None) };
+    let is_table = kind == "table";
+    let columns = connection
+        .prepare_cached(
+            "SELECT name, type, hidden, dflt_value IS NOT NULL OR pk > 0 FROM pragma_table_xinfo(?, 'main')",
+        )?
+        .query_map([name], |row| {
+            Ok(ColumnInfo {
+                name: row.get(0)?,
+                affinity: affinity(&row.get::<_, String>(1)?),
+                generated: row.get::<_, i64>(2)? != 0,
+                has_default: row.get(3)?,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<ColumnInfo>>>()?;
+    let triggers: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
+        )?
+        .query_row([name], |row| row.get(0))?;
+    let literal = is_table && triggers == 0 && !columns.iter().any(|column| column.generated);
+    let mut info = TableInfo { columns, rowid: None, literal };
     if is_table && !without_rowid {
         info.rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|name| info.position(name).is_none());
     }
@@ -160,13 +183,13 @@ impl Layout {
     ///
     /// # Errors
     /// When there is no such table, or when it lacks a column of the key.
-    pub(super) async fn of(
+    pub(super) fn of(
         store: &StoreName,
-        connection: &mut SqliteConnection,
+        connection: &Connection,
         mapped: &Mapped,
     ) -> Result<Self, StoreError> {
         let (table, title) = table_of(store, mapped)?;
-        let info = table_info(connection, &title).await.map_err(|error| store_error(store, &error))?;
+        let info = table_info(connection, &title).map_err(|error| store_error(store, &error))?;
         let info = info.ok_or_else(|| {
             StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`"))
                 .hint("run `trueup migrate` to add it")

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rusqlite::{Connection, TransactionBehavior};
+
 use crate::model::{
     Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
 };
@@ -10,23 +12,27 @@ use super::super::{MigrationStep, form_suits, sync};
 use super::SqliteStore;
 use super::error::store_error;
 use super::layout::{TableInfo, table_info, table_of};
-use super::native::{query, quoted};
+use super::native::quoted;
 
 /// The receipts that batches to the canonical store leave.
 const RECEIPTS: &str = "trueup_receipts";
 
 impl SqliteStore {
-    pub(super) async fn missing(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
+    pub(super) fn missing(
+        &self,
+        connection: &mut Connection,
+        mapped: &[Mapped],
+    ) -> Result<Vec<MigrationStep>, StoreError> {
         let failed = |error| store_error(&self.name, &error);
         // One transaction: all tables as they are at one time.
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let transaction = connection.transaction().map_err(failed)?;
         let mut steps = Vec::new();
         // Columns that an earlier step of this plan adds, by table: two entities may share one.
         let mut planned: BTreeSet<(String, String)> = BTreeSet::new();
         let mut created: BTreeSet<String> = BTreeSet::new();
         for one in mapped {
             let (table, title) = table_of(&self.name, one)?;
-            let info = table_info(&mut transaction, &title).await.map_err(failed)?;
+            let info = table_info(&transaction, &title).map_err(failed)?;
             let wanted = wanted_columns(one);
             if info.is_none() && created.insert(title.to_ascii_lowercase()) {
                 steps.push(create_table(&table, &title, one, &wanted));
@@ -48,7 +54,7 @@ impl SqliteStore {
             }
         }
         let keeps_receipts = mapped.iter().any(|one| one.entity.system);
-        if keeps_receipts && table_info(&mut transaction, RECEIPTS).await.map_err(failed)?.is_none() {
+        if keeps_receipts && table_info(&transaction, RECEIPTS).map_err(failed)?.is_none() {
             steps.push(MigrationStep {
                 adds: format!("table `{RECEIPTS}`"),
                 statement: format!(
@@ -59,20 +65,22 @@ impl SqliteStore {
         Ok(steps)
     }
 
-    pub(super) async fn run_steps(&self, steps: &[MigrationStep]) -> Result<(), StoreError> {
-        if steps.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn run_steps(
+        &self,
+        connection: &mut Connection,
+        steps: &[MigrationStep],
+    ) -> Result<(), StoreError> {
         let failed = |error| store_error(&self.name, &error);
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let immediate = TransactionBehavior::Immediate;
+        let transaction = connection.transaction_with_behavior(immediate).map_err(failed)?;
         for step in steps {
-            query(&step.statement).persistent(false).execute(&mut *transaction).await.map_err(|error| {
+            transaction.execute(&step.statement, []).map_err(|error| {
                 let told = store_error(&self.name, &error);
                 StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
                     .hint("plan the migration again: the database may have changed since")
             })?;
         }
-        transaction.commit().await.map_err(failed)
+        transaction.commit().map_err(failed)
     }
 }
 

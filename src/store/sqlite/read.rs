@@ -1,33 +1,23 @@
-//! Reads: rows into canonical form, snapshots in the order of keys, and rows by key.
+//! Reads: rows into canonical form, and rows by key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::TryStreamExt as _;
 use jiff::tz::TimeZone;
+use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
-use tokio::sync::mpsc;
 
 use crate::model::{
-    Cell, Certificate, FieldType, Form, Mapped, Native, RecordKey, Row, StoreError, StoreName, SyncMeta,
-    Timestamp, Value, decode,
+    Cell, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, Timestamp, Value, decode,
 };
 
-use super::super::{LazyRow, SnapshotItem, SnapshotStream, sync};
-use super::error::store_error;
-use super::layout::{Affinity, Layout, MetaPlace, Place};
-use super::native::{bind, inner_native, native, native_json, query, quoted, unreadable};
+use super::super::sync;
+use super::layout::{Affinity, FieldPlace, Layout, MetaPlace, Place};
+use super::native::{inner_native, native, native_json, quoted, unreadable};
 
-/// Rows a piece of a snapshot: enough that the channel costs nothing, few enough that nothing piles up.
-const CHUNK_ROWS: usize = 1000;
-/// Pieces under way.
-const CHUNKS_AHEAD: usize = 4;
-/// Duplicate keys that a certificate lists.
-const DUPLICATES_LISTED: usize = 100;
-/// Keys a query. With two parameters a key this is well below `SQLite`'s limit of 32,766, and a chain of as many
-/// conditions below its limit of 1,000 for the depth of an expression.
-const KEYS_PER_QUERY: usize = 400;
+/// Keys a query: with two parameters a key this is well below `SQLite`'s limit of 32,766.
+const KEYS_PER_QUERY: usize = 1000;
+/// Keys of several parts a query: a chain of as many conditions, below the limit of 1,000 for the depth of an expression.
+const CHAIN_PER_QUERY: usize = 400;
 
 /// A row found by its key, with what is needed to write it.
 pub(super) struct Found {
@@ -71,17 +61,24 @@ impl Inner<'_> {
 }
 
 impl Layout {
-    /// The key of a row; none where a part is null or is no key of its type.
-    pub(super) fn read_key(&self, mapped: &Mapped, natives: &[Native]) -> Option<RecordKey> {
+    /// The key of a row whose columns are these; none where a part is null or is no key of its type.
+    pub(super) fn read_key(
+        &self,
+        mapped: &Mapped,
+        mut column: impl FnMut(usize) -> Option<Native>,
+    ) -> Option<RecordKey> {
         let mut parts = Vec::with_capacity(self.key.len());
         for (place, part) in self.key.iter().zip(&mapped.entity.key) {
-            parts.push(match natives.get(place.slot)? {
+            parts.push(match column(place.slot)? {
                 Native::Integer(number) => number.to_string(),
                 Native::Text(text) if part.ty == FieldType::Int64 => {
                     // One number, one text: `007` would be a second key of 7.
-                    text.parse::<i64>().ok().map(|number| number.to_string()).filter(|plain| plain == text)?
+                    text.parse::<i64>()
+                        .ok()
+                        .map(|number| number.to_string())
+                        .filter(|plain| *plain == text)?
                 }
-                Native::Text(text) => text.clone(),
+                Native::Text(text) => text,
                 Native::Null | Native::Real(_) | Native::Blob(_) => return None,
             });
         }
@@ -90,11 +87,24 @@ impl Layout {
 
     /// A row in canonical form.
     pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, natives: &[Native]) -> Row {
+        self.read_row_with(mapped, key, natives, |_| None)
+    }
+
+    /// A row in canonical form, of whose fields some are known.
+    pub(super) fn read_row_with(
+        &self,
+        mapped: &Mapped,
+        key: RecordKey,
+        natives: &[Native],
+        known: impl Fn(&FieldPlace) -> Option<Cell>,
+    ) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner { natives, parsed: BTreeMap::new() };
         let mut fields = BTreeMap::new();
         for field in &self.fields {
-            let cell = if field.place.path.is_empty() {
+            let cell = if let Some(known) = known(field) {
+                known
+            } else if field.place.path.is_empty() {
                 read_cell(natives.get(field.place.slot).unwrap_or(&Native::Null), field.ty, field.form, zone)
             } else {
                 match inner.native(&field.place, field.ty, field.form) {
@@ -144,8 +154,8 @@ impl Layout {
     }
 
     /// The columns that are read, out of a row of a query whose first columns they are.
-    fn natives(&self, row: &SqliteRow) -> Result<Vec<Native>, sqlx::Error> {
-        (0..self.slots.len()).map(|slot| native(row, slot)).collect()
+    fn natives(&self, row: &SqlRow<'_>) -> rusqlite::Result<Vec<Native>> {
+        (0..self.slots.len()).map(|slot| row.get_ref(slot).map(native)).collect()
     }
 }
 
@@ -153,169 +163,73 @@ fn read_cell(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Cel
     decode(native, ty, form, zone).map_or_else(|error| unreadable(native, error.0), Cell::Value)
 }
 
-/// Reads a whole table in one read transaction.
-pub(super) async fn snapshot(
-    store: &StoreName,
-    pool: &SqlitePool,
-    mapped: Mapped,
-) -> Result<SnapshotStream, StoreError> {
-    let failed = |error| store_error(store, &error);
-    let mut transaction = pool.begin().await.map_err(failed)?;
-    let layout = Layout::of(store, &mut transaction, &mapped).await?;
-    let count = query(&format!("SELECT count(*) FROM {} AS t", layout.table))
-        .fetch_one(&mut *transaction)
-        .await
-        .and_then(|row| row.try_get::<i64, _>(0))
-        .map_err(failed)?;
-    let certificate = Certificate {
-        rows_claimed: u64::try_from(count).unwrap_or(0),
-        missing_columns: layout.missing.clone(),
-        ..Certificate::default()
-    };
-    let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
-    let store = store.clone();
-    tokio::spawn(async move {
-        let mut reader = Reader { layout, mapped, certificate, held: None, chunk: Vec::new(), send };
-        if let Err(error) = reader.stream(transaction).await {
-            // Nobody listens any more: nothing to tell.
-            let _ = reader.send.send(Err(store_error(&store, &error))).await;
-        }
-    });
-    Ok(receive)
-}
-
-/// A snapshot under way.
-struct Reader {
-    layout: Layout,
-    mapped: Mapped,
-    certificate: Certificate,
-    /// The last row, held back until the next one is known to have another key; none: its key stood twice.
-    held: Option<(RecordKey, Option<Row>)>,
-    chunk: Vec<LazyRow>,
-    send: mpsc::Sender<Result<SnapshotItem, StoreError>>,
-}
-
-impl Reader {
-    async fn stream(&mut self, mut transaction: Transaction<'static, Sqlite>) -> Result<(), sqlx::Error> {
-        let sql = format!(
-            "SELECT {} FROM {} AS t ORDER BY {}",
-            self.layout.select_list(),
-            self.layout.table,
-            self.layout.key_order()
-        );
-        let mut rows = query(&sql).fetch(&mut *transaction);
-        while let Some(row) = rows.try_next().await? {
-            let natives = self.layout.natives(&row)?;
-            self.take(&natives);
-            if self.chunk.len() >= CHUNK_ROWS && !self.flush().await {
-                return Ok(());
-            }
-        }
-        drop(rows);
-        transaction.rollback().await?;
-        self.release();
-        if self.flush().await {
-            self.certificate.end_seen = true;
-            let _ = self.send.send(Ok(SnapshotItem::End(std::mem::take(&mut self.certificate)))).await;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, natives: &[Native]) {
-        self.certificate.rows_read += 1;
-        let Some(key) = self.layout.read_key(&self.mapped, natives) else {
-            self.certificate.bad_keys += 1;
-            return;
-        };
-        if let Some((held, row)) = &mut self.held
-            && *held == key
-        {
-            let first = row.take().is_some();
-            if first && self.certificate.duplicate_keys.len() < DUPLICATES_LISTED {
-                self.certificate.duplicate_keys.push(key);
-            }
-            return;
-        }
-        self.release();
-        let row = self.layout.read_row(&self.mapped, key.clone(), natives);
-        self.held = Some((key, Some(row)));
-    }
-
-    fn release(&mut self) {
-        if let Some((_, Some(row))) = self.held.take() {
-            self.chunk.push(row.into());
-        }
-    }
-
-    /// Sends what has come together; false when nobody listens any more.
-    async fn flush(&mut self) -> bool {
-        if self.chunk.is_empty() {
-            return !self.send.is_closed();
-        }
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_ROWS));
-        self.send.send(Ok(SnapshotItem::Rows(chunk))).await.is_ok()
-    }
-}
-
 /// Finds rows by key. Several rows of one key are all there.
-pub(super) async fn find(
-    connection: &mut SqliteConnection,
+pub(super) fn find(
+    connection: &Connection,
     layout: &Layout,
     mapped: &Mapped,
     keys: &BTreeSet<&RecordKey>,
-) -> Result<BTreeMap<RecordKey, Vec<Found>>, sqlx::Error> {
+) -> rusqlite::Result<BTreeMap<RecordKey, Vec<Found>>> {
     let rowid = layout.info.rowid.map_or(String::new(), |name| format!(", t.{name}"));
     let select = format!("{}{rowid}", layout.select_list());
     let mut found: BTreeMap<RecordKey, Vec<Found>> = BTreeMap::new();
-    for row in rows_of(connection, layout, &select, keys).await? {
-        let natives = layout.natives(&row)?;
+    visit_rows(connection, layout, &select, keys, |row| {
+        let natives = layout.natives(row)?;
         // The comparison in SQL takes more than the key itself where a column folds case or turns texts into numbers.
-        let Some(key) = layout.read_key(mapped, &natives).filter(|key| keys.contains(key)) else { continue };
-        let rowid = layout.info.rowid.map(|_| row.try_get::<i64, _>(layout.slots.len())).transpose()?;
+        let key = layout.read_key(mapped, |slot| natives.get(slot).cloned());
+        let Some(key) = key.filter(|key| keys.contains(key)) else { return Ok(()) };
+        let rowid = layout.info.rowid.map(|_| row.get(layout.slots.len())).transpose()?;
         let row = layout.read_row(mapped, key.clone(), &natives);
         found.entry(key).or_default().push(Found { rowid, natives, row });
-    }
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// Rows whole, as JSON objects by column name. Of several rows of one key the first.
-pub(super) async fn find_whole(
-    connection: &mut SqliteConnection,
+pub(super) fn find_whole(
+    connection: &Connection,
     layout: &Layout,
     mapped: &Mapped,
     keys: &BTreeSet<&RecordKey>,
-) -> Result<BTreeMap<RecordKey, Json>, sqlx::Error> {
+) -> rusqlite::Result<BTreeMap<RecordKey, Json>> {
     let all = layout.info.columns.iter().map(|column| format!("t.{}", quoted(&column.name)));
     let select = std::iter::once(layout.select_list()).chain(all).collect::<Vec<_>>().join(", ");
     let mut found = BTreeMap::new();
-    for row in rows_of(connection, layout, &select, keys).await? {
-        let natives = layout.natives(&row)?;
-        let Some(key) = layout.read_key(mapped, &natives).filter(|key| keys.contains(key)) else { continue };
+    visit_rows(connection, layout, &select, keys, |row| {
+        let key = layout.read_key(mapped, |slot| row.get_ref(slot).ok().map(native));
+        let Some(key) = key.filter(|key| keys.contains(key)) else { return Ok(()) };
         let mut object = serde_json::Map::new();
         for (at, column) in layout.info.columns.iter().enumerate() {
-            object.insert(column.name.clone(), native_json(&native(&row, layout.slots.len() + at)?));
+            let value = native(row.get_ref(layout.slots.len() + at)?);
+            object.insert(column.name.clone(), native_json(&value));
         }
         found.entry(key).or_insert(Json::Object(object));
-    }
+        Ok(())
+    })?;
     Ok(found)
 }
 
-async fn rows_of(
-    connection: &mut SqliteConnection,
+fn visit_rows(
+    connection: &Connection,
     layout: &Layout,
     select: &str,
     keys: &BTreeSet<&RecordKey>,
-) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    mut visit: impl FnMut(&SqlRow<'_>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     let keys: Vec<&RecordKey> =
         keys.iter().copied().filter(|key| key.parts().len() == layout.key.len()).collect();
-    let mut all = Vec::new();
-    for chunk in keys.chunks(KEYS_PER_QUERY) {
+    let size = if layout.key.len() == 1 { KEYS_PER_QUERY } else { CHAIN_PER_QUERY };
+    for chunk in keys.chunks(size) {
         let (condition, values) = key_condition(layout, chunk);
         let sql = format!("SELECT {select} FROM {} AS t WHERE {condition}", layout.table);
-        let bound = values.iter().fold(query(&sql), bind);
-        all.extend(bound.fetch_all(&mut *connection).await?);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(&values))?;
+        while let Some(row) = rows.next()? {
+            visit(row)?;
+        }
     }
-    Ok(all)
+    Ok(())
 }
 
 /// A condition that the rows of some keys fulfil (and perhaps some others: the caller looks again), such that an index on the

@@ -38,7 +38,7 @@ fn plan(changed: u64) -> Plan {
         canonical: store("hub"),
         entities: vec![contacts()],
         rebuild: false,
-        records: Vec::new(),
+        records: crate::plan::Records::default(),
         guards: Vec::new(),
         allowed: BTreeSet::new(),
         books: [(contacts(), [(store("app"), books)].into())].into(),

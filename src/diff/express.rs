@@ -1,0 +1,229 @@
+//! The short way for the records about which there is nothing to settle: nearly all of them, in nearly every pass.
+//!
+//! Where every store holds what it was last verified to hold, or all are met for the first time and hold the same, or only the canonical
+//! store has the record, the result is the canonical row, and the general rules have nothing to decide. Whatever is not plainly one
+//! of these goes the long way, which gives the same answer (in debug builds every record goes both ways and the two are compared).
+
+use std::collections::BTreeMap;
+
+use crate::model::{Cell, FieldId, Presence, Row, Shadow, StoreName, SyncStatus, Value, Version};
+use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
+
+use super::{SidePlan, Standing, absent, shadows};
+
+/// How a store stands to a record about which there is nothing to settle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    /// It holds what its shadow says.
+    Steady,
+    /// It is met for the first time, and holds what the canonical store holds.
+    Met,
+    /// It never had the record.
+    Lacks,
+}
+
+/// What the record should be and what every store needs; none when that takes the rules.
+pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
+    let plain_overrides = Overrides { bring_forward: view.overrides.bring_forward, ..Overrides::default() };
+    if view.rebuild
+        || view.tombstone.is_some()
+        || !view.conflicts.is_empty()
+        || view.overrides != plain_overrides
+    {
+        return None;
+    }
+    let canonical = view.canonical();
+    let row = canonical.row()?;
+    let quiet =
+        row.meta.sync_errors.is_empty() && matches!(row.meta.sync_status, None | Some(SyncStatus::Synced));
+    if canonical.mapping.has_bookkeeping() && !quiet {
+        return None;
+    }
+    let fields = values(view, row)?;
+    if breaks_a_rule(view, &fields) || derives(view, &fields) {
+        return None;
+    }
+    let version = canonical.version();
+    let own = if canonical.shadow.is_none() {
+        Plain::Met
+    } else if is_steady(view, canonical, row, row, version) {
+        Plain::Steady
+    } else {
+        return None;
+    };
+    let mut resolution = Resolution {
+        fate: Fate::Alive,
+        version,
+        last_updated: row.meta.last_updated,
+        last_updated_by: row.meta.last_updated_by.as_deref().and_then(|name| StoreName::new(name).ok()),
+        ..Resolution::empty()
+    };
+    let mut plains = Vec::with_capacity(view.sides.len());
+    for side in &view.sides[1..] {
+        plains.push(plain(view, side, row, &fields, own, version)?);
+    }
+    // Of a value that several stores brought, the rules say whose it is: that is shown where it is written.
+    if plains.contains(&Plain::Met) && plains.contains(&Plain::Lacks) {
+        return None;
+    }
+    resolution.created =
+        row.created.or_else(|| view.sides.iter().filter_map(|side| side.row()?.created).min());
+    resolution.fields = fields;
+    resolution.touched = plains.contains(&Plain::Met);
+    let mut plans = Vec::with_capacity(view.sides.len());
+    plans.push(idle(view, canonical, own, version));
+    for (side, plain) in view.sides[1..].iter().zip(plains) {
+        if plain == Plain::Lacks {
+            plans.extend(absent(view, &resolution, side));
+            continue;
+        }
+        if plain == Plain::Met {
+            note_relations(view, side, &mut resolution);
+        }
+        plans.push(idle(view, side, plain, version));
+    }
+    Some((resolution, plans))
+}
+
+/// The canonical values; none where one cannot be told or read.
+fn values(view: &View<'_>, row: &Row) -> Option<BTreeMap<FieldId, Value>> {
+    let mapping = view.canonical().mapping;
+    // Fields that the canonical store has no place for may be settled among the others.
+    if row.fields.len() != mapping.fields.len() || mapping.fields.len() != view.entity.fields.len() {
+        return None;
+    }
+    row.fields.iter().map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect()
+}
+
+fn breaks_a_rule(view: &View<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
+    let lookup = view.lookup(fields);
+    fields.iter().any(|(field, value)| {
+        let declared = view.entity.field(*field);
+        if declared.checks.is_empty() && !declared.required {
+            return !declared.ty.admits(value);
+        }
+        !violations(view.entity, *field, &Cell::Value(value.clone()), &lookup).is_empty()
+    })
+}
+
+/// Whether a derived field is empty and would not be.
+fn derives(view: &View<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
+    fields.iter().filter(|(_, value)| value.is_null()).any(|(field, _)| {
+        let derive = view.entity.field(*field).derive.as_ref();
+        derive.is_some_and(|derive| {
+            !derive.compute(view.lookup(fields), view.entity.default_region.as_deref()).is_null()
+        })
+    })
+}
+
+fn plain(
+    view: &View<'_>,
+    side: &Side<'_>,
+    canonical: &Row,
+    fields: &BTreeMap<FieldId, Value>,
+    own: Plain,
+    version: Version,
+) -> Option<Plain> {
+    match (side.presence, side.shadow) {
+        (Presence::Absent, None) => Some(Plain::Lacks),
+        (Presence::Present(row), None) => {
+            let behind = side.mapping.has_sync() && row.meta.version_or_none() < version;
+            let equal = || {
+                row.fields.len() == side.mapping.fields.len()
+                    && row.fields.iter().all(|(field, cell)| cell.value() == fields.get(field))
+            };
+            (own == Plain::Met && !behind && equal() && is_here(view, side, fields)).then_some(Plain::Met)
+        }
+        (Presence::Present(row), Some(_)) => {
+            let steady = own == Plain::Steady && is_steady(view, side, row, canonical, version);
+            (steady && is_here(view, side, fields)).then_some(Plain::Steady)
+        }
+        (Presence::Absent, Some(_)) | (Presence::Unknown(_), _) => None,
+    }
+}
+
+fn is_here(view: &View<'_>, side: &Side<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
+    side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(fields)))
+}
+
+/// Whether a store holds exactly what its shadow says, and that is what a look at it would remember again.
+fn is_steady(view: &View<'_>, side: &Side<'_>, row: &Row, canonical: &Row, version: Version) -> bool {
+    let Some(shadow) = side.shadow.filter(|shadow| shadow.present) else { return false };
+    let same_meta = if side.mapping.has_sync() {
+        row.meta.same_evidence(&shadow.meta)
+    } else {
+        shadow.meta.version_or_none() == version
+    };
+    same_meta
+        && (side.canonical || !side.mapping.has_sync() || row.meta.version_or_none() >= version)
+        && shadow.updated == row.updated
+        && shadow.store_id == row.store_id
+        && row.fields.len() == side.mapping.fields.len()
+        && shadow.fields.len() == row.fields.len()
+        && row
+            .fields
+            .iter()
+            .all(|(field, cell)| holds_its_own(view, side, shadow, *field, cell, canonical, version))
+}
+
+fn holds_its_own(
+    view: &View<'_>,
+    side: &Side<'_>,
+    shadow: &Shadow,
+    field: FieldId,
+    cell: &Cell,
+    canonical: &Row,
+    version: Version,
+) -> bool {
+    let Some(known) = shadow.fields.get(&view.entity.field(field).name) else { return false };
+    let Some(mapped) = side.mapping.fields.get(&field) else { return false };
+    if known.unsure || known.tag != mapped.tag || known.held != *cell {
+        return false;
+    }
+    if side.canonical {
+        return known.stands_for.is_none();
+    }
+    let Some(desired) = canonical.fields.get(&field).and_then(Cell::value) else { return false };
+    known.version == version
+        && match &known.stands_for {
+            None => cell.value() == Some(desired),
+            Some(stands_for) => stands_for == desired && cell.value() != Some(desired),
+        }
+}
+
+fn idle(view: &View<'_>, side: &Side<'_>, plain: Plain, version: Version) -> SidePlan {
+    let adopt = (plain == Plain::Met)
+        .then(|| side.row().map(|row| shadows::agreed(view, side, row, version)))
+        .flatten();
+    SidePlan { adopt, ..SidePlan::idle(side.store, Standing::InSync) }
+}
+
+/// A value met in a replica counts as one that the replica says, where other records are concerned: references and values that
+/// only one record may have.
+fn note_relations(view: &View<'_>, side: &Side<'_>, resolution: &mut Resolution) {
+    use crate::model::FieldRef;
+    let Some(row) = side.row() else { return };
+    let references = view.entity.references.iter().filter_map(|reference| match reference.from {
+        FieldRef::Field(field) => Some(field),
+        FieldRef::Key(_) => None,
+    });
+    let unique = view.entity.field_ids().filter(|field| view.entity.field(*field).unique);
+    for field in references.chain(unique) {
+        let says = side.mapping.fields.get(&field).is_some_and(|mapped| mapped.direction.reads())
+            && row.fields.get(&field).and_then(Cell::value).is_some_and(|value| !value.is_null());
+        if says {
+            resolution.ends.entry(side.store.clone()).or_default().insert(field, ClaimEnd::Won);
+        }
+    }
+}
+
+/// Whether the long way says the same, as far as it matters to anybody.
+#[cfg(debug_assertions)]
+pub(crate) fn same(short: &(Resolution, Vec<SidePlan>), long: &(Resolution, Vec<SidePlan>)) -> bool {
+    let told = |resolution: &Resolution| Resolution {
+        ends: BTreeMap::new(),
+        origins: BTreeMap::new(),
+        ..resolution.clone()
+    };
+    told(&short.0) == told(&long.0) && short.1 == long.1
+}

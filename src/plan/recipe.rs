@@ -1,0 +1,293 @@
+//! What is to be done about a record, worked out from what was seen of it: once when the plan is made, and again whenever it is wanted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::diff::{ActionKind, Reason, SidePlan, Standing, diff, express};
+use crate::model::{Entity, EntityName, Memory, Presence, RecordId, StoreName, Unknown};
+use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
+
+use super::build::{Observed, PlanInputs};
+use super::guards::GuardName;
+use super::{Lost, RecordPlan, Shelf, TombstoneDraft};
+
+/// A record, considered.
+pub(super) struct Entry {
+    pub observed: Observed,
+    pub overrides: Overrides,
+    pub resolution: Resolution,
+    pub sides: Vec<SidePlan>,
+}
+
+impl Entry {
+    /// Whether there is anything to be done or said.
+    pub(super) fn is_news(&self) -> bool {
+        !self.is_in_order() || self.sides.iter().any(|side| side.adopt.is_some())
+    }
+
+    /// Whether all stores hold it as it should be, and the only news is that this is known now.
+    pub(super) fn is_only_met(&self) -> bool {
+        self.is_in_order() && self.observed.presences.values().all(|presence| presence.row().is_some())
+    }
+
+    /// Whether nobody has to be told of anything, and nothing is to be written.
+    fn is_in_order(&self) -> bool {
+        let resolution = &self.resolution;
+        resolution.rejections.is_empty()
+            && resolution.held.is_empty()
+            && resolution.regressed.is_empty()
+            && resolution.already_invalid.is_empty()
+            && !self.has_conflicts()
+            && !matches!(resolution.fate, Fate::Dead | Fate::Left(_))
+            && self.sides.iter().all(|side| {
+                side.standing == Standing::InSync
+                    && side.action.is_none()
+                    && side.drift.is_none()
+                    && side.cannot_hold.is_empty()
+            })
+    }
+
+    /// Whether the plan has the record.
+    pub(super) fn is_planned(&self) -> bool {
+        self.has_conflicts() || self.sides.iter().any(|side| side.action.is_some() || side.adopt.is_some())
+    }
+
+    /// Whether conflicts begin or end.
+    pub(super) fn has_conflicts(&self) -> bool {
+        !self.resolution.conflicts.is_empty() || !self.resolution.closed.is_empty()
+    }
+
+    /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
+    pub(super) fn goes(&self) -> bool {
+        let mut kinds = self.sides.iter().filter_map(|side| side.action.as_ref().map(|action| action.kind));
+        let deletes = |kind| kind == ActionKind::Delete;
+        self.resolution.fate == Fate::Dead || (kinds.clone().any(deletes) && kinds.all(deletes))
+    }
+}
+
+/// The stores of an entity whose absences turned out not to be known, and why.
+pub(super) type Doubts = BTreeMap<StoreName, Unknown>;
+
+/// Resolves and compares one record.
+pub(super) fn consider(
+    inputs: &PlanInputs,
+    entity: &Arc<Entity>,
+    observed: Observed,
+    overrides: Overrides,
+) -> Entry {
+    let bring_forward = inputs.allow.contains(&GuardName::Regressed);
+    let overrides = Overrides { bring_forward, ..overrides };
+    let (resolution, sides) = {
+        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
+        let view = view(inputs, entity, &id, &observed, overrides.clone());
+        let long = || {
+            let resolution = resolve(&view);
+            let sides = diff(&view, &resolution);
+            (resolution, sides)
+        };
+        let short = express(&view);
+        #[cfg(debug_assertions)]
+        if let Some(short) = &short {
+            let long = long();
+            assert!(crate::diff::same(short, &long), "the short way differs for {id}: {short:#?} {long:#?}");
+        }
+        short.unwrap_or_else(long)
+    };
+    Entry { observed, overrides, resolution, sides }
+}
+
+fn view<'a>(
+    inputs: &'a PlanInputs,
+    entity: &'a Arc<Entity>,
+    id: &RecordId,
+    observed: &'a Observed,
+    overrides: Overrides,
+) -> View<'a> {
+    let spec = &inputs.spec;
+    let tombstone = inputs.tombstones.get(id);
+    let mappings = spec.mappings.get(&entity.name);
+    let mut sides: Vec<Side<'a>> = mappings
+        .into_iter()
+        .flatten()
+        .filter_map(|(store, mapping)| {
+            let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+            let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
+            Some(Side {
+                store,
+                mapping,
+                canonical: *store == spec.canonical,
+                writable: spec.stores.get(store).is_none_or(|store| !store.read_only),
+                precision_micros: inputs.precision_micros.get(store).copied().unwrap_or(1),
+                shadow,
+                presence: observed.presences.get(store)?,
+            })
+        })
+        .collect();
+    sides.sort_by_key(|side| !side.canonical);
+    View {
+        entity,
+        key: &observed.key,
+        sides,
+        tombstone,
+        conflicts: inputs.conflicts.get(id).map(Vec::as_slice).unwrap_or_default(),
+        now: inputs.now,
+        rebuild: inputs.rebuild,
+        overrides,
+    }
+}
+
+/// Takes absences back that turned out not to be known: the snapshot was cut short, or rows of the store went back to
+/// older versions (what was added since the backup is then missing, not deleted).
+pub(super) fn doubt(inputs: &PlanInputs, observed: &mut Observed, doubts: &Doubts) {
+    let bring_forward = inputs.allow.contains(&GuardName::Regressed);
+    for (store, why) in doubts {
+        let Some(presence) = observed.presences.get_mut(store) else { continue };
+        let shadow = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+        // What was never there is no more in a backup than in the newer copy.
+        let was_there = *why == Unknown::Incomplete || shadow.is_some_and(|shadow| shadow.present);
+        if *presence != Presence::Absent || !was_there {
+            continue;
+        }
+        match &mut observed.memory {
+            // Brought forward: what came after the backup is missing there, and is put back.
+            Some(memory) if *why == Unknown::Regressed && bring_forward => {
+                memory.stores.remove(store);
+            }
+            _ => *presence = Presence::Unknown(*why),
+        }
+    }
+}
+
+/// What is to be done; none where nothing is.
+pub(super) fn record_plan(
+    inputs: &PlanInputs,
+    id: RecordId,
+    basis: String,
+    entry: Entry,
+) -> Option<RecordPlan> {
+    let tombstone = tombstone(inputs, &entry);
+    let resolution = entry.resolution;
+    let mut plan = RecordPlan {
+        record: id,
+        conflicts: resolution.conflicts,
+        closes: resolution.closed,
+        tombstone,
+        actions: Vec::new(),
+        adopt: BTreeMap::new(),
+        basis,
+    };
+    for side in entry.sides {
+        plan.actions.extend(side.action);
+        if let Some(shadow) = side.adopt {
+            plan.adopt.insert(side.store, shadow);
+        }
+    }
+    let empty = plan.actions.is_empty()
+        && plan.adopt.is_empty()
+        && plan.conflicts.is_empty()
+        && plan.closes.is_empty();
+    (!empty).then_some(plan)
+}
+
+/// A record that goes everywhere leaves a tombstone; one that only leaves a store's scope does not.
+fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
+    if entry.resolution.fate != Fate::Dead {
+        return None;
+    }
+    let shadows = entry.observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
+    let memory = Memory { stores: shadows.into_iter().filter(|(_, shadow)| shadow.present).collect() };
+    let pending = entry.sides.iter().any(|side| side.standing == Standing::Pending);
+    let cascade = entry
+        .sides
+        .iter()
+        .filter_map(|side| side.action.as_ref())
+        .any(|action| action.reason == Reason::Cascade);
+    Some(TombstoneDraft {
+        version: entry.resolution.version,
+        deleted_by: if cascade { Vec::new() } else { entry.resolution.deleted_by.iter().cloned().collect() },
+        deleted_at: inputs.now,
+        memory,
+        pending,
+    })
+}
+
+/// A record of a plan, as little of it as has to be kept.
+pub(super) struct Planned {
+    /// Where what was seen of it is.
+    pub place: u64,
+    /// What other records add to its rules, where they do.
+    pub overrides: Option<Box<Overrides>>,
+    /// Whether it goes.
+    pub goes: bool,
+    /// Whether it has conflicts that begin or end.
+    pub conflicts: bool,
+}
+
+/// Everything that a plan's records follow from.
+pub(super) struct Recipe {
+    inputs: PlanInputs,
+    shelf: Box<dyn Shelf>,
+    /// Every entity, with the stores that are doubted and its records in the order of keys.
+    entities: Vec<(Arc<Entity>, Doubts, Vec<Planned>)>,
+}
+
+impl Recipe {
+    pub(super) fn new(
+        inputs: PlanInputs,
+        shelf: Box<dyn Shelf>,
+        entities: Vec<(Arc<Entity>, Doubts, Vec<Planned>)>,
+    ) -> Self {
+        Self { inputs, shelf, entities }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entities.iter().map(|(.., planned)| planned.len()).sum()
+    }
+
+    fn find(&self, at: usize) -> Option<(&Arc<Entity>, &Doubts, &Planned)> {
+        let mut at = at;
+        for (entity, doubts, planned) in &self.entities {
+            match planned.get(at) {
+                Some(found) => return Some((entity, doubts, found)),
+                None => at -= planned.len(),
+            }
+        }
+        None
+    }
+
+    /// The stretches of records by entity, in their order.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = (&EntityName, usize)> {
+        self.entities.iter().map(|(entity, _, planned)| (&entity.name, planned.len()))
+    }
+
+    /// The places of the records with conflicts.
+    pub(super) fn conflicted(&self) -> Vec<usize> {
+        let all = self.entities.iter().flat_map(|(.., planned)| planned);
+        all.enumerate().filter(|(_, planned)| planned.conflicts).map(|(at, _)| at).collect()
+    }
+
+    pub(super) fn goes(&self, at: usize) -> bool {
+        self.find(at).is_some_and(|(.., planned)| planned.goes)
+    }
+
+    pub(super) fn id(&self, at: usize) -> Result<RecordId, Lost> {
+        let (entity, _, planned) = self.find(at).ok_or_else(nothing_there)?;
+        let observed = self.shelf.get(entity, planned.place)?;
+        Ok(RecordId { entity: entity.name.clone(), key: observed.key })
+    }
+
+    pub(super) fn get(&self, at: usize) -> Result<RecordPlan, Lost> {
+        let (entity, doubts, planned) = self.find(at).ok_or_else(nothing_there)?;
+        let mut observed = self.shelf.get(entity, planned.place)?;
+        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
+        let basis = observed.fingerprint();
+        doubt(&self.inputs, &mut observed, doubts);
+        let overrides = planned.overrides.as_deref().cloned().unwrap_or_default();
+        let entry = consider(&self.inputs, entity, observed, overrides);
+        record_plan(&self.inputs, id, basis, entry).ok_or_else(nothing_there)
+    }
+}
+
+fn nothing_there() -> Lost {
+    Lost("there is nothing to be done at this place".to_owned())
+}

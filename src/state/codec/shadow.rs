@@ -1,0 +1,430 @@
+//! Shadows as bytes. Between a shadow and its bytes stands a [`Raw`] one, whose values are bytes already.
+
+use crate::model::{
+    Cell, FieldShadow, MappingTag, Shadow, StoreName, StoreRecordId, Timestamp, Value, Version,
+};
+
+use super::bytes::{Reader, put_bytes, put_signed, put_varint, utf8};
+use super::meta::{put_meta, put_name, skim_meta, skim_name, take_meta, take_name};
+use super::{BadRecord, Dictionary, value};
+
+// What a shadow says of itself in its first byte.
+const PRESENT: u8 = 1;
+const HAS_STORE_ID: u8 = 1 << 1;
+const HAS_UPDATED: u8 = 1 << 2;
+const META_OF_BASE: u8 = 1 << 3;
+const UPDATED_OF_BASE: u8 = 1 << 4;
+/// All fields hold what the base holds, and stand for it.
+const FIELDS_OF_BASE: u8 = 1 << 5;
+/// All fields have the version that they have in the base.
+const VERSIONS_OF_BASE: u8 = 1 << 6;
+/// All fields stand for what they hold, readable and sure.
+const PLAIN: u8 = 1 << 7;
+
+// What a field says of itself, unless its shadow says it for all.
+const HELD_OF_BASE: u8 = 1;
+const UNREADABLE: u8 = 1 << 1;
+const STANDS_FOR: u8 = 1 << 2;
+const STANDS_FOR_BASE: u8 = 1 << 3;
+const OTHER_VERSION: u8 = 1 << 4;
+const UNSURE: u8 = 1 << 5;
+
+fn sum(flags: &[(u8, bool)]) -> u8 {
+    flags.iter().filter(|(_, on)| *on).fold(0, |sum, (flag, _)| sum | flag)
+}
+
+/// A shadow whose values are bytes.
+#[derive(Debug)]
+pub(super) struct Raw<'a> {
+    /// The store's number in the dictionary.
+    pub(super) store: usize,
+    present: bool,
+    store_id: Option<&'a [u8]>,
+    updated: Option<i64>,
+    meta: &'a [u8],
+    layout: usize,
+    fields: Vec<RawField<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RawField<'a> {
+    held: Held<'a>,
+    stands_for: Option<&'a [u8]>,
+    version: i64,
+    unsure: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held<'a> {
+    Value(&'a [u8]),
+    /// A fingerprint, and why.
+    Unreadable(&'a [u8]),
+}
+
+impl<'a> Held<'a> {
+    fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Value(bytes) => Some(bytes),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl RawField<'_> {
+    fn is_plain(&self) -> bool {
+        self.stands_for.is_none() && !self.unsure && self.held.value().is_some()
+    }
+}
+
+/// A part of a buffer.
+type Span = std::ops::Range<usize>;
+
+/// Shadows laid out in a buffer.
+pub(super) struct Laid<'s> {
+    buffer: Vec<u8>,
+    shadows: Vec<LaidShadow<'s>>,
+}
+
+struct LaidShadow<'s> {
+    store: usize,
+    shadow: &'s Shadow,
+    layout: usize,
+    meta: Span,
+    /// What each field holds, and what it stands for.
+    fields: Vec<(Span, Option<Span>)>,
+}
+
+/// Writes the values of shadows into a buffer. What a shadow has in common with the first one is written once.
+pub(super) fn lay_out<'s>(shadows: &[(&StoreName, &'s Shadow)], dictionary: &mut Dictionary) -> Laid<'s> {
+    let mut laid = Laid { buffer: Vec::with_capacity(1024), shadows: Vec::with_capacity(shadows.len()) };
+    let first: Vec<&FieldShadow> =
+        shadows.first().map(|(_, shadow)| shadow.fields.values().collect()).unwrap_or_default();
+    for (store, shadow) in shadows {
+        let (store, layout) = (dictionary.intern(store.as_str()), dictionary.intern_layout(shadow));
+        let base = laid.shadows.first().filter(|base| base.fields.len() == first.len());
+        let places = base.and_then(|base| dictionary.places(layout, base.layout).ok());
+        let known_meta = base.filter(|base| base.shadow.meta == shadow.meta).map(|base| base.meta.clone());
+        let known = |at: usize, cell: &Cell| {
+            let place = (*places.as_ref()?.get(at)?)?;
+            let same = first.get(place).is_some_and(|field| field.held == *cell);
+            base?.fields.get(place).filter(|_| same).map(|(held, _)| held.clone())
+        };
+        let known: Vec<Option<Span>> =
+            shadow.fields.values().enumerate().map(|(at, field)| known(at, &field.held)).collect();
+        let buffer = &mut laid.buffer;
+        let meta = known_meta.unwrap_or_else(|| span(buffer, |out| put_meta(out, &shadow.meta, dictionary)));
+        let mut fields = Vec::with_capacity(shadow.fields.len());
+        for (field, known) in shadow.fields.values().zip(known) {
+            let held = known.unwrap_or_else(|| {
+                span(buffer, |out| match &field.held {
+                    Cell::Value(held) => value::put(out, held),
+                    Cell::Unreadable { why, fingerprint } => {
+                        out.extend(fingerprint.to_le_bytes());
+                        put_name(out, why, dictionary);
+                    }
+                })
+            });
+            let stands_for =
+                field.stands_for.as_ref().map(|value| span(buffer, |out| value::put(out, value)));
+            fields.push((held, stands_for));
+        }
+        laid.shadows.push(LaidShadow { store, shadow, layout, meta, fields });
+    }
+    laid
+}
+
+fn span(buffer: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Span {
+    let begin = buffer.len();
+    put(buffer);
+    begin..buffer.len()
+}
+
+impl Laid<'_> {
+    /// The shadows, in the order given.
+    pub(super) fn raws(&self) -> Vec<Raw<'_>> {
+        let bytes = |span: &Span| self.buffer.get(span.clone()).unwrap_or_default();
+        let raw = |laid: &'_ LaidShadow<'_>| {
+            let field = |(shadow, (held, stands_for)): (&FieldShadow, &(Span, Option<Span>))| RawField {
+                held: match &shadow.held {
+                    Cell::Value(_) => Held::Value(bytes(held)),
+                    Cell::Unreadable { .. } => Held::Unreadable(bytes(held)),
+                },
+                stands_for: stands_for.as_ref().map(bytes),
+                version: shadow.version.0,
+                unsure: shadow.unsure,
+            };
+            (laid.shadow.fields.values().zip(&laid.fields).map(field).collect::<Vec<_>>(), bytes(&laid.meta))
+        };
+        self.shadows
+            .iter()
+            .map(|laid| {
+                let (fields, meta) = raw(laid);
+                Raw {
+                    store: laid.store,
+                    present: laid.shadow.present,
+                    store_id: laid.shadow.store_id.as_ref().map(|id| id.0.as_bytes()),
+                    updated: laid.shadow.updated.map(Timestamp::micros),
+                    meta,
+                    layout: laid.layout,
+                    fields,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Shadows as bytes. They come in the order of their stores' names.
+pub(super) fn pack(raws: &[Raw<'_>], dictionary: &mut Dictionary) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    // The fullest shadow first; of equals the first by name, so that equal memories are equal bytes.
+    let fullest = raws
+        .iter()
+        .enumerate()
+        .max_by(|(at, a), (other, b)| a.fields.len().cmp(&b.fields.len()).then(other.cmp(at)));
+    let Some((first, base)) = fullest else { return out };
+    put_shadow(&mut out, base, None, dictionary);
+    for (_, raw) in raws.iter().enumerate().filter(|(at, _)| *at != first) {
+        put_shadow(&mut out, raw, Some(base), dictionary);
+    }
+    out
+}
+
+/// Shadows from their bytes, the base first.
+pub(super) fn unpack<'a>(bytes: &'a [u8], dictionary: &mut Dictionary) -> Result<Vec<Raw<'a>>, BadRecord> {
+    let mut input = Reader::new(bytes);
+    let mut raws: Vec<Raw<'a>> = Vec::with_capacity(4);
+    while !input.is_empty() {
+        let raw = take_shadow(&mut input, raws.first(), dictionary)?;
+        raws.push(raw);
+    }
+    Ok(raws)
+}
+
+fn put_shadow(out: &mut Vec<u8>, raw: &Raw<'_>, base: Option<&Raw<'_>>, dictionary: &mut Dictionary) {
+    // Layouts that were interned can be read.
+    let places = base.and_then(|base| dictionary.places(raw.layout, base.layout).ok());
+    let of_base = |at: usize| {
+        let place = (*places.as_ref()?.get(at)?)?;
+        base?.fields.get(place)
+    };
+    let common = common_version(raw);
+    let (mut fields_of_base, mut versions_of_base) = (base.is_some(), base.is_some());
+    let (mut one_version, mut plain) = (true, true);
+    for (at, field) in raw.fields.iter().enumerate() {
+        let theirs = of_base(at);
+        fields_of_base &= field.is_plain() && theirs.is_some_and(|theirs| theirs.held == field.held);
+        versions_of_base &= theirs.is_some_and(|theirs| theirs.version == field.version);
+        one_version &= field.version == common;
+        plain &= field.is_plain();
+    }
+    let versions_settled = versions_of_base || one_version;
+    let settled = fields_of_base && versions_settled;
+    let plain = plain && !fields_of_base && versions_settled;
+    let meta_of_base = base.is_some_and(|base| base.meta == raw.meta);
+    let updated_of_base = raw.updated.is_some() && base.is_some_and(|base| base.updated == raw.updated);
+    put_varint(out, raw.store as u64);
+    out.push(sum(&[
+        (PRESENT, raw.present),
+        (HAS_STORE_ID, raw.store_id.is_some()),
+        (HAS_UPDATED, raw.updated.is_some() && !updated_of_base),
+        (META_OF_BASE, meta_of_base),
+        (UPDATED_OF_BASE, updated_of_base),
+        (FIELDS_OF_BASE, settled),
+        (VERSIONS_OF_BASE, versions_of_base),
+        (PLAIN, plain),
+    ]));
+    if let Some(id) = raw.store_id {
+        put_bytes(out, id);
+    }
+    if let Some(updated) = raw.updated.filter(|_| !updated_of_base) {
+        put_signed(out, updated);
+    }
+    if !meta_of_base {
+        out.extend(raw.meta);
+    }
+    put_varint(out, raw.layout as u64);
+    if !versions_of_base {
+        put_signed(out, common);
+    }
+    for (at, field) in raw.fields.iter().enumerate() {
+        if plain {
+            out.extend(field.held.value().unwrap_or_default());
+        } else if !settled {
+            let theirs = of_base(at);
+            let expected =
+                if versions_of_base { theirs.map_or(common, |theirs| theirs.version) } else { common };
+            put_field(out, field, theirs, expected);
+        }
+    }
+}
+
+/// The version that most fields have; of equally many the highest.
+fn common_version(raw: &Raw<'_>) -> i64 {
+    let Some(first) = raw.fields.first().map(|field| field.version) else { return Version::NONE.0 };
+    if raw.fields.iter().all(|field| field.version == first) {
+        return first;
+    }
+    let mut counts: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();
+    for field in &raw.fields {
+        *counts.entry(field.version).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(version, count)| (*count, *version)).map_or(first, |(version, _)| version)
+}
+
+fn put_field(out: &mut Vec<u8>, field: &RawField<'_>, base: Option<&RawField<'_>>, expected: i64) {
+    let base_held = base.and_then(|base| base.held.value());
+    let held_of_base = field.held.value().is_some() && field.held.value() == base_held;
+    let stands_for_base = field.stands_for.is_some() && field.stands_for == base_held;
+    out.push(sum(&[
+        (HELD_OF_BASE, held_of_base),
+        (UNREADABLE, field.held.value().is_none()),
+        (STANDS_FOR, field.stands_for.is_some() && !stands_for_base),
+        (STANDS_FOR_BASE, stands_for_base),
+        (OTHER_VERSION, field.version != expected),
+        (UNSURE, field.unsure),
+    ]));
+    match field.held {
+        Held::Value(_) if held_of_base => {}
+        Held::Value(bytes) | Held::Unreadable(bytes) => out.extend(bytes),
+    }
+    if let Some(bytes) = field.stands_for.filter(|_| !stands_for_base) {
+        out.extend(bytes);
+    }
+    if field.version != expected {
+        put_signed(out, field.version);
+    }
+}
+
+fn take_shadow<'a>(
+    input: &mut Reader<'a>,
+    base: Option<&Raw<'a>>,
+    dictionary: &mut Dictionary,
+) -> Result<Raw<'a>, BadRecord> {
+    let store = input.length()?;
+    let flags = input.byte()?;
+    let has = |flag| flags & flag != 0;
+    let store_id = if has(HAS_STORE_ID) { Some(input.bytes()?) } else { None };
+    let updated = if has(HAS_UPDATED) {
+        Some(input.signed()?)
+    } else if has(UPDATED_OF_BASE) {
+        base.ok_or(BadRecord)?.updated
+    } else {
+        None
+    };
+    let meta = if has(META_OF_BASE) { base.ok_or(BadRecord)?.meta } else { skim_meta(input)? };
+    let layout = input.length()?;
+    let count = dictionary.layout(layout)?.len();
+    let places = base.map(|base| dictionary.places(layout, base.layout)).transpose()?;
+    let common = if has(VERSIONS_OF_BASE) { None } else { Some(input.signed()?) };
+    let mut fields = Vec::with_capacity(count);
+    for at in 0..count {
+        let place = places.as_ref().and_then(|places| places.get(at).copied().flatten());
+        let of_base = base.zip(place).and_then(|(base, place)| base.fields.get(place));
+        let version = match common {
+            Some(version) => version,
+            None => of_base.ok_or(BadRecord)?.version,
+        };
+        fields.push(if has(FIELDS_OF_BASE) {
+            let held = of_base.ok_or(BadRecord)?.held;
+            RawField { held, stands_for: None, version, unsure: false }
+        } else if has(PLAIN) {
+            let held = Held::Value(value::skim(input)?);
+            RawField { held, stands_for: None, version, unsure: false }
+        } else {
+            take_field(input, of_base, version)?
+        });
+    }
+    Ok(Raw { store, present: has(PRESENT), store_id, updated, meta, layout, fields })
+}
+
+fn take_field<'a>(
+    input: &mut Reader<'a>,
+    base: Option<&RawField<'a>>,
+    expected: i64,
+) -> Result<RawField<'a>, BadRecord> {
+    let flags = input.byte()?;
+    let has = |flag| flags & flag != 0;
+    let base_held = || base.and_then(|base| base.held.value()).ok_or(BadRecord);
+    let held = if has(HELD_OF_BASE) {
+        Held::Value(base_held()?)
+    } else if has(UNREADABLE) {
+        Held::Unreadable(input.span(|input| {
+            input.fixed()?;
+            skim_name(input)
+        })?)
+    } else {
+        Held::Value(value::skim(input)?)
+    };
+    let stands_for = match (has(STANDS_FOR), has(STANDS_FOR_BASE)) {
+        (true, _) => Some(value::skim(input)?),
+        (_, true) => Some(base_held()?),
+        _ => None,
+    };
+    let version = if has(OTHER_VERSION) { input.signed()? } else { expected };
+    Ok(RawField { held, stands_for, version, unsure: has(UNSURE) })
+}
+
+impl<'a> Raw<'a> {
+    /// The store.
+    pub(super) fn name(&self, dictionary: &Dictionary) -> Result<StoreName, BadRecord> {
+        StoreName::new(dictionary.name(self.store)?).map_err(|_| BadRecord)
+    }
+
+    /// The shadow, its values made of their bytes, or taken from the base where they are the very same ones.
+    pub(super) fn shadow(
+        &self,
+        base: Option<(&Raw<'a>, &Shadow)>,
+        dictionary: &mut Dictionary,
+    ) -> Result<Shadow, BadRecord> {
+        let layout = dictionary.layout(self.layout)?;
+        let places = base.map(|(raw, _)| dictionary.places(self.layout, raw.layout)).transpose()?;
+        let known: Vec<&FieldShadow> =
+            base.map(|(_, shadow)| shadow.fields.values().collect()).unwrap_or_default();
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (at, ((name, tag), field)) in layout.iter().zip(&self.fields).enumerate() {
+            let place = places.as_ref().and_then(|places| places.get(at).copied().flatten());
+            let same = place.and_then(|place| {
+                let raw = base?.0.fields.get(place)?;
+                known.get(place).filter(|_| raw.held == field.held)
+            });
+            let held = match same {
+                Some(known) => known.held.clone(),
+                None => cell(field.held, dictionary)?,
+            };
+            fields.push((name.clone(), field.shadow(held, *tag)?));
+        }
+        let meta = match base {
+            Some((raw, shadow)) if raw.meta == self.meta => shadow.meta.clone(),
+            _ => take_meta(&mut Reader::new(self.meta), dictionary)?,
+        };
+        Ok(Shadow {
+            present: self.present,
+            store_id: self.store_id.map(utf8).transpose()?.map(StoreRecordId),
+            meta,
+            updated: self
+                .updated
+                .map(|micros| Timestamp::from_micros(micros).ok_or(BadRecord))
+                .transpose()?,
+            fields: fields.into_iter().collect(),
+        })
+    }
+}
+
+impl RawField<'_> {
+    fn shadow(&self, held: Cell, tag: MappingTag) -> Result<FieldShadow, BadRecord> {
+        let stands_for: Option<Value> =
+            self.stands_for.map(|bytes| value::take(&mut Reader::new(bytes))).transpose()?;
+        Ok(FieldShadow { held, stands_for, version: Version(self.version), tag, unsure: self.unsure })
+    }
+}
+
+fn cell(held: Held<'_>, dictionary: &Dictionary) -> Result<Cell, BadRecord> {
+    Ok(match held {
+        Held::Value(bytes) => Cell::Value(value::take(&mut Reader::new(bytes))?),
+        Held::Unreadable(bytes) => {
+            let mut input = Reader::new(bytes);
+            let fingerprint = input.fixed()?;
+            Cell::Unreadable { fingerprint, why: take_name(&mut input, dictionary)? }
+        }
+    })
+}
