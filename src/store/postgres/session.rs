@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SETTINGS: &str = "SET LOCAL client_min_messages = error; SET LOCAL row_security = off; \
     SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC'; \
     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lock_timeout = '10s'; \
-    SET LOCAL plan_cache_mode = force_generic_plan; \
+    SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL jit = off; \
     SET LOCAL idle_in_transaction_session_timeout = '15min'";
 
 /// A transaction that sees the database as of one moment. Reading a table takes as long as it takes.
