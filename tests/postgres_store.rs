@@ -633,3 +633,5 @@ async fn a_lock_that_is_held_is_waited_for_and_then_told() {
 
 #[path = "postgres_store/marks.rs"]
 mod marks;
+#[path = "postgres_store/wire.rs"]
+mod wire;
