@@ -253,6 +253,9 @@ async fn hidden_rows_are_an_error_that_explains_itself() {
     let mapped = bare();
     assert_eq!(snapshot(&owner, &mapped).await.0.len(), 2, "the owner sees all");
     let somebody = open(&database.url.replace("postgres@", "somebody@"));
+    let identity = somebody.probe().await.expect("there").identity;
+    assert_eq!(identity, owner.probe().await.expect("there").identity, "anybody may ask which server it is");
+    assert!(identity.is_some());
     let error = snapshot_error(&somebody, &mapped).await;
     assert_eq!(error.kind, ErrorKind::Unauthorised);
     assert!(error.to_string().contains("row-level security") && error.hint.is_some(), "{error}");
