@@ -70,6 +70,14 @@ async fn questions_may_be_asked_before_the_rows_were_read() {
     database.sql("INSERT INTO things SELECT n::text FROM generate_series(1, 9000) AS n").await;
     let mut changes = store.changes(&mapped, &mark).await.expect("an answer").expect("it can tell");
     assert_eq!(changes.counts(&[key("5")]).await.expect("counts").iter().sum::<u64>(), 9000);
+    let keys = changes.keys(None, None).await.expect("keys");
+    for step in [1, 7, 63, 64, 65, 8999] {
+        let bounds: Vec<RecordKey> = keys.iter().skip(1).step_by(step).cloned().collect();
+        let counts = changes.counts(&bounds).await.expect("counts");
+        let mut expected = vec![1];
+        expected.extend(keys[1..].chunks(step).map(|chunk| chunk.len() as u64));
+        assert_eq!(counts, expected, "{step}");
+    }
     drop(changes);
     assert_eq!(look(&store, &mapped, &mark).await.changed.len(), 9000);
 }

@@ -20,6 +20,9 @@ use super::read::{CHUNKS_AHEAD, Copied, ReadError, count};
 use super::rows::Decoder;
 use super::session::{Session, quoted};
 
+/// Bounds that are looked through at once when rows are counted.
+const BOUNDS_A_PART: usize = 64;
+
 type Rows = Result<Vec<LazyRow>, StoreError>;
 
 /// A question, and where the answer goes.
@@ -225,14 +228,21 @@ impl Task {
             return Ok(counts);
         }
         let bounds: Vec<String> = bounds.iter().map(joined).collect();
+        let firsts: Vec<String> = bounds.iter().step_by(BOUNDS_A_PART).cloned().collect();
+        // In two steps: looking into a list of texts means walking it.
         let sql = format!(
-            "SELECT pg_catalog.width_bucket(({}) COLLATE \"C\", $1::text[]), count(*) FROM {} AS t GROUP BY 1",
-            joined_columns(&self.layout),
-            self.layout.table
+            "WITH b AS (SELECT (o - 1) / {BOUNDS_A_PART} + 1 AS part, array_agg(bound ORDER BY o) AS bounds \
+               FROM unnest($1::text[]) WITH ORDINALITY AS u(bound, o) GROUP BY 1) \
+             SELECT (CASE WHEN b.part IS NULL THEN 0 ELSE (b.part - 1) * {BOUNDS_A_PART} \
+               + pg_catalog.width_bucket(k.key COLLATE \"C\", b.bounds) END)::int8, count(*) \
+             FROM (SELECT {key} AS key, pg_catalog.width_bucket(({key}) COLLATE \"C\", $2::text[])::int8 AS part \
+               FROM {} AS t) AS k LEFT JOIN b ON b.part = k.part GROUP BY 1",
+            self.layout.table,
+            key = joined_columns(&self.layout),
         );
-        let query = self.session.query(&sql).bind(bounds);
+        let query = self.session.query(&sql).bind(bounds).bind(firsts);
         for row in self.session.all(query).await? {
-            let at = usize::try_from(row.try_get::<i32, _>(0)?).unwrap_or(0);
+            let at = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
             if let Some(count) = counts.get_mut(at) {
                 *count = u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0);
             }
