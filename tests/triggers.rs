@@ -224,3 +224,141 @@ fn every_edit_counts_without_triggers_as_well() {
     assert_eq!(place.text("hub", "SELECT count(*) || '' FROM sqlite_schema WHERE type = 'trigger'"), "0");
     quiet(&place);
 }
+
+/// Two stores in one Postgres database: one keeps the metadata in columns, one deep in a JSON column.
+struct OnPostgres {
+    place: Place,
+    database: server::Database,
+}
+
+impl OnPostgres {
+    async fn settled() -> Self {
+        let database = server::database().await;
+        let mut manifests = MANIFESTS.to_owned();
+        for file in ["hub", "app"] {
+            let url = format!("postgres: {{url: \"{}\"}}", database.url);
+            manifests = manifests.replace(&format!("sqlite: {{path: ../stores/{file}.db}}"), &url);
+        }
+        let manifests = manifests
+            .replace(
+                "table: items, fields: {\"*\": same}",
+                "table: items, fields: {\"*\": same, note: {path: more.note}}",
+            )
+            .replace("json: meta", "json: meta.sync");
+        let place = Place::with(&manifests);
+        place.run(&["migrate", "-auto-approve"], 0);
+        let here = Self { place, database };
+        here.database
+            .sql(
+                "ALTER TABLE things ADD theirs text; ALTER TABLE items ADD theirs text; \
+                 INSERT INTO things (id, label, size) VALUES ('1', 'one', 1), ('2', 'two', 2)",
+            )
+            .await;
+        here.place.run(&["apply", "-auto-approve"], 0);
+        here
+    }
+
+    async fn text(&self, query: &str) -> String {
+        let mut connection = self.database.connect().await;
+        let query = sqlx::query_scalar::<_, Option<String>>(sqlx::AssertSqlSafe(query.to_owned()));
+        query.fetch_one(&mut connection).await.unwrap().unwrap_or_default()
+    }
+
+    async fn hub(&self) -> String {
+        self.text("SELECT version || ' ' || last_updated_by FROM things WHERE id = '1'").await
+    }
+
+    async fn app(&self) -> String {
+        let query = "SELECT (meta #>> '{sync,version}') || ' ' || (meta #>> '{sync,last_updated_by}') FROM items WHERE id = '1'";
+        self.text(query).await
+    }
+
+    /// Edits as another application would, whose session has a zone of its own.
+    async fn edit(&self, statement: &str) {
+        self.database.sql(&format!("SET TimeZone = 'America/Bogota'; {statement}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_edits_raise_the_version_and_trueup_does_not_raise_it_again() {
+    let here = OnPostgres::settled().await;
+    assert_eq!((here.hub().await, here.app().await), ("1 hub".to_owned(), "1 hub".to_owned()));
+    here.edit("UPDATE things SET label = 'uno' WHERE id = '1'").await;
+    assert_eq!(here.hub().await, "2 hub");
+    let fresh = "SELECT (last_updated BETWEEN now() - interval '1 minute' AND now())::text FROM things WHERE id = '1'";
+    assert_eq!(here.text(fresh).await, "true");
+    here.place.run(&["apply", "-auto-approve"], 0);
+    assert_eq!((here.hub().await, here.app().await), ("2 hub".to_owned(), "2 hub".to_owned()));
+    quiet(&here.place);
+
+    here.edit("UPDATE items SET more = '{\"note\": \"new\", \"theirs\": 5}' WHERE id = '1'").await;
+    assert_eq!(here.app().await, "3 app");
+    let fresh = "SELECT ((meta #>> '{sync,last_updated}')::timestamptz BETWEEN now() - interval '1 minute' AND now())::text FROM items WHERE id = '1'";
+    assert_eq!(here.text(fresh).await, "true");
+    here.place.run(&["apply", "-auto-approve"], 0);
+    assert_eq!(here.text("SELECT note FROM things WHERE id = '1'").await, "new");
+    assert_eq!(
+        here.text("SELECT more::text FROM items WHERE id = '1'").await,
+        "{\"note\": \"new\", \"theirs\": 5}"
+    );
+    assert_eq!(here.hub().await, here.app().await);
+    quiet(&here.place);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_what_is_no_edit_raises_nothing() {
+    let here = OnPostgres::settled().await;
+    for edit in [
+        "UPDATE things SET theirs = 'x'; UPDATE items SET theirs = 'x'",
+        "UPDATE things SET label = label, size = 1 WHERE id = '1'",
+        "UPDATE things SET sync_status = 'pending'",
+        "UPDATE items SET more = '{\"theirs\": 1}'",
+        "UPDATE items SET meta = jsonb_set(meta, '{theirs}', '1')",
+    ] {
+        here.edit(edit).await;
+        assert_eq!((here.hub().await, here.app().await), ("1 hub".to_owned(), "1 hub".to_owned()), "{edit}");
+    }
+    assert!(!here.place.run(&["migrate", "-auto-approve"], 0).contains("trigger"), "they are there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_applications_that_say_more_or_write_nonsense_are_left_alone() {
+    let here = OnPostgres::settled().await;
+    here.edit("UPDATE things SET label = 'uno', version = 7, last_updated_by = 'crm' WHERE id = '1'").await;
+    assert_eq!(here.hub().await, "7 crm");
+    here.edit("UPDATE things SET label = 'eins', version = 5 WHERE id = '1'").await;
+    assert_eq!(here.hub().await, "8 hub", "a lower one is not raised");
+    here.edit("INSERT INTO things (id, label) VALUES ('1', 'une') ON CONFLICT (id) DO UPDATE SET label = excluded.label, version = excluded.version").await;
+    assert_eq!(here.hub().await, "9 hub");
+    here.edit("INSERT INTO things (id, label, version) VALUES ('4', 'four', 9)").await;
+    assert_eq!(
+        here.text("SELECT version || coalesce(last_updated_by, '-') FROM things WHERE id = '4'").await,
+        "9-"
+    );
+    for odd in ["[1]", "7", "\"x\""] {
+        here.edit(&format!("UPDATE items SET meta = '{odd}' WHERE id = '1'")).await;
+        here.edit("UPDATE items SET label = label || '!' WHERE id = '1'").await;
+        assert_eq!(here.text("SELECT meta::text FROM items WHERE id = '1'").await, odd);
+    }
+    for empty in ["NULL", "'null'", "'{\"sync\": 5, \"theirs\": 1}'"] {
+        here.edit(&format!("UPDATE items SET meta = {empty} WHERE id = '1'")).await;
+        here.edit("UPDATE items SET label = label || '!' WHERE id = '1'").await;
+        assert_eq!(here.app().await, "1 app", "{empty}");
+    }
+    assert_eq!(here.text("SELECT meta ->> 'theirs' FROM items WHERE id = '1'").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_columns_of_any_type_do() {
+    let here = OnPostgres::settled().await;
+    here.edit(
+        "ALTER TABLE things ALTER version TYPE text, ALTER last_updated TYPE timestamp USING last_updated AT TIME ZONE 'UTC', \
+         ALTER note TYPE json USING to_json(note), ALTER last_updated_by TYPE varchar(20)",
+    )
+    .await;
+    here.place.run(&["migrate", "-auto-approve"], 0);
+    here.edit("UPDATE things SET note = '{\"a\": 1}' WHERE id = '1'").await;
+    assert_eq!(here.hub().await, "2 hub");
+    let fresh = "SELECT (last_updated BETWEEN (now() AT TIME ZONE 'UTC') - interval '1 minute' AND (now() AT TIME ZONE 'UTC'))::text FROM things WHERE id = '1'";
+    assert_eq!(here.text(fresh).await, "true");
+}
