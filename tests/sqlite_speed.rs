@@ -65,7 +65,7 @@ async fn snapshot_and_write() {
         store.apply(&mapped, &batch).await.expect("applied");
         took += began.elapsed();
     }
-    report("created", total, Instant::now() - took);
+    report("created", total, took);
     for decoded in [false, true] {
         let began = Instant::now();
         let mut stream = store.snapshot(mapped.clone()).await.expect("a stream");
@@ -74,11 +74,13 @@ async fn snapshot_and_write() {
             if let SnapshotItem::Rows(more) = item.expect("a piece") {
                 rows += i64::try_from(more.len()).expect("few");
                 if decoded {
-                    more.into_iter().for_each(|row| drop(row.into_row()));
+                    for row in more {
+                        drop(row.into_row());
+                    }
                 }
             }
         }
-        report(if decoded { "snapshot, decoded" } else { "snapshot, raw" }, rows, began);
+        report(if decoded { "snapshot, decoded" } else { "snapshot, raw" }, rows, began.elapsed());
     }
     let mut took = std::time::Duration::ZERO;
     for chunk in 0..total / 1000 {
@@ -93,7 +95,7 @@ async fn snapshot_and_write() {
         store.apply(&mapped, &batch).await.expect("applied");
         took += began.elapsed();
     }
-    report("updated", total, Instant::now() - took);
+    report("updated", total, took);
 }
 
 /// A record of 22 fields, five or six of them JSON, as three stores hold it.
@@ -144,7 +146,7 @@ async fn state_size() {
             state.commit(&transition).await.expect("committed");
             took += began.elapsed();
         }
-        report(&format!("remembered by {chunk}"), total, Instant::now() - took);
+        report(&format!("remembered by {chunk}"), total, took);
         let began = Instant::now();
         let mut after = None;
         let entity = things();
@@ -153,7 +155,7 @@ async fn state_size() {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
         }
-        report("paged", total, began);
+        report("paged", total, began.elapsed());
         state.close().await;
         let size = std::fs::metadata(&path).expect("there").len();
         println!("{} bytes a record, of {} bytes of data", size / total.unsigned_abs(), data / 100_000);
@@ -205,7 +207,7 @@ async fn state_first_load() {
         }
     }
     for (what, took) in ["adopted", "intended", "ended"].into_iter().zip(took) {
-        report(what, total, Instant::now() - took);
+        report(what, total, took);
     }
 }
 
@@ -214,7 +216,7 @@ fn things() -> trueup::model::Entity {
 }
 
 #[allow(clippy::cast_precision_loss, clippy::print_stdout)]
-fn report(what: &str, rows: i64, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
+fn report(what: &str, rows: i64, took: std::time::Duration) {
+    let seconds = took.as_secs_f64();
     println!("{what}: {rows} rows in {seconds:.2} s, {:.0} a second", rows as f64 / seconds);
 }

@@ -13,7 +13,7 @@ const PURE: [&str; 6] = ["src/model", "src/spec", "src/resolve", "src/diff", "sr
 /// What a pure folder has no use for, and what to do instead.
 const IMPURE: [(&[&str], &str); 8] = [
     (
-        &["tokio", "sqlx", "reqwest", "axum", "futures_util", "tokio_util"],
+        &["tokio", "sqlx", "rusqlite", "reqwest", "axum", "futures_util", "tokio_util"],
         "adapters and the shell do that; return an effect",
     ),
     (&["async fn", "async move", ".await"], "the core does not wait; return an effect and take its event"),

@@ -3,6 +3,7 @@
 //! Nothing is decided here. What may be tried again is tried again: a batch that certainly did not happen and whose store says
 //! that it cannot answer just now.
 
+mod changed;
 mod observe;
 mod spool;
 
@@ -206,7 +207,7 @@ impl<'a> Executor<'a> {
         Ok(self.ledger.contents(&conflicts, &tombstones, &passes))
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         store: &StoreName,
         entity: &EntityName,

@@ -1,10 +1,11 @@
 //! Looking at everything: the stores' ordered snapshots and the state's memories, joined by key as they stream by.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::model::{
-    Certificate, Entity, ErrorKind, Memory, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown,
+    Certificate, Entity, EntityName, ErrorKind, Marks, Memory, Presence, RecordId, RecordKey, StoreError,
+    StoreMark, StoreName, Stretches, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::reconcile::Opened;
@@ -22,21 +23,34 @@ pub struct Sight<'a> {
     pub executor: &'a Executor<'a>,
     /// What the opening found.
     pub opened: &'a Opened,
+    /// Whether everything is read, also where the stores could say what changed.
+    pub whole: bool,
 }
 
 impl Sight<'_> {
-    /// Feeds every record of every entity to the planner.
+    /// Feeds the planner with every entity: with what changed, where that can be told, and with every record elsewhere. Gives where the
+    /// stores of entities stood, where everything about them is known.
     ///
     /// # Errors
     /// When the state cannot be read. A store that cannot be read is no error: its records are unknown.
-    pub async fn feed(&self, planner: &mut Planner) -> Result<(), String> {
+    pub async fn feed(&self, planner: &mut Planner) -> Result<BTreeMap<EntityName, Marks>, String> {
+        let mut changed = self.changed().await?;
+        let mut marks = BTreeMap::new();
         for entity in &self.executor.spec.entities {
-            self.feed_entity(entity, planner).await?;
+            let stand = match changed.remove(&entity.name) {
+                Some(changed) => self.feed_changed(changed, planner).await?,
+                None => self.feed_entity(entity, planner).await?,
+            };
+            marks.extend(stand.map(|stand| (entity.name.clone(), stand)));
         }
-        Ok(())
+        Ok(marks)
     }
 
-    async fn feed_entity(&self, entity: &Arc<Entity>, planner: &mut Planner) -> Result<(), String> {
+    async fn feed_entity(
+        &self,
+        entity: &Arc<Entity>,
+        planner: &mut Planner,
+    ) -> Result<Option<Marks>, String> {
         let mut cursors = Vec::new();
         for store in self.executor.spec.stores_of(&entity.name) {
             cursors.push(Cursor::open(self.executor, entity, store).await);
@@ -51,22 +65,47 @@ impl Sight<'_> {
             let Some(key) = next else { break };
             let memory = memories.take(&key).await?;
             let mut presences = BTreeMap::new();
-            for cursor in &mut cursors {
-                let presence = cursor.take(&key);
+            let rows: Vec<Option<LazyRow>> = cursors.iter_mut().map(|cursor| cursor.next_of(&key)).collect();
+            // The canonical store comes first. What surely is the same elsewhere is decoded once.
+            let first = rows.first().and_then(|row| Some((row.as_ref()?, row.as_ref()?.row())));
+            for (at, cursor) in cursors.iter_mut().enumerate() {
+                let presence = match (rows.get(at).and_then(Option::as_ref), &first) {
+                    (Some(row), Some((lazy, first))) if at > 0 && row.surely_equals(lazy) => {
+                        Presence::Present(row.row_like(first))
+                    }
+                    (Some(_), Some((_, first))) if at == 0 => Presence::Present(first.clone()),
+                    (Some(row), _) => Presence::Present(row.row()),
+                    (None, _) => cursor.without(&key),
+                };
                 presences.insert(cursor.store.clone(), self.doubt(entity, &key, &cursor.store, presence));
                 cursor.fill(self.executor, entity).await;
             }
             planner.add(entity, Observed { memory: self.overlaid(entity, &key, memory), key, presences });
         }
-        planner.end_entity(
-            entity,
-            cursors.into_iter().map(|cursor| (cursor.store.clone(), cursor.report())).collect(),
-        );
-        Ok(())
+        let mut stores: BTreeMap<StoreName, StoreMark> = BTreeMap::new();
+        let mut reports = BTreeMap::new();
+        for cursor in &mut cursors {
+            let rows = std::mem::take(&mut cursor.stretches);
+            let mark = cursor.certificate.as_ref().filter(|certificate| certificate.is_complete());
+            let mark =
+                mark.filter(|_| cursor.error.is_none()).and_then(|certificate| certificate.mark.clone());
+            stores.extend(mark.map(|mark| (cursor.store.clone(), StoreMark { mark, rows })));
+        }
+        let all_told = stores.len() == cursors.len();
+        reports.extend(cursors.into_iter().map(|cursor| (cursor.store.clone(), cursor.report())));
+        planner.end_entity(entity, reports);
+        let spec = self.executor.spec.sha.clone();
+        Ok(all_told.then(|| Marks { spec, stores, unsettled: BTreeSet::new() }))
     }
 
     /// A record with a write of which nobody knows what became of it is not known in that store.
-    fn doubt(&self, entity: &Entity, key: &RecordKey, store: &StoreName, presence: Presence) -> Presence {
+    pub(super) fn doubt(
+        &self,
+        entity: &Entity,
+        key: &RecordKey,
+        store: &StoreName,
+        presence: Presence,
+    ) -> Presence {
         if self.opened.unresolved.is_empty() {
             return presence;
         }
@@ -75,7 +114,12 @@ impl Sight<'_> {
         if unresolved { Presence::Unknown(Unknown::Unreachable) } else { presence }
     }
 
-    fn overlaid(&self, entity: &Entity, key: &RecordKey, memory: Option<Memory>) -> Option<Memory> {
+    pub(super) fn overlaid(
+        &self,
+        entity: &Entity,
+        key: &RecordKey,
+        memory: Option<Memory>,
+    ) -> Option<Memory> {
         if self.opened.overlay.is_empty() {
             return memory;
         }
@@ -137,9 +181,10 @@ struct Cursor {
     last: Option<RecordKey>,
     certificate: Option<Certificate>,
     /// Keys that are known not to be known: two rows have them.
-    doubled: std::collections::BTreeSet<RecordKey>,
+    doubled: BTreeSet<RecordKey>,
     error: Option<StoreError>,
     began: bool,
+    stretches: Stretches,
 }
 
 impl Cursor {
@@ -150,9 +195,10 @@ impl Cursor {
             rows: VecDeque::new(),
             last: None,
             certificate: None,
-            doubled: std::collections::BTreeSet::new(),
+            doubled: BTreeSet::new(),
             error: None,
             began: false,
+            stretches: Stretches::default(),
         };
         let opened = executor
             .store(&cursor.store)
@@ -222,17 +268,19 @@ impl Cursor {
             if self.last.as_ref().is_some_and(|last| last >= row.key()) {
                 return false;
             }
+            self.stretches.push(row.key());
             self.last = Some(row.key().clone());
         }
         true
     }
 
-    fn take(&mut self, key: &RecordKey) -> Presence {
-        if self.key() == Some(key)
-            && let Some(row) = self.rows.pop_front()
-        {
-            return Presence::Present(row.into_row());
-        }
+    /// The row of a key, if it is the next one.
+    fn next_of(&mut self, key: &RecordKey) -> Option<LazyRow> {
+        self.rows.pop_front_if(|row| row.key() == key)
+    }
+
+    /// What is known of a key that has no row.
+    fn without(&self, key: &RecordKey) -> Presence {
         match &self.error {
             Some(_) => Presence::Unknown(Unknown::Unreachable),
             None if self.doubled.contains(key) => Presence::Unknown(Unknown::DuplicateKey),

@@ -116,7 +116,7 @@ pub(crate) struct WorkArgs {
 /// How thoroughly stores are looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Refresh {
-    /// As little as is needed (in this version, everything).
+    /// What changed since the last pass, where the stores can tell; everything elsewhere.
     #[default]
     Normal,
     /// Everything is read.

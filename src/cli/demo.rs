@@ -48,7 +48,7 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
         return Err(Failure::new("the demo is for people and has no JSON")
             .hint("leave out --json, and give it to `trueup plan --json` in the folder"));
     }
-    folder::write(&args.dir).await?;
+    folder::write(&args.dir)?;
     // As `trueup -f DIR/manifests` would; the folder given for other commands is not the demo's.
     let shared = Shared { manifests: args.dir.join(folder::MANIFESTS), ..session.shared.clone() };
     let session = &Session { ui: session.ui, shared: &shared };
@@ -56,7 +56,7 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
     let engine = Engine::open(spec, true).await?;
     agree(session, &engine, &args.dir).await?;
     for store in engine.spec().stores.keys() {
-        folder::run(&args.dir, store.as_str(), Moment::Later).await?;
+        folder::run(&args.dir, store.as_str(), Moment::Later)?;
     }
     session.ui.out(&format!("\n{STORY}\n"));
     let exit = repair(session, &engine, args).await?;

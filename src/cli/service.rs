@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::controller::{Engine, EnginePass, RunOptions, run as run_loop};
+use crate::controller::{DeepChecks, Engine, EnginePass, RunOptions, run as run_loop};
 use crate::http::{self, Health};
 use crate::telemetry::{Event, Logged, Metrics, Observer};
 
@@ -28,7 +28,10 @@ pub(super) async fn run(session: &Session<'_>, args: &RunArgs) -> Result<Exit, F
     };
     let engine = Arc::new(Engine::open(spec, false).await?);
     let observer: Arc<dyn Observer> = Arc::new(Told { metrics });
-    let pass = EnginePass { engine, options: work_options(&args.work), observer: observer.clone() };
+    // A single pass reads what it has to; one that goes on for ever makes sure of everything now and then.
+    let every = Duration::from_millis(engine.spec().controller.deep_check_interval_ms);
+    let deep = (!args.once).then(|| DeepChecks::new(every));
+    let pass = EnginePass { engine, options: work_options(&args.work), observer: observer.clone(), deep };
     let options = RunOptions { interval, once: args.once, seed: seed() };
     let summary = run_loop(&pass, &options, &health, &*observer, &stop).await;
     stop.cancel();

@@ -59,18 +59,19 @@ impl Session<'_> {
 
 /// How a pass is to be made.
 pub(crate) fn pass_options(spec: &Spec, args: &PassArgs) -> Result<PassOptions, Failure> {
-    // Every look is a full one in this version; the flag is taken so that scripts can ask for it.
-    let (Refresh::Normal | Refresh::Full) = args.refresh;
+    let refresh = match args.refresh {
+        Refresh::Normal => crate::controller::Refresh::Changed,
+        Refresh::Full => crate::controller::Refresh::Full,
+    };
     let targets = args.target.iter().map(|text| target(spec, text)).collect::<Result<_, _>>()?;
     let allow = args.allow.iter().copied().collect();
-    Ok(PassOptions { targets, allow, ..work_options(&args.work) })
+    Ok(PassOptions { targets, allow, refresh, ..work_options(&args.work) })
 }
 
 /// How work is shared out, as the engine takes it.
 pub(crate) fn work_options(args: &WorkArgs) -> PassOptions {
     PassOptions {
         parallelism: args.parallelism.map(usize::from),
-        only_look: false,
         lock_timeout_ms: u64::try_from(args.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         ..PassOptions::default()
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
-use crate::model::{Mapped, StateId, StoreError, StoreName};
+use crate::model::{EntityName, Mapped, Marks, RecordKey, StateId, StoreError, StoreName, Transition};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
 use crate::spec::{Spec, StateSpec};
@@ -22,7 +22,7 @@ use crate::store::MigrationStep;
 use crate::telemetry::{Event, Observer};
 
 pub use conflicts::Choice;
-pub use run::{EnginePass, Pass, RunOptions, RunSummary, run};
+pub use run::{DeepChecks, EnginePass, Pass, RunOptions, RunSummary, run};
 
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);
@@ -30,8 +30,21 @@ const LEASE_WAIT: Duration = Duration::from_millis(200);
 /// How many records go out together at most. A chunk is what is lost to a kill and found out about again, and what a stop waits for.
 const LARGEST_CHUNK: usize = 500;
 
+/// Records out of order beyond which all are read.
+const MOST_UNSETTLED: usize = 20_000;
+
 /// A day, in microseconds: what the guard against deletes looks back on.
 const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// What a pass reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refresh {
+    /// What changed, where the stores can say that; everything elsewhere.
+    #[default]
+    Changed,
+    /// Everything.
+    Full,
+}
 
 /// How a pass is to be made.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +59,8 @@ pub struct PassOptions {
     pub lock_timeout_ms: u64,
     /// The plan is only to be looked at: records of which only note would be taken are counted and not kept.
     pub only_look: bool,
+    /// What is read.
+    pub refresh: Refresh,
 }
 
 /// Why a command could not do its work. The text says what happened and what to do, and shows no sensitive value.
@@ -208,8 +223,12 @@ impl Engine {
             remember: !options.only_look,
         };
         let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
-        Sight { executor, opened }.feed(&mut planner).await.map_err(EngineError::new)?;
-        let plan = planner.finish().map_err(|lost| EngineError::new(lost.to_string()))?;
+        let whole = options.refresh == Refresh::Full || !options.targets.is_empty();
+        let marks = Sight { executor, opened, whole }.feed(&mut planner).await.map_err(EngineError::new)?;
+        let mut plan = planner.finish().map_err(|lost| EngineError::new(lost.to_string()))?;
+        if options.targets.is_empty() {
+            plan.marks = marks;
+        }
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(plan)
     }
@@ -263,7 +282,9 @@ impl Engine {
                     let moved = opened.header.id != plan.state
                         || opened.header.acknowledged != plan.state_pass
                         || opened.recovered;
-                    (plan, recheck || moved)
+                    // Nor are the records that it found out of order all that there are now.
+                    let marks = if moved { BTreeMap::new() } else { plan.marks };
+                    (Plan { marks, ..plan }, recheck || moved)
                 }
             };
             self.carry_out(executor, opened, plan, recheck, stop).await
@@ -296,6 +317,8 @@ impl Engine {
             chunk: self.chunk(),
             recheck,
         };
+        let (marks, unsettled) = (plan.marks.clone(), plan.unsettled.clone());
+        let state = executor.state;
         let mut machine = Applying::new(inputs, plan);
         executor
             .drive(|event| {
@@ -305,7 +328,54 @@ impl Engine {
                 machine.step(event)
             })
             .await;
-        machine.result().map_err(EngineError::new)
+        let report = machine.result().map_err(EngineError::new)?;
+        self.keep_marks(state, marks, unsettled, &report).await?;
+        Ok(report)
+    }
+
+    /// Notes where the stores stand, with what was just written, so that the next pass reads only what changes from now on. Entities in
+    /// which something went wrong in a way that cannot be noted by record are left: the next pass reads as much as this one did.
+    async fn keep_marks(
+        &self,
+        state: &dyn State,
+        marks: BTreeMap<EntityName, Marks>,
+        mut unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,
+        report: &Report,
+    ) -> Result<(), EngineError> {
+        if report.stopped || report.rows.more || !report.unknown.is_empty() {
+            return Ok(());
+        }
+        for trouble in report.failed.iter().chain(&report.skipped) {
+            unsettled.entry(trouble.record.entity.clone()).or_default().insert(trouble.record.key.clone());
+        }
+        let mut kept = Vec::new();
+        for (entity, mut marks) in marks {
+            if report.guards.iter().any(|trip| trip.entity == entity) {
+                continue;
+            }
+            marks.unsettled = unsettled.remove(&entity).unwrap_or_default();
+            if marks.unsettled.len() > MOST_UNSETTLED {
+                continue;
+            }
+            for (record, store, by) in report.rows.few.iter().filter(|(record, ..)| record.entity == entity) {
+                if let Some(mark) = marks.stores.get_mut(store) {
+                    mark.rows.change(&record.key, *by);
+                }
+            }
+            for (store, mark) in &mut marks.stores {
+                let found = self.spec.entity(&entity).zip(self.spec.mapping(&entity, store));
+                let opened = self.stores.get(store).and_then(|store| store.as_ref().ok());
+                if let (Some((entity, mapping)), Some(opened)) = (found, opened) {
+                    let mapped = Mapped { entity: entity.clone(), mapping: mapping.clone() };
+                    mark.mark = opened.seal(&mapped, mark.mark.clone());
+                }
+            }
+            kept.push((entity, Some(marks)));
+        }
+        if !kept.is_empty() {
+            state.commit(&Transition { marks: kept, ..Transition::default() }).await?;
+        }
+        Ok(())
     }
 
     /// The smallest batch that any store takes.

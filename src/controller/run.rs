@@ -11,7 +11,7 @@ use crate::http::Health;
 use crate::reconcile::Report;
 use crate::telemetry::{Event, Observer};
 
-use super::{Engine, EngineError, PassOptions};
+use super::{Engine, EngineError, PassOptions, Refresh};
 
 /// Waits differ from the interval by at most a tenth of it, so that controllers started together do not stay in step.
 const JITTER_DIVISOR: u64 = 10;
@@ -111,13 +111,45 @@ pub struct EnginePass {
     pub options: PassOptions,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
+    /// When everything is read, whatever the options say; none: never.
+    pub deep: Option<DeepChecks>,
+}
+
+/// Says when a pass is to read everything: the first one, and one every so often.
+#[derive(Debug)]
+pub struct DeepChecks {
+    every: Duration,
+    last: std::sync::Mutex<Option<Instant>>,
+}
+
+impl DeepChecks {
+    /// One that asks for it after this time.
+    pub fn new(every: Duration) -> Self {
+        Self { every, last: std::sync::Mutex::new(None) }
+    }
+
+    fn is_due(&self) -> bool {
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.is_none_or(|last| last.elapsed() >= self.every)
+    }
+
+    fn done(&self) {
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 #[async_trait]
 impl Pass for EnginePass {
     async fn pass(&self, stop: &CancellationToken) -> Result<Report, EngineError> {
-        let options = PassOptions { allow: std::collections::BTreeSet::new(), ..self.options.clone() };
-        self.engine.pass(&options, &*self.observer, stop).await
+        let due = self.deep.as_ref().filter(|deep| deep.is_due());
+        let refresh = if due.is_some() { Refresh::Full } else { self.options.refresh };
+        let allow = std::collections::BTreeSet::new();
+        let options = PassOptions { allow, refresh, ..self.options.clone() };
+        let report = self.engine.pass(&options, &*self.observer, stop).await?;
+        if let Some(deep) = due.filter(|_| report.unreadable.is_empty()) {
+            deep.done();
+        }
+        Ok(report)
     }
 }
 

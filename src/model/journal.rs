@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{BatchId, EntityName, FieldName, IntentId, RecordId, StateId, StoreName};
+use super::marks::Marks;
 use super::memory::Shadow;
 use super::meta::SyncMeta;
 use super::time::Timestamp;
@@ -107,6 +108,8 @@ pub struct Transition {
     pub deletes: Vec<Deletes>,
     /// Shadows that are no longer needed.
     pub forget: Vec<(RecordId, StoreName)>,
+    /// Where the stores of entities stand now; none: not known any more.
+    pub marks: Vec<(EntityName, Option<Marks>)>,
 }
 
 impl Transition {

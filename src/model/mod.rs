@@ -9,6 +9,7 @@ mod ids;
 mod journal;
 mod json;
 mod mapping;
+mod marks;
 mod memory;
 mod meta;
 pub mod normal;
@@ -31,6 +32,7 @@ pub use mapping::{
     Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, SYSTEM_TABLES, Scope,
     ScopeExit, Shape, SyncPlace, TableName,
 };
+pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};
 pub use meta::{SyncError, SyncMeta, SyncStatus};
 pub use observed::{Cell, Certificate, Mark, Presence, Row, Unknown};

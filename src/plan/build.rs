@@ -150,6 +150,8 @@ pub(super) struct Told {
     pub tallies: BTreeMap<StoreName, Tally>,
     sums: Sums,
     notices: BTreeMap<RecordKey, Vec<Notice>>,
+    /// Records that are to be looked at again in any case.
+    unsettled: BTreeSet<RecordKey>,
     /// Open conflicts that end.
     closed: BTreeSet<ConflictId>,
     /// Conflicts that begin and wait for a person.
@@ -183,6 +185,9 @@ impl Told {
             let known = inputs.conflicts.get(&id).map(Vec::as_slice).unwrap_or_default();
             let mut notices = Vec::new();
             notices::of_record(entity, &id, entry, known, &mut notices);
+            if !notices.is_empty() || entry.is_unsettled() {
+                self.unsettled.insert(key.clone());
+            }
             if !notices.is_empty() {
                 self.notices.insert(key.clone(), notices);
             }
@@ -192,6 +197,7 @@ impl Told {
             });
             self.opened = self.opened.saturating_sub(opened);
             self.notices.remove(key);
+            self.unsettled.remove(key);
         }
     }
 }
@@ -244,13 +250,15 @@ impl Planner {
     }
 
     /// Counts records that a store is known to hold as they should be without having been looked at one by one.
-    pub fn add_settled(&mut self, entity: &EntityName, store: &StoreName, count: u64, rows: u64) {
+    pub fn add_settled(&mut self, entity: &EntityName, store: &StoreName, count: u64) {
         let work = self.work.entry(entity.clone()).or_default();
-        *work.rows.entry(store.clone()).or_default() += rows;
-        *work.remembered.entry(store.clone()).or_default() += rows;
+        *work.rows.entry(store.clone()).or_default() += count;
+        *work.remembered.entry(store.clone()).or_default() += count;
         let books = work.settled.entry(store.clone()).or_default();
         books.seen += count;
-        *books.standing.entry(Standing::InSync).or_default() += count;
+        if count > 0 {
+            *books.standing.entry(Standing::InSync).or_default() += count;
+        }
     }
 
     /// Notes records of an entity that are there although they are not looked at, for those that refer to them.
@@ -450,6 +458,8 @@ impl Planner {
             snapshots: BTreeMap::new(),
             notices: Vec::new(),
             open_conflicts: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            marks: BTreeMap::new(),
         };
         let mut sums = BTreeMap::new();
         let mut entities = Vec::new();
@@ -464,6 +474,7 @@ impl Planner {
                 let rows = work.rows.get(&store).copied().unwrap_or(0);
                 books.entry(store).or_default().rows = rows;
             }
+            plan.unsettled.insert(entity.name.clone(), work.told.unsettled);
             plan.notices.extend(work.told.notices.into_values().flatten());
             notices::of_stores(&entity.name, &work.snapshots, &mut plan.notices);
             plan.open_conflicts.insert(entity.name.clone(), open);

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Certificate, EntityName, FieldName, Memory, RecordId, Shadow, StateId, StoreName, Timestamp, Version,
+    Certificate, EntityName, FieldName, Marks, Memory, RecordId, RecordKey, Shadow, StateId, StoreName,
+    Timestamp, Version,
 };
 use crate::resolve::{Conflict, Rule};
 
@@ -254,6 +255,12 @@ pub struct Plan {
     pub notices: Vec<Notice>,
     /// Conflicts that wait for a person, those of this plan included.
     pub open_conflicts: BTreeMap<EntityName, u64>,
+    /// Records that are to be looked at again in any case, by entity. Not saved with the plan.
+    #[serde(skip)]
+    pub unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,
+    /// Where the stores stood when they were looked at, for entities of which everything is known. Not saved with the plan.
+    #[serde(skip)]
+    pub marks: BTreeMap<EntityName, Marks>,
 }
 
 /// How many actions of each kind a plan has.

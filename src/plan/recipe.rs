@@ -47,6 +47,14 @@ impl Entry {
             })
     }
 
+    /// Whether a store is left otherwise than it should be, so that the record has to be looked at again.
+    pub(super) fn is_unsettled(&self) -> bool {
+        let settled = |side: &SidePlan| {
+            matches!(side.standing, Standing::InSync | Standing::Written | Standing::MetadataOnly)
+        };
+        matches!(self.resolution.fate, Fate::Left(_)) || !self.sides.iter().all(settled)
+    }
+
     /// Whether the plan has the record.
     pub(super) fn is_planned(&self) -> bool {
         self.has_conflicts() || self.sides.iter().any(|side| side.action.is_some() || side.adopt.is_some())

@@ -22,7 +22,7 @@ use crate::model::{
 pub use applying::{ApplyInputs, Applying};
 pub use ledger::{Ledger, LedgerContents, PassRow};
 pub use opening::{Opened, Opening, OpeningFailed};
-pub use report::{Report, Trouble};
+pub use report::{Report, RowChanges, Trouble};
 
 /// Something for the shell to do. Effects given together may run at the same time; each is answered with one event.
 #[derive(Debug)]

@@ -18,6 +18,28 @@ pub struct Trouble {
     pub message: String,
 }
 
+/// Rows that were made and removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowChanges {
+    /// Which, while there are few.
+    pub few: Vec<(RecordId, StoreName, i64)>,
+    /// Whether there are more than are listed.
+    pub more: bool,
+}
+
+impl RowChanges {
+    /// How many are listed. When there are more, everything is read again.
+    const LISTED: usize = 10_000;
+
+    pub(super) fn note(&mut self, record: &RecordId, store: &StoreName, by: i64) {
+        if self.few.len() < Self::LISTED {
+            self.few.push((record.clone(), store.clone(), by));
+        } else {
+            self.more = true;
+        }
+    }
+}
+
 /// What a pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -42,6 +64,9 @@ pub struct Report {
     pub conflicts_opened: u64,
     /// Where every record stands, by entity and store.
     pub books: BTreeMap<EntityName, BTreeMap<StoreName, Books>>,
+    /// Rows that were made (1) and removed (-1), as far as they are few. Not shown.
+    #[serde(skip)]
+    pub rows: RowChanges,
     /// Whether it was stopped before the end; what was not written is left for the next pass.
     pub stopped: bool,
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::model::{
-    Deletes, Entity, EntityName, Header, Intent, IntentEnd, Memory, RecentDeletes, RecordId, RecordKey,
-    StateId, Timestamp, Transition,
+    Deletes, Entity, EntityName, Header, Intent, IntentEnd, Marks, Memory, RecentDeletes, RecordId,
+    RecordKey, StateId, Timestamp, Transition,
 };
 
 use super::{Lease, State, StateError, held_by};
@@ -22,6 +22,7 @@ pub struct MemoryStateData {
     open: Vec<Intent>,
     ended: Vec<(Intent, IntentEnd)>,
     deletes: Vec<Deletes>,
+    marks: BTreeMap<EntityName, Marks>,
     /// Whether commits fail, as on a full disk.
     pub fail_commits: bool,
 }
@@ -36,6 +37,7 @@ impl MemoryStateData {
             open: Vec::new(),
             ended: Vec::new(),
             deletes: Vec::new(),
+            marks: BTreeMap::new(),
             fail_commits: false,
         }
     }
@@ -123,6 +125,7 @@ impl MemoryStateData {
         if transition.forget_everything {
             self.memories.clear();
             self.open.clear();
+            self.marks.clear();
         }
         if let Some(pass) = transition.intend_pass {
             self.header.intended = pass;
@@ -150,6 +153,12 @@ impl MemoryStateData {
                 if memory.stores.is_empty() {
                     self.memories.remove(record);
                 }
+            }
+        }
+        for (entity, marks) in &transition.marks {
+            match marks {
+                Some(marks) => drop(self.marks.insert(entity.clone(), marks.clone())),
+                None => drop(self.marks.remove(entity)),
             }
         }
         Ok(())
@@ -228,6 +237,10 @@ impl State for MemoryState {
 
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
         Ok(self.data().deletes_since(since))
+    }
+
+    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
+        Ok(self.data().marks.get(entity).cloned())
     }
 
     async fn commit(&self, transition: &Transition) -> Result<(), StateError> {

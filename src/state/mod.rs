@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, Timestamp, Transition,
+    Entity, EntityName, Header, Intent, Marks, Memory, RecentDeletes, RecordKey, Timestamp, Transition,
 };
 
 mod changes;
@@ -103,6 +103,9 @@ pub trait State: Send + Sync {
 
     /// How many records were deleted since then. What is older than two days may be forgotten.
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError>;
+
+    /// Where the stores of an entity stood when it was last brought up to date; none where that is not known.
+    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError>;
 
     /// Makes an atomic, durable change.
     async fn commit(&self, transition: &Transition) -> Result<(), StateError>;

@@ -23,8 +23,8 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, Memory, RecentDeletes, RecordKey, StateId, StoreName, Timestamp,
-    Transition,
+    Entity, EntityName, Header, Intent, Marks, Memory, RecentDeletes, RecordKey, StateId, StoreName,
+    Timestamp, Transition,
 };
 
 use super::codec::{self, Dictionary};
@@ -342,6 +342,14 @@ impl State for PostgresState {
         let Some(holder) = self.column::<Option<String>>(&row, 0)? else { return Ok(None) };
         let expires = Timestamp::from_micros(self.column(&row, 1)?).ok_or_else(|| self.unreadable())?;
         Ok(Some(Lease { holder, expires }))
+    }
+
+    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
+        let query = self.sql("SELECT body FROM {marks} WHERE entity = $1").bind(entity.as_str().to_owned());
+        let Some(row) = self.rows(query).await?.pop() else { return Ok(None) };
+        let body: String = self.column(&row, 0)?;
+        // Marks that cannot be read say nothing: everything is looked at.
+        Ok(serde_json::from_str(&body).ok())
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {

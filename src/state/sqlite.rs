@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, IntentEnd, Memory, RecentDeletes, RecordKey, StateId, StoreName,
-    Timestamp, Transition,
+    Entity, EntityName, Header, Intent, IntentEnd, Marks, Memory, RecentDeletes, RecordKey, StateId,
+    StoreName, Timestamp, Transition,
 };
 use crate::store::sqlite::pool::{Pool, PoolError, code};
 
@@ -185,7 +185,9 @@ fn sync_names(connection: &Connection, names: &mut Names) -> Result<bool, Failur
     if any {
         // Somebody else added names: those not saved yet get other numbers.
         names.dictionary.truncate(names.saved);
-        added.into_iter().for_each(|name| names.dictionary.push(name));
+        for name in added {
+            names.dictionary.push(name);
+        }
         names.saved = names.dictionary.len();
     }
     Ok(any)
@@ -300,6 +302,18 @@ impl State for SqliteState {
                 recent.insert((entity, store), u64::try_from(count).unwrap_or(0));
             }
             Ok(recent)
+        })
+        .await
+    }
+
+    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
+        let entity = entity.clone();
+        self.work(move |connection| {
+            let body: Option<Vec<u8>> = connection
+                .query_row("SELECT body FROM marks WHERE entity = ?", [entity.as_str()], |row| row.get(0))
+                .optional()?;
+            // Marks that cannot be read say nothing: everything is looked at.
+            Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
         })
         .await
     }

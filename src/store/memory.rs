@@ -4,18 +4,18 @@
 //! runtime. [`MemoryStore`] puts the [`Store`] trait around one. It is stricter than real stores: it refuses whatever a
 //! store may refuse, and every fault a store can show can be set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, IntentId, Mapped, Outcome, Presence, RecordKey, StoreError,
-    StoreName,
+    Batch, BatchId, Capabilities, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
+    StoreError, StoreName,
 };
 
-use super::{MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
+use super::{Changes, LazyRow, MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
 
 mod db;
 mod faults;
@@ -55,6 +55,45 @@ impl MemoryStore {
     }
 }
 
+/// What changed, as of one moment.
+struct MemoryChanges {
+    rows: VecDeque<Vec<LazyRow>>,
+    keys: Vec<RecordKey>,
+    mark: Mark,
+}
+
+#[async_trait]
+impl Changes for MemoryChanges {
+    async fn rows(&mut self) -> Result<Option<Vec<LazyRow>>, StoreError> {
+        Ok(self.rows.pop_front())
+    }
+
+    fn count(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark.clone()
+    }
+
+    async fn counts(&mut self, bounds: &[RecordKey]) -> Result<Vec<u64>, StoreError> {
+        let mut counts = vec![0; bounds.len() + 1];
+        for key in &self.keys {
+            counts[bounds.partition_point(|bound| bound <= key)] += 1;
+        }
+        Ok(counts)
+    }
+
+    async fn keys(
+        &mut self,
+        from: Option<&RecordKey>,
+        to: Option<&RecordKey>,
+    ) -> Result<Vec<RecordKey>, StoreError> {
+        let within = |key: &&RecordKey| from.is_none_or(|from| *key >= from) && to.is_none_or(|to| *key < to);
+        Ok(self.keys.iter().filter(within).cloned().collect())
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     fn name(&self) -> &StoreName {
@@ -82,7 +121,17 @@ impl Store for MemoryStore {
     }
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
-        let snapshot = self.db().snapshot(&mapped)?;
+        let snapshot = {
+            let mut db = self.db();
+            let mut snapshot = db.snapshot(&mapped)?;
+            if let Some(certificate) = snapshot.certificate.as_mut().filter(|told| told.is_complete())
+                && db.tells_changes
+                && certificate.missing_columns.is_empty()
+            {
+                certificate.mark = Some(db.mark());
+            }
+            snapshot
+        };
         let (send, receive) = mpsc::channel(2);
         tokio::spawn(async move {
             let mut rows = snapshot.rows.into_iter().peekable();
@@ -98,6 +147,16 @@ impl Store for MemoryStore {
             }
         });
         Ok(receive)
+    }
+
+    async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        let mut db = self.db();
+        db.reach()?;
+        let Some((rows, keys)) = db.changed(mapped, since).filter(|_| db.faults.cut_after.is_none()) else {
+            return Ok(None);
+        };
+        let rows = rows.chunks(CHUNK_ROWS).map(|rows| rows.iter().cloned().map(Into::into).collect());
+        Ok(Some(Box::new(MemoryChanges { rows: rows.collect(), keys, mark: db.mark() })))
     }
 
     async fn read(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{RecordKey, Row};
+use crate::model::{RecordKey, Row, Timestamp};
 
 /// Makes values of a row's bytes.
 pub trait RowDecoder: Send + Sync {
@@ -19,6 +19,12 @@ pub trait RowDecoder: Send + Sync {
 
     /// The row.
     fn decode(&self, key: &RecordKey, bytes: &[u8]) -> Row;
+
+    /// The times of a row's creation and last update.
+    fn times(&self, key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
+        let row = self.decode(key, bytes);
+        (row.created, row.updated)
+    }
 }
 
 /// A row of a snapshot.
@@ -74,6 +80,17 @@ impl LazyRow {
         match &self.content {
             Content::Row(row) => (**row).clone(),
             Content::Raw { bytes, decoder, .. } => decoder.decode(&self.key, bytes),
+        }
+    }
+
+    /// The row, where `same` is already decoded from a row that this one surely equals.
+    pub fn row_like(&self, same: &Row) -> Row {
+        match &self.content {
+            Content::Row(row) => (**row).clone(),
+            Content::Raw { bytes, decoder, .. } => {
+                let (created, updated) = decoder.times(&self.key, bytes);
+                Row { created, updated, store_id: None, ..same.clone() }
+            }
         }
     }
 

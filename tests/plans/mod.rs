@@ -189,6 +189,8 @@ pub fn empty() -> Plan {
         snapshots: [(entity("contacts"), [(store("app"), report)].into())].into(),
         notices: Vec::new(),
         open_conflicts: BTreeMap::new(),
+        unsettled: BTreeMap::new(),
+        marks: BTreeMap::new(),
     }
 }
 
@@ -313,6 +315,8 @@ pub fn troubled() -> Plan {
             },
         ],
         open_conflicts: [(entity("contacts"), 1)].into(),
+        unsettled: BTreeMap::new(),
+        marks: BTreeMap::new(),
         ..empty()
     }
 }

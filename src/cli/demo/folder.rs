@@ -57,7 +57,7 @@ pub(super) enum Moment {
 ///
 /// # Errors
 /// When something else stands there, or it cannot be written.
-pub(super) async fn write(dir: &Path) -> Result<(), Failure> {
+pub(super) fn write(dir: &Path) -> Result<(), Failure> {
     claim(dir)?;
     let failed = |error: io::Error| Failure::new(format!("cannot write {}: {error}", dir.display()));
     for name in MADE {
@@ -72,7 +72,7 @@ pub(super) async fn write(dir: &Path) -> Result<(), Failure> {
         fs::write(dir.join("schemas").join(name), text).map_err(failed)?;
     }
     for (name, ..) in STORES {
-        run(dir, name, Moment::First).await?;
+        run(dir, name, Moment::First)?;
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn remove(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When the database refuses.
-pub(super) async fn run(dir: &Path, store: &str, moment: Moment) -> Result<(), Failure> {
+pub(super) fn run(dir: &Path, store: &str, moment: Moment) -> Result<(), Failure> {
     let Some((_, first, later)) = STORES.into_iter().find(|(name, ..)| *name == store) else { return Ok(()) };
     let path = dir.join("stores").join(format!("{store}.db"));
     let failed = |error: rusqlite::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));

@@ -89,6 +89,11 @@ impl Applying {
                     self.canonical_meta.insert(at, meta);
                 }
                 self.report.applied.count(action.kind);
+                match action.kind {
+                    ActionKind::Create => self.report.rows.note(&record.record, &intent.store, 1),
+                    ActionKind::Delete => self.report.rows.note(&record.record, &intent.store, -1),
+                    _ => {}
+                }
                 let entity = self.inputs.spec.entity(&record.record.entity);
                 for (store, mut shadow) in intent.advances {
                     if let (true, Some(row), Some(entity)) = (store == intent.store, &row, entity) {

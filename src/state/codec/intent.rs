@@ -194,16 +194,13 @@ fn put_fields(out: &mut Vec<u8>, fields: &BTreeMap<FieldName, Value>, shadow: Op
     let mut known = shadow.into_iter().flat_map(|shadow| &shadow.fields).enumerate().peekable();
     for (name, value) in fields {
         while known.next_if(|(_, (theirs, _))| *theirs < name).is_some() {}
-        let held = match known.next_if(|(_, (theirs, _))| *theirs == name) {
-            Some((at, (_, field))) => {
-                put_varint(out, at as u64 + 1);
-                field.held.value()
-            }
-            None => {
-                put_varint(out, 0);
-                put_bytes(out, name.as_str().as_bytes());
-                None
-            }
+        let held = if let Some((at, (_, field))) = known.next_if(|(_, (theirs, _))| *theirs == name) {
+            put_varint(out, at as u64 + 1);
+            field.held.value()
+        } else {
+            put_varint(out, 0);
+            put_bytes(out, name.as_str().as_bytes());
+            None
         };
         if held == Some(value) {
             out.push(OF_SHADOW);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
-use crate::model::{Deletes, EntityName, Intent, IntentEnd, IntentId, Memory, RecordKey, Transition};
+use crate::model::{Deletes, EntityName, Intent, IntentEnd, IntentId, Marks, Memory, RecordKey, Transition};
 
 use super::super::changes::{self, Changes, DELETES_KEPT_MICROS, ENDED_KEPT};
 use super::{Hold, Names, PostgresState, RECALL, StateError, codec, overtaken};
@@ -32,7 +32,9 @@ impl PostgresState {
         self.lock(&mut transaction).await?;
         self.sync_names(&mut transaction, names).await?;
         if transition.forget_everything {
-            for sql in ["DELETE FROM {shadows}", "DELETE FROM {journal} WHERE ended IS NULL"] {
+            for sql in
+                ["DELETE FROM {shadows}", "DELETE FROM {journal} WHERE ended IS NULL", "DELETE FROM {marks}"]
+            {
                 self.execute(&mut transaction, self.sql(sql)).await?;
             }
         }
@@ -49,6 +51,7 @@ impl PostgresState {
         for (entity, changes) in changes::by_entity(transition) {
             self.change_records(&mut transaction, entity, &changes, names).await?;
         }
+        self.set_marks(&mut transaction, &transition.marks).await?;
         self.save_names(&mut transaction, names).await?;
         self.end(transaction).await?;
         names.saved = names.dictionary.len();
@@ -185,6 +188,28 @@ impl PostgresState {
                 let query = self.sql("DELETE FROM {shadows} WHERE entity = $1 AND key = ANY($2)");
                 self.execute(connection, query.bind(number).bind(gone)).await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn set_marks(
+        &self,
+        connection: &mut PgConnection,
+        marks: &[(EntityName, Option<Marks>)],
+    ) -> Result<(), StateError> {
+        for (entity, marks) in marks {
+            let entity = entity.as_str().to_owned();
+            let query = match marks {
+                Some(marks) => {
+                    let body = serde_json::to_string(marks)
+                        .map_err(|_| StateError::new("where the stores stand cannot be written"))?;
+                    let put = "INSERT INTO {marks} (entity, body) VALUES ($1, $2) \
+                               ON CONFLICT (entity) DO UPDATE SET body = excluded.body";
+                    self.sql(put).bind(entity).bind(body)
+                }
+                None => self.sql("DELETE FROM {marks} WHERE entity = $1").bind(entity),
+            };
+            self.execute(connection, query).await?;
         }
         Ok(())
     }

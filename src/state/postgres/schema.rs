@@ -11,10 +11,10 @@ pub(super) const REPAIR: &str =
     "move its `trueup_` tables away, and trueup builds them anew from the stores by a first meeting";
 
 /// Our tables, without what stands before each.
-pub(super) const NAMES: [&str; 6] = ["state", "names", "entities", "shadows", "journal", "deletes"];
+pub(super) const NAMES: [&str; 7] = ["state", "names", "entities", "shadows", "journal", "deletes", "marks"];
 
 /// The one row of `state` is what every change locks. Keys are ordered as bytes are.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "CREATE TABLE {state} (one integer PRIMARY KEY CHECK (one = 1), format integer NOT NULL, id text NOT NULL, \
      acknowledged bigint NOT NULL, intended bigint NOT NULL, term bigint NOT NULL, holder text, expires bigint)",
     // As bytes: applications put what they like into `last_updated_by`, and a text of Postgres holds no NUL.
@@ -28,6 +28,7 @@ const TABLES: [&str; 7] = [
     // Open intents are few; ended ones, many.
     "CREATE INDEX ON {journal} (seq) WHERE ended IS NULL",
     "CREATE TABLE {deletes} (at bigint NOT NULL, entity text NOT NULL, store text NOT NULL, count bigint NOT NULL)",
+    "CREATE TABLE {marks} (entity text PRIMARY KEY, body text NOT NULL)",
 ];
 
 impl PostgresState {

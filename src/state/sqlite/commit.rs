@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::model::{Deletes, EntityName, IntentEnd, IntentId, RecordKey, Shadow, StoreName, Transition};
+use crate::model::{
+    Deletes, EntityName, IntentEnd, IntentId, Marks, RecordKey, Shadow, StoreName, Transition,
+};
 
 use super::codec::{self, Dictionary, Shadows};
 use super::{Failure, Names, NamesGuard, entity_number, journal, sync_names, visit_rows};
@@ -18,6 +20,7 @@ pub(super) struct Change {
     close: Vec<(IntentId, IntentEnd)>,
     records: Vec<(EntityName, Vec<RecordChange>)>,
     deletes: Vec<Deletes>,
+    marks: Vec<(EntityName, Option<Marks>)>,
 }
 
 /// What is to become of a record's shadows.
@@ -59,6 +62,7 @@ impl Change {
             close: transition.close.clone(),
             records,
             deletes: transition.deletes.clone(),
+            marks: transition.marks.clone(),
         }
     }
 
@@ -80,6 +84,7 @@ impl Change {
         if self.forget_everything {
             transaction.execute("DELETE FROM shadows", [])?;
             journal::forget_open(&transaction)?;
+            transaction.execute("DELETE FROM marks", [])?;
         }
         if self.intend_pass.is_some() || self.acknowledge_pass.is_some() {
             transaction.execute(
@@ -92,6 +97,7 @@ impl Change {
         for (entity, changes) in &self.records {
             change_records(&transaction, entity, changes, &mut names.dictionary)?;
         }
+        set_marks(&transaction, &self.marks)?;
         save_names(&transaction, names)?;
         transaction.commit()?;
         names.saved = names.dictionary.len();
@@ -134,6 +140,21 @@ pub(super) fn save_names(connection: &Connection, names: &Names) -> Result<(), F
     for (at, name) in names.dictionary.since(names.saved).iter().enumerate() {
         let id = i64::try_from(names.saved + at).unwrap_or(i64::MAX);
         connection.execute("INSERT INTO names (id, name) VALUES (?, ?)", params![id, name])?;
+    }
+    Ok(())
+}
+
+fn set_marks(connection: &Connection, marks: &[(EntityName, Option<Marks>)]) -> Result<(), Failure> {
+    for (entity, marks) in marks {
+        match marks {
+            Some(marks) => {
+                let body = serde_json::to_vec(marks).map_err(|_| Failure::Unreadable)?;
+                let put = "INSERT INTO marks (entity, body) VALUES (?1, ?2) \
+                           ON CONFLICT (entity) DO UPDATE SET body = excluded.body";
+                connection.execute(put, params![entity.as_str(), body])?
+            }
+            None => connection.execute("DELETE FROM marks WHERE entity = ?", [entity.as_str()])?,
+        };
     }
     Ok(())
 }

@@ -32,6 +32,10 @@ const TABLES: [&str; 6] = [
     "CREATE TABLE deletes (at INTEGER NOT NULL, entity TEXT NOT NULL, store TEXT NOT NULL, count INTEGER NOT NULL)",
 ];
 
+/// Where the stores of every entity stood.
+const MARKS: &str =
+    "CREATE TABLE IF NOT EXISTS marks (entity TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID";
+
 /// Intents by pack. What is rewritten at each end stands apart from what is not; packs with open intents are few.
 const JOURNAL: [&str; 3] = [
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, open INTEGER NOT NULL, heads BLOB NOT NULL)",
@@ -52,7 +56,10 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
     let refuse = |message: String| Err(Failure::Said(StateError::new(message)));
     match (application, format) {
         (APPLICATION_ID, FORMAT) => return Ok(()),
-        (APPLICATION_ID, JSON_JOURNAL) => pack_journal(&transaction)?,
+        (APPLICATION_ID, JSON_JOURNAL) => {
+            pack_journal(&transaction)?;
+            transaction.execute(MARKS, [])?;
+        }
         (APPLICATION_ID, _) => {
             return refuse(format!(
                 "`{path}` was written by a newer trueup (format {format}, this one reads {FORMAT}): use that version, \
@@ -65,7 +72,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
             ));
         }
         _ => {
-            for table in TABLES.into_iter().chain(JOURNAL) {
+            for table in TABLES.into_iter().chain(JOURNAL).chain([MARKS]) {
                 transaction.execute(table, [])?;
             }
             transaction.execute(

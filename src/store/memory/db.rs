@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BatchId, Capabilities, Certificate, EntityName, ErrorKind, FieldName, IntentId, Mapped, Presence,
+    BatchId, Capabilities, Certificate, EntityName, ErrorKind, FieldName, IntentId, Mapped, Mark, Presence,
     RecordKey, Row, Shape, StoreError, StoreName, StoreRecordId, Unknown,
 };
 
@@ -28,6 +28,9 @@ pub struct MemoryDb {
     pub faults: Faults,
     /// The store's identity, as a probe tells it.
     pub identity: Option<String>,
+    /// Whether it remembers how its tables stood, so that it can say what changed since.
+    pub tells_changes: bool,
+    pub(super) stood: Vec<BTreeMap<String, MemoryTable>>,
     /// Whether new rows get an id of the store's own.
     pub gives_ids: bool,
     pub(super) tables: BTreeMap<String, MemoryTable>,
@@ -45,6 +48,8 @@ impl MemoryDb {
             faults: Faults::default(),
             identity: None,
             gives_ids: false,
+            tells_changes: false,
+            stood: Vec::new(),
             tables: BTreeMap::new(),
             receipts: BTreeMap::new(),
             last_id: 0,
@@ -178,6 +183,24 @@ impl MemoryDb {
             }
         }
         Ok(MemorySnapshot { rows, certificate: Some(certificate) })
+    }
+
+    /// Remembers how the tables stand.
+    pub(super) fn mark(&mut self) -> Mark {
+        self.stood.push(self.tables.clone());
+        Mark((self.stood.len() - 1).to_string())
+    }
+
+    /// The rows that are new or changed since a mark, and the keys of all.
+    pub(super) fn changed(&self, mapped: &Mapped, since: &Mark) -> Option<(Vec<Row>, Vec<RecordKey>)> {
+        let then = self.stood.get(since.0.parse::<usize>().ok()?)?.get(&table_name(mapped))?;
+        let now = self.table(mapped)?;
+        if then.columns != now.columns || now.rows.keys().any(|key| self.is_double(mapped.name(), key)) {
+            return None;
+        }
+        let changed = now.rows.iter().filter(|(key, row)| then.rows.get(*key) != Some(*row));
+        let rows = changed.map(|(key, row)| now.show(mapped, key, row)).collect();
+        Some((rows, now.rows.keys().cloned().collect()))
     }
 
     pub(super) fn is_double(&self, entity: &EntityName, key: &RecordKey) -> bool {

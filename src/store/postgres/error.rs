@@ -115,6 +115,8 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
             new(ErrorKind::Unsupported, "statements do not stay prepared on this connection".into())
                 .hint("it leads through a pooler: add `pgbouncer=true` to the store's `url`")
         }
+        "42883" => new(ErrorKind::Unsupported, "the database lacks a function that was called".into())
+            .hint("PostgreSQL 13 or newer is needed; otherwise look at the table's triggers"),
         "25006" => new(ErrorKind::Unauthorised, "the database only lets itself be read".into())
             .hint("connect to the primary server, or set `read_only: true`"),
         "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())

@@ -84,7 +84,7 @@ impl Kind {
     fn at_once(self, bytes: &[u8], ty: FieldType, form: Form, zone: &TimeZone) -> Option<Value> {
         let plain = matches!(form, Form::Native | Form::Text);
         match (self, ty) {
-            (Self::Text, FieldType::String) if plain => text(bytes).map(|text| Value::text(text)),
+            (Self::Text, FieldType::String) if plain => text(bytes).map(Value::text),
             (Self::Bool, FieldType::Bool) if plain => truth(bytes).map(Value::Bool),
             (Self::Int2 | Self::Int4 | Self::Int8, FieldType::Int64) if plain || form == Form::Int64 => {
                 self.integer(bytes).map(Value::Int)

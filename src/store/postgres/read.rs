@@ -103,7 +103,7 @@ impl PostgresStore {
         let failed = |error| store_error(&self.name, &error);
         let (mut session, layout) = self.reading(mapped).await?;
         let wanted: BTreeSet<&RecordKey> = keys.iter().collect();
-        let mut found = find(&mut session, &layout, mapped, &wanted, false).await.map_err(failed)?;
+        let mut found = find(&mut session, &layout, mapped, &wanted, Lock::None).await.map_err(failed)?;
         session.end("ROLLBACK").await.map_err(failed)?;
         let mut presence = |key: &RecordKey| match found.remove(key) {
             None => Presence::Absent,
@@ -288,6 +288,14 @@ fn key_of(layout: &Layout, mapped: &Mapped, row: &PgRow) -> Option<RecordKey> {
     layout.key_of(mapped, parts.collect::<Option<Vec<_>>>()?)
 }
 
+/// What rows are locked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    None,
+    Update,
+    Delete,
+}
+
 /// Finds rows by key. Several rows of one key are all there. Rows that are going to be written are locked, in the order of their
 /// keys, so that two writers wait for each other on one side only.
 pub(super) async fn find(
@@ -295,11 +303,16 @@ pub(super) async fn find(
     layout: &Layout,
     mapped: &Mapped,
     keys: &BTreeSet<&RecordKey>,
-    lock: bool,
+    lock: Lock,
 ) -> Result<BTreeMap<RecordKey, Vec<Found>>, sqlx::Error> {
     let place = if layout.info.writable { ", t.tableoid::text, t.ctid::text, t.xmin::text" } else { "" };
     let select = format!("{} {}{place}", layout.types(), layout.select_list());
-    let tail = if lock { " FOR UPDATE OF t" } else { "" };
+    let tail = match lock {
+        Lock::None => "",
+        // Rows that refer to these may still be written by others.
+        Lock::Update => " FOR NO KEY UPDATE OF t",
+        Lock::Delete => " FOR UPDATE OF t",
+    };
     let (key_count, slots) = (layout.key.len(), layout.slots.len());
     let mut found: BTreeMap<RecordKey, Vec<Found>> = BTreeMap::new();
     for sent in rows_of(session, layout, &select, keys, tail).await? {

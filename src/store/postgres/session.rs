@@ -25,10 +25,12 @@ const SOON: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of every transaction. Row-level security is an error instead of hiding rows; texts of values do not depend on how the
-/// server is set up; and what applications `RAISE NOTICE` does not reach the log.
+/// server is set up; what applications `RAISE NOTICE` does not reach the log; and looking for a batch's keys costs as much as there
+/// are keys, where a plan made for so many would rather read the whole table.
 const SETTINGS: &str = "SET LOCAL client_min_messages = error; SET LOCAL row_security = off; \
     SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC'; \
     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lock_timeout = '10s'; \
+    SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL jit = off; \
     SET LOCAL idle_in_transaction_session_timeout = '15min'";
 
 /// A transaction that sees the database as of one moment. Reading a table takes as long as it takes.

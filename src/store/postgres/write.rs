@@ -18,7 +18,7 @@ use super::error::{self, store_error};
 use super::image::{Columns, Image};
 use super::layout::Layout;
 use super::mark::{bounds, whole};
-use super::read::{Found, find};
+use super::read::{Found, Lock, find};
 use super::session::{READ, Session, WRITE, quoted};
 
 /// From so many new rows on they are sent as a stream.
@@ -77,7 +77,9 @@ impl PostgresStore {
     async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
         let (mut session, layout) = self.writing(mapped, batch).await?;
         let keys: BTreeSet<&RecordKey> = batch.writes.iter().map(|write| &write.key).collect();
-        let found = find(&mut session, &layout, mapped, &keys, true).await;
+        let deletes = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Delete { .. }));
+        let lock = if deletes { Lock::Delete } else { Lock::Update };
+        let found = find(&mut session, &layout, mapped, &keys, lock).await;
         let found = found.map_err(|error| self.failed(&error))?;
         let mut outcomes = BTreeMap::new();
         let mut planned = Vec::new();
@@ -293,7 +295,7 @@ impl Work<'_> {
     async fn taken(&mut self, writes: &mut Vec<Planned<'_>>) -> Result<bool, sqlx::Error> {
         let creates = writes.iter().filter(|planned| matches!(planned.act, Act::Insert(_)));
         let keys: BTreeSet<&RecordKey> = creates.map(|planned| &planned.write.key).collect();
-        let there = find(&mut self.session, self.layout, self.mapped, &keys, false).await?;
+        let there = find(&mut self.session, self.layout, self.mapped, &keys, Lock::None).await?;
         writes.retain(|Planned { write, act }| {
             let stays = !matches!(act, Act::Insert(_)) || !there.contains_key(&write.key);
             if !stays {
@@ -429,7 +431,7 @@ impl Work<'_> {
             .filter(happened)
             .partition(|write| matches!(write.op, WriteOp::Delete { .. }));
         let keys = written.iter().map(|write| &write.key).collect();
-        let mut found = find(&mut self.session, self.layout, self.mapped, &keys, false).await?;
+        let mut found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::None).await?;
         let info = &self.layout.info;
         let alone = info.quiet && (deletes.is_empty() || info.quiet_deletes);
         let base = bounds(&info.snapshot).filter(|_| alone).map(|(_, xmax)| xmax);

@@ -88,7 +88,9 @@ impl<'a> Image<'a> {
             };
             let native = encode(value, field.ty, field.form, &mapped.mapping.timezone)
                 .map_err(|error| self.task.invalid(format!("`{}.{name}`: {error}", layout.title)))?;
-            let json = inner_json(value, &native, field.form);
+            // Only what stands inside a column's JSON has to be JSON.
+            let inside = !field.place.path.is_empty();
+            let json = inside.then(|| inner_json(value, &native, field.form)).flatten();
             self.put(&field.place, native, json)?;
         }
         Ok(())
@@ -147,7 +149,8 @@ impl<'a> Image<'a> {
         let zone = &self.task.mapped.mapping.timezone;
         let native = encode(&value, FieldType::Timestamp, Form::Native, zone)
             .map_err(|error| self.task.invalid(error.0))?;
-        let json = inner_json(&value, &native, Form::Native);
+        let inside = !place.path.is_empty();
+        let json = inside.then(|| inner_json(&value, &native, Form::Native)).flatten();
         self.put(place, native, json)
     }
 }

@@ -32,8 +32,11 @@ impl Affinity {
             text.trim_start().starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first))
         };
         match (self, native) {
-            (_, Native::Null | Native::Blob(_)) | (Self::None, _) | (Self::Text, Native::Text(_)) => true,
-            (Self::Integer | Self::Numeric, Native::Integer(_)) | (Self::Real, Native::Real(_)) => true,
+            (_, Native::Null | Native::Blob(_))
+            | (Self::None, _)
+            | (Self::Text, Native::Text(_))
+            | (Self::Integer | Self::Numeric, Native::Integer(_))
+            | (Self::Real, Native::Real(_)) => true,
             (Self::Integer | Self::Numeric | Self::Real, Native::Text(text)) => !like_number(text),
             _ => false,
         }

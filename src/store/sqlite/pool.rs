@@ -71,12 +71,11 @@ impl Pool {
             Err(_) => return Err(PoolError::Busy),
         };
         let known = self.idle().pop();
-        let connection = match known {
-            Some(connection) => connection,
-            None => {
-                let pool = self.clone();
-                on_thread(move || (pool.0.open)()).await??
-            }
+        let connection = if let Some(connection) = known {
+            connection
+        } else {
+            let pool = self.clone();
+            on_thread(move || (pool.0.open)()).await??
         };
         Ok(Lease { connection: Some(connection), pool: self.clone(), _permit: permit })
     }

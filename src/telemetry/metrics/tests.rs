@@ -45,6 +45,8 @@ fn plan(changed: u64) -> Plan {
         snapshots: [(contacts(), [(store("app"), report.clone()), (store("hub"), report)].into())].into(),
         notices: Vec::new(),
         open_conflicts: [(contacts(), 2)].into(),
+        unsettled: BTreeMap::new(),
+        marks: BTreeMap::new(),
     }
 }
 

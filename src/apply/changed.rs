@@ -1,0 +1,392 @@
+//! Looking at what changed: where every store of an entity can say what changed since it was last brought up to date, only that is read, and
+//! the records that were not in order.
+//!
+//! What is not looked at is as it was, and was in order: it only counts. Whenever that cannot be said for certain (a store cannot tell,
+//! something was deleted that others may refer to, a value may only be had once), everything is read instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{
+    Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey, StoreError,
+    StoreMark, StoreName, Unknown, Value,
+};
+use crate::plan::{Observed, Planner, SnapshotReport};
+use crate::store::{Changes, LazyRow};
+use crate::telemetry::Event;
+
+use super::observe::Sight;
+
+/// Changed rows that are held at a time; when there are more, everything is read in the order of keys instead.
+const MOST_CHANGED: usize = 200_000;
+
+/// Records that are asked for at a time.
+const KEYS_PER_READ: usize = 1_000;
+
+/// What changed in an entity.
+pub(super) struct Changed {
+    entity: Arc<Entity>,
+    before: Marks,
+    after: BTreeMap<StoreName, StoreMark>,
+    counts: BTreeMap<StoreName, u64>,
+    rows: BTreeMap<RecordKey, BTreeMap<StoreName, LazyRow>>,
+    vanished: BTreeMap<RecordKey, BTreeSet<StoreName>>,
+    /// Records that are looked at whether or not they changed.
+    called: BTreeSet<RecordKey>,
+    memories: BTreeMap<RecordKey, Memory>,
+    /// Whether a delete may be waiting for a store.
+    deletes: bool,
+}
+
+impl Sight<'_> {
+    /// What changed in every entity of which that can be told for certain.
+    pub(super) async fn changed(&self) -> Result<BTreeMap<EntityName, Changed>, String> {
+        let spec = self.executor.spec;
+        let mut found = BTreeMap::new();
+        for entity in &spec.entities {
+            // An entity that has to be read whole may take others with it: what they changed is not asked for then.
+            if let Some(changed) = self.changed_in(entity).await? {
+                found.insert(entity.name.clone(), changed);
+            }
+        }
+        loop {
+            let whole: Vec<EntityName> = found
+                .keys()
+                .filter(|name| spec.entity(name).is_some_and(|entity| self.needs_others(entity, &found)))
+                .cloned()
+                .collect();
+            if whole.is_empty() {
+                return Ok(found);
+            }
+            whole.iter().for_each(|name| drop(found.remove(name)));
+        }
+    }
+
+    /// Whether an entity has to be read whole because of another one, or of deletes that others may hang on.
+    fn needs_others(&self, entity: &Entity, found: &BTreeMap<EntityName, Changed>) -> bool {
+        let spec = self.executor.spec;
+        let refers = entity.references.iter().map(|reference| &reference.to);
+        let referring = spec
+            .entities
+            .iter()
+            .filter(|other| other.references.iter().any(|reference| reference.to == entity.name));
+        let connected = refers.chain(referring.map(|other| &other.name));
+        let hung_on = spec
+            .entities
+            .iter()
+            .flat_map(|other| &other.references)
+            .any(|reference| reference.to == entity.name && reference.on_delete != OnDelete::Ignore);
+        let deletes = found.get(&entity.name).is_some_and(|changed| changed.deletes);
+        connected.into_iter().any(|other| !found.contains_key(other)) || (hung_on && deletes)
+    }
+
+    async fn changed_in(&self, entity: &Arc<Entity>) -> Result<Option<Changed>, String> {
+        let executor = self.executor;
+        // A value that only one record may have is looked for among all of them.
+        if self.opened.rebuild || self.whole || entity.fields.iter().any(|field| field.unique) {
+            return Ok(None);
+        }
+        let marks = executor.state.marks(&entity.name).await.map_err(|error| error.to_string())?;
+        let stores = executor.spec.stores_of(&entity.name);
+        let Some(marks) = marks.filter(|marks| {
+            marks.spec == executor.spec.sha && stores.iter().all(|store| marks.stores.contains_key(store))
+        }) else {
+            return Ok(None);
+        };
+        let mut changed = Changed {
+            entity: entity.clone(),
+            called: self.called(entity, &marks),
+            before: marks,
+            after: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            vanished: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            deletes: self
+                .opened
+                .ledger
+                .tombstones
+                .iter()
+                .any(|(id, tombstone)| id.entity == entity.name && !tombstone.memory.stores.is_empty()),
+        };
+        let mut looks = BTreeMap::new();
+        for store in stores {
+            // A store that cannot be asked is named when everything is read.
+            let Ok(Some(look)) = self.ask(&mut changed, &store).await else { return Ok(None) };
+            looks.insert(store, look);
+        }
+        let wanted: Vec<RecordKey> = changed.rows.keys().chain(&changed.called).cloned().collect();
+        self.remember(&mut changed, wanted).await?;
+        for (store, mut look) in looks {
+            if !self.count(&mut changed, &store, look.as_mut()).await? {
+                return Ok(None);
+            }
+        }
+        changed.deletes |= !changed.vanished.is_empty();
+        Ok(Some(changed))
+    }
+
+    /// Records that are looked at whether or not they changed.
+    fn called(&self, entity: &Entity, marks: &Marks) -> BTreeSet<RecordKey> {
+        let opened = self.opened;
+        let conflicts = opened.ledger.conflicts.keys();
+        let pending = opened.ledger.tombstones.iter();
+        let pending = pending.filter(|(_, tombstone)| !tombstone.memory.stores.is_empty()).map(|(id, _)| id);
+        let unresolved = opened.unresolved.iter().map(|(id, _)| id);
+        let all = conflicts.chain(pending).chain(unresolved).chain(opened.overlay.keys());
+        let of_entity = all.filter(|id| id.entity == entity.name).map(|id| id.key.clone());
+        of_entity.chain(marks.unsettled.iter().cloned()).collect()
+    }
+
+    /// Asks a store what changed. None when it cannot say, or when that is too much.
+    async fn ask(
+        &self,
+        changed: &mut Changed,
+        store: &StoreName,
+    ) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        let mapped = self.executor.mapped(&changed.entity.name, store)?;
+        let Some(before) = changed.before.stores.get(store) else { return Ok(None) };
+        let Some(mut look) = self.executor.store(store)?.changes(&mapped, &before.mark).await? else {
+            return Ok(None);
+        };
+        while let Some(rows) = look.rows().await? {
+            let count = rows.len() as u64;
+            let entity = &changed.entity.name;
+            self.executor.observer.notice(&Event::RowsRead { entity, store, rows: count });
+            for row in rows {
+                changed.rows.entry(row.key().clone()).or_default().insert(store.clone(), row);
+            }
+            if changed.rows.len() > MOST_CHANGED {
+                return Ok(None);
+            }
+        }
+        Ok(Some(look))
+    }
+
+    async fn remember(&self, changed: &mut Changed, keys: Vec<RecordKey>) -> Result<(), String> {
+        for keys in keys.chunks(KEYS_PER_READ) {
+            let found = self.executor.state.recall(&changed.entity, keys).await;
+            changed.memories.extend(found.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    /// Finds the rows that are gone: where a stretch of keys has fewer rows than it had, with those that came. False when that
+    /// cannot be told.
+    async fn count(
+        &self,
+        changed: &mut Changed,
+        store: &StoreName,
+        look: &mut dyn Changes,
+    ) -> Result<bool, String> {
+        let Some(before) = changed.before.stores.get(store) else { return Ok(false) };
+        let mut rows = before.rows.clone();
+        let mut doubtful = BTreeSet::new();
+        for (key, _) in changed.rows.iter().filter(|(_, rows)| rows.contains_key(store)) {
+            if !present(changed.memories.get(key), store) {
+                rows.change(key, 1);
+            }
+            // It was not in order: whether its row was counted before cannot be told from what is remembered.
+            if changed.called.contains(key) {
+                doubtful.insert(rows.place(key));
+            }
+        }
+        if rows.are_worn() {
+            return Ok(false);
+        }
+        if rows.total() != look.count() || !doubtful.is_empty() {
+            let bounds = rows.bounds();
+            let Ok(counts) = look.counts(&bounds).await else { return Ok(false) };
+            let expected: Vec<u64> = rows.counts().collect();
+            for (place, count) in counts.iter().enumerate() {
+                if expected.get(place) != Some(count) || doubtful.contains(&place) {
+                    let from = place.checked_sub(1).and_then(|before| bounds.get(before));
+                    let to = bounds.get(place);
+                    let Ok(keys) = look.keys(from, to).await else { return Ok(false) };
+                    self.find_vanished(changed, store, (from, to), &keys.into_iter().collect()).await?;
+                    rows.set(place, *count);
+                }
+            }
+        }
+        changed.counts.insert(store.clone(), look.count());
+        changed.after.insert(store.clone(), StoreMark { mark: look.mark(), rows });
+        Ok(true)
+    }
+
+    /// Compares the keys of a stretch with what is remembered of it.
+    async fn find_vanished(
+        &self,
+        changed: &mut Changed,
+        store: &StoreName,
+        (from, to): (Option<&RecordKey>, Option<&RecordKey>),
+        keys: &BTreeSet<RecordKey>,
+    ) -> Result<(), String> {
+        let state = self.executor.state;
+        let failed = |error: crate::state::StateError| error.to_string();
+        let mut after = from.cloned();
+        let mut page: Vec<(RecordKey, Memory)> = Vec::new();
+        if let Some(first) = from {
+            page.extend(state.recall(&changed.entity, std::slice::from_ref(first)).await.map_err(failed)?);
+        }
+        loop {
+            let more = state.page(&changed.entity, after.as_ref(), KEYS_PER_READ).await.map_err(failed)?;
+            let last = more.len() < KEYS_PER_READ;
+            after = more.last().map(|(key, _)| key.clone()).or(after);
+            page.extend(more);
+            let beyond = |key: &RecordKey| to.is_some_and(|to| key >= to);
+            let ended = last || page.last().is_some_and(|(key, _)| beyond(key));
+            for (key, memory) in page.drain(..).filter(|(key, _)| !beyond(key)) {
+                if present(Some(&memory), store) && !keys.contains(&key) {
+                    changed.vanished.entry(key.clone()).or_default().insert(store.clone());
+                    changed.memories.insert(key, memory);
+                }
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Feeds what changed to the planner, and counts the rest. Gives where the stores stand now, if that is any news.
+    pub(super) async fn feed_changed(
+        &self,
+        changed: Changed,
+        planner: &mut Planner,
+    ) -> Result<Option<Marks>, String> {
+        let entity = Arc::clone(&changed.entity);
+        let stores = self.executor.spec.stores_of(&entity.name);
+        let mut seen: BTreeMap<StoreName, u64> = BTreeMap::new();
+        let mut errors: BTreeMap<StoreName, StoreError> = BTreeMap::new();
+        let keys: BTreeSet<&RecordKey> =
+            changed.rows.keys().chain(changed.vanished.keys()).chain(&changed.called).collect();
+        let quiet = changed.rows.is_empty() && changed.vanished.is_empty();
+        let keys: Vec<&RecordKey> = keys.into_iter().collect();
+        for keys in keys.chunks(KEYS_PER_READ) {
+            let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
+            for store in &stores {
+                for (key, presence) in self.presences(&changed, store, keys, &mut errors).await {
+                    *seen.entry(store.clone()).or_default() += u64::from(presence.row().is_some());
+                    let presence = self.doubt(&entity, key, store, presence);
+                    presences.entry(key).or_default().insert(store.clone(), presence);
+                }
+            }
+            self.note_parents(&entity, &presences, planner).await?;
+            for (key, presences) in presences {
+                let memory = self.overlaid(&entity, key, changed.memories.get(key).cloned());
+                planner.add(&entity, Observed { key: key.clone(), memory, presences });
+            }
+        }
+        let mut reports = BTreeMap::new();
+        for store in &stores {
+            let rows = changed.counts.get(store).copied().unwrap_or(0);
+            let rest = rows.saturating_sub(seen.get(store).copied().unwrap_or(0));
+            planner.add_settled(&entity.name, store, rest);
+            let certificate = Certificate {
+                rows_claimed: rows,
+                rows_read: rows,
+                end_seen: true,
+                mark: changed.after.get(store).map(|after| after.mark.clone()),
+                ..Certificate::default()
+            };
+            let error = errors.get(store).map(ToString::to_string);
+            reports.insert(
+                store.clone(),
+                SnapshotReport { certificate: Some(certificate), error, paused: false },
+            );
+        }
+        planner.end_entity(&entity, reports);
+        let news = !quiet || !changed.before.unsettled.is_empty();
+        let marks = Marks { stores: changed.after, ..changed.before };
+        Ok((news && errors.is_empty()).then_some(marks))
+    }
+
+    /// What a store has of some records: as it said itself, or as it says when asked.
+    async fn presences<'k>(
+        &self,
+        changed: &Changed,
+        store: &StoreName,
+        keys: &[&'k RecordKey],
+        errors: &mut BTreeMap<StoreName, StoreError>,
+    ) -> Vec<(&'k RecordKey, Presence)> {
+        let mut known: Vec<(&RecordKey, Presence)> = Vec::new();
+        let mut asked: Vec<&RecordKey> = Vec::new();
+        for key in keys {
+            let row = changed.rows.get(*key).and_then(|rows| rows.get(store));
+            let gone = changed.vanished.get(*key).is_some_and(|stores| stores.contains(store));
+            match row {
+                Some(row) => known.push((key, Presence::Present(row.row()))),
+                None if gone => known.push((key, Presence::Absent)),
+                None if changed.called.contains(*key) || present(changed.memories.get(*key), store) => {
+                    asked.push(key);
+                }
+                // It was not there, and nothing came.
+                None => known.push((key, Presence::Absent)),
+            }
+        }
+        let wanted: Vec<RecordKey> = asked.iter().map(|key| (*key).clone()).collect();
+        let read = if wanted.is_empty() {
+            Ok(BTreeMap::new())
+        } else {
+            self.executor.read(store, &changed.entity.name, &wanted).await
+        };
+        match read {
+            Ok(mut rows) => known.extend(
+                asked
+                    .into_iter()
+                    .map(|key| (key, rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable)))),
+            ),
+            Err(error) => {
+                let (kind, message) = (error.kind, error.message.as_str());
+                self.executor.observer.notice(&Event::StoreFailed { store, kind, message });
+                let unknown = |key| (key, Presence::Unknown(Unknown::Unreachable));
+                known.extend(asked.into_iter().map(unknown));
+                errors.insert(store.clone(), error);
+            }
+        }
+        known
+    }
+
+    /// Tells the planner which of the records that these refer to are there: those that did not change it does not see.
+    async fn note_parents(
+        &self,
+        entity: &Entity,
+        presences: &BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>>,
+        planner: &mut Planner,
+    ) -> Result<(), String> {
+        let spec = self.executor.spec;
+        for reference in &entity.references {
+            let Some(parent) = spec.entity(&reference.to) else { continue };
+            let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
+            let mut add = |text: &str| keys.insert(RecordKey::new(vec![text.to_owned()]));
+            for (key, stores) in presences {
+                match reference.from {
+                    FieldRef::Key(part) => {
+                        key.parts().get(part).map(|text| add(text));
+                    }
+                    FieldRef::Field(field) => {
+                        let cells = stores.values().filter_map(|presence| presence.row()?.fields.get(&field));
+                        for value in cells.filter_map(|cell| cell.value()).filter(|value| !value.is_null()) {
+                            match value {
+                                Value::Text(text) => add(text),
+                                other => add(&other.to_string()),
+                            };
+                        }
+                    }
+                }
+            }
+            let keys: Vec<RecordKey> = keys.into_iter().collect();
+            for keys in keys.chunks(KEYS_PER_READ) {
+                let found =
+                    self.executor.state.recall(parent, keys).await.map_err(|error| error.to_string())?;
+                let there = found.into_iter().filter(|(_, memory)| present(Some(memory), &spec.canonical));
+                planner.add_alive(&parent.name, there.map(|(key, _)| key));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a store is remembered to have the record.
+fn present(memory: Option<&Memory>, store: &StoreName) -> bool {
+    memory.and_then(|memory| memory.stores.get(store)).is_some_and(|shadow| shadow.present)
+}

@@ -1,0 +1,248 @@
+//! Looking at what changed shows what looking at everything shows, whatever happened: every plan of a random history is made both ways.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+use trueup::controller::{Engine, PassOptions, Refresh};
+use trueup::model::{
+    Cell, EntityName, FieldName, Mapped, RecordKey, StateId, StoreName, Timestamp, Value, Version,
+};
+use trueup::plan::{Plan, RecordPlan};
+use trueup::reconcile::Ledger;
+use trueup::spec::{Source, Spec, compile};
+use trueup::state::memory::MemoryState;
+use trueup::store::Store;
+use trueup::store::memory::{MemoryDb, MemoryRow, MemoryStore};
+use trueup::telemetry::Silent;
+
+const MANIFESTS: &str = r#"
+apiVersion: trueup/v1
+kind: Store
+metadata: {name: hub}
+spec: {canonical: true, memory: {}}
+---
+apiVersion: trueup/v1
+kind: Store
+metadata: {name: app}
+spec: {memory: {}}
+---
+apiVersion: trueup/v1
+kind: Store
+metadata: {name: local}
+spec: {memory: {}}
+---
+apiVersion: trueup/v1
+kind: Entity
+metadata: {name: parents}
+spec:
+  key: {id: string}
+  fields: {a: string, kind: {enum: [x, "y"]}}
+---
+apiVersion: trueup/v1
+kind: Entity
+metadata: {name: children}
+spec:
+  key: {id: string}
+  fields:
+    parent: {type: string, references: parents, on_delete: cascade}
+    note: string
+---
+apiVersion: trueup/v1
+kind: Entity
+metadata: {name: others}
+spec:
+  key: {id: string}
+  fields: {a: string, kind: {enum: [x, "y"]}}
+---
+apiVersion: trueup/v1
+kind: Mapping
+metadata: {name: parents}
+spec: {entity: parents, stores: {hub: {table: parents, fields: {"*": same}, sync: {columns: same}}, app: {table: parents, fields: {"*": same}, sync: {columns: same}}, local: {table: parents, fields: {"*": same}, sync: {columns: same}}}}
+---
+apiVersion: trueup/v1
+kind: Mapping
+metadata: {name: children}
+spec: {entity: children, stores: {hub: {table: children, fields: {"*": same}, sync: {columns: same}}, app: {table: children, fields: {"*": same}, sync: {columns: same}}, local: {table: children, fields: {"*": same}, sync: {columns: same}}}}
+---
+apiVersion: trueup/v1
+kind: Mapping
+metadata: {name: others}
+spec: {entity: others, stores: {hub: {table: others, fields: {"*": same}, sync: {columns: same}}, app: {table: others, fields: {"*": same}, sync: {columns: same}}, local: {table: others, fields: {a: same}}}}
+"#;
+
+const STORES: [&str; 3] = ["hub", "app", "local"];
+const ENTITIES: [&str; 3] = ["parents", "children", "others"];
+
+struct World {
+    spec: Arc<Spec>,
+    stores: BTreeMap<&'static str, MemoryStore>,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Sets a field of a record, which is made if it is not there; the version is raised by this much.
+    Set(usize, usize, u8, &'static str, &'static str, i64),
+    Delete(usize, usize, u8),
+    /// A store goes away, or comes back.
+    Reach(usize, bool),
+    Pass,
+    /// A pass that reads everything.
+    Deep,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let place = || (0..ENTITIES.len(), 0..STORES.len(), 0..6_u8);
+    let value = prop_oneof![Just("x"), Just("y"), Just("z"), Just("k0"), Just("k1"), Just("k7")];
+    let field = prop_oneof![Just("a"), Just("kind"), Just("parent"), Just("note")];
+    let set = (place(), field, value, 0..2_i64).prop_map(|((entity, store, key), field, value, raise)| {
+        Op::Set(entity, store, key, field, value, raise)
+    });
+    let op = prop_oneof![
+        12 => set,
+        3 => place().prop_map(|(entity, store, key)| Op::Delete(entity, store, key)),
+        1 => (1..STORES.len(), any::<bool>()).prop_map(|(store, there)| Op::Reach(store, there)),
+        6 => Just(Op::Pass),
+        1 => Just(Op::Deep),
+    ];
+    prop::collection::vec(op, 1..24)
+}
+
+impl World {
+    fn new() -> Self {
+        let source = Source { file: "world.yaml".to_owned(), text: MANIFESTS.to_owned() };
+        let (spec, _) = compile(Path::new("."), &[source], &BTreeMap::new())
+            .unwrap_or_else(|found| panic!("the manifests: {found:#?}"));
+        let spec = Arc::new(spec);
+        let mut stores = BTreeMap::new();
+        for name in STORES {
+            let name_of = StoreName::new(name).expect("a name");
+            let mut mapped: Vec<Mapped> = ENTITIES.iter().map(|entity| mapped(&spec, entity, name)).collect();
+            if name == "hub" {
+                mapped.extend(Ledger::new(&name_of).all().into_iter().cloned());
+            }
+            let mut db = MemoryDb::new(name_of).with_tables(&mapped);
+            db.tells_changes = true;
+            stores.insert(name, MemoryStore::with(db));
+        }
+        let opened = stores
+            .values()
+            .map(|store| (store.name().clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>)))
+            .collect();
+        let state = Arc::new(MemoryState::new(StateId("s".to_owned())));
+        let engine = Engine::with(spec.clone(), opened, state);
+        Self { spec, stores, engine }
+    }
+
+    fn act(&self, op: &Op) {
+        match op {
+            Op::Set(entity, store, number, field, value, raise) => {
+                let mapped = mapped(&self.spec, ENTITIES[*entity], STORES[*store]);
+                let field = FieldName::new(field).expect("a name");
+                if mapped.entity.field_id(&field).is_none() {
+                    return;
+                }
+                let mut db = self.stores[STORES[*store]].db();
+                let mut row = db
+                    .table(&mapped)
+                    .and_then(|table| table.rows.get(&key(*number)))
+                    .cloned()
+                    .unwrap_or_default();
+                row.fields.insert(field, Cell::Value(Value::text(*value)));
+                if *raise > 0 {
+                    row.meta.version = Some(Version(row.meta.version.unwrap_or_default().0 + raise));
+                    row.meta.last_updated =
+                        Timestamp::from_micros(1_700_000_000_000_000 + i64::from(*number));
+                }
+                db.put(&mapped, &key(*number), MemoryRow { ..row });
+            }
+            Op::Delete(entity, store, number) => {
+                let mapped = mapped(&self.spec, ENTITIES[*entity], STORES[*store]);
+                self.stores[STORES[*store]].db().delete(&mapped, &key(*number));
+            }
+            Op::Reach(store, there) => self.stores[STORES[*store]].db().faults.unreachable = !there,
+            Op::Pass | Op::Deep => {}
+        }
+    }
+
+    async fn plan(&self, refresh: Refresh) -> Plan {
+        let options = PassOptions { refresh, ..PassOptions::default() };
+        self.engine.plan(&options, &Silent).await.expect("a plan")
+    }
+
+    /// Makes the plan both ways and compares them.
+    async fn compare(&self, history: &[Op]) {
+        let (changed, whole) = (self.plan(Refresh::Changed).await, self.plan(Refresh::Full).await);
+        assert_eq!(shown(&changed), shown(&whole), "after {history:#?}");
+        assert_eq!(changed.books, whole.books, "after {history:#?}");
+        assert_eq!(changed.notices, whole.notices, "after {history:#?}");
+        assert_eq!(changed.guards, whole.guards, "after {history:#?}");
+        assert_eq!(changed.unsettled, whole.unsettled, "after {history:#?}");
+    }
+}
+
+/// A plan's records without the times that it was made at.
+fn shown(plan: &Plan) -> Vec<RecordPlan> {
+    let mut records = plan.records.to_vec();
+    for record in &mut records {
+        let ids: Vec<_> = record.conflicts.iter_mut().chain(&mut record.closes).collect();
+        for conflict in ids {
+            conflict.created_at = Timestamp::EPOCH;
+            conflict.resolved_at = None;
+        }
+        if let Some(tombstone) = &mut record.tombstone {
+            tombstone.deleted_at = Timestamp::EPOCH;
+        }
+        for action in &mut record.actions {
+            for error in action.meta_after.iter_mut().flat_map(|meta| &mut meta.sync_errors) {
+                error.at = Timestamp::EPOCH;
+            }
+        }
+    }
+    records
+}
+
+fn key(number: u8) -> RecordKey {
+    RecordKey::new(vec![format!("k{number}")])
+}
+
+fn mapped(spec: &Spec, entity: &str, store: &str) -> Mapped {
+    let entity = EntityName::new(entity).expect("a name");
+    let store = StoreName::new(store).expect("a name");
+    Mapped {
+        entity: spec.entity(&entity).expect("an entity").clone(),
+        mapping: spec.mapping(&entity, &store).expect("mapped").clone(),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+async fn play(ops: &[Op]) {
+    let world = World::new();
+    for at in 0..ops.len() {
+        world.act(&ops[at]);
+        let refresh = match ops[at] {
+            Op::Pass => Some(Refresh::Changed),
+            Op::Deep => Some(Refresh::Full),
+            _ => None,
+        };
+        if let Some(refresh) = refresh {
+            let options = PassOptions { refresh, ..PassOptions::default() };
+            world.engine.pass(&options, &Silent, &CancellationToken::new()).await.expect("a pass");
+        }
+        world.compare(&ops[..=at]).await;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn both_ways_of_looking_agree(ops in ops()) {
+        runtime().block_on(play(&ops));
+    }
+}
