@@ -231,6 +231,8 @@ const CASES: &[(&str, &str)] = &[
     ("sync: {json-text: meta}", "sync: {struct: meta}"),
     ("sync: {json-text: meta}", "sync: {columns: {version: v, last_updatd: u}}"),
     ("sync: {json-text: meta}", "sync: {columns: {version: v}}"),
+    ("sync: {json-text: meta}", "sync: {columns: {last_updated: u}, triggers: true}"),
+    ("sync: {json-text: meta}", "sync: {json-text: meta, triggers: often}"),
     ("sync: {json-text: meta}", "sync: meta"),
     (", sync: {json-text: meta}", ""),
     ("sync: {json-text: meta}", "sync: {json-text: kind}"),

@@ -242,6 +242,8 @@ pub struct Mapping {
     pub fields: BTreeMap<FieldId, FieldMapping>,
     /// Where sync metadata lives.
     pub sync: SyncPlace,
+    /// Whether triggers in the store raise the version when other applications edit a record.
+    pub triggers: bool,
     /// The column of the creation time.
     pub created: Option<Column>,
     /// The column of the time of the last update.

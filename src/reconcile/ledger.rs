@@ -289,6 +289,7 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
             })
             .collect(),
         sync: SyncPlace::None,
+        triggers: false,
         created: None,
         updated: None,
         scope: None,

@@ -282,7 +282,8 @@ fn mapping_body(entity: &Entity, mapping: &Mapping) -> StoreMapping {
         object,
         key: Some(KeyPlaces::Parts(Ordered(key.collect()))),
         fields: Ordered(fields.chain(clocks).collect()),
-        sync: sync_body(&mapping.sync),
+        sync: sync_body(&mapping.sync)
+            .map(|body| SyncBody { triggers: mapping.triggers.then_some(true), ..body }),
         scope: Ordered(conditions.map(|condition| condition_entry(entity, condition)).collect()),
         leave: scope.map(|scope| scope.exit),
         timezone: Some(mapping.timezone.iana_name().unwrap_or("UTC").to_owned()),

@@ -274,7 +274,12 @@ fn failed(schema: &str, error: &sqlx::Error) -> StateError {
             format!("Postgres went away in the middle (code {code}): try again once it runs")
         }
         (_, "", _) => "the connection to Postgres broke: try again once it runs".to_owned(),
-        _ => format!("schema `{schema}` cannot be used (code {code}): {}", schema::REPAIR),
+        _ => {
+            // A constraint of ours: its name tells the table.
+            let constraint = error.as_database_error().and_then(sqlx::error::DatabaseError::constraint);
+            let constraint = constraint.map(|name| format!(", {name}")).unwrap_or_default();
+            format!("schema `{schema}` cannot be used (code {code}{constraint}): {}", schema::REPAIR)
+        }
     })
 }
 

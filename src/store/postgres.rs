@@ -36,6 +36,7 @@ mod migrate;
 mod read;
 mod rows;
 mod session;
+mod triggers;
 mod write;
 
 /// Writes a batch: enough that what each costs besides itself does not show, few enough that locks are held for moments.

@@ -29,6 +29,7 @@ mod native;
 pub(crate) mod pool;
 mod read;
 mod snapshot;
+mod triggers;
 mod write;
 
 /// Connections a store: one for each entity being read, and one to write with. More would wait for the disk.

@@ -75,6 +75,7 @@ fn mapping(entity: &EntityName, store: &StoreName) -> Mapping {
         key: vec![KeyMapping { column: Column::plain("contact_id"), form: Form::Native }],
         fields: [field(0, "title"), field(1, "passport")].into(),
         sync: SyncPlace::None,
+        triggers: false,
         created: None,
         updated: None,
         scope: None,

@@ -134,6 +134,7 @@ impl Words {
                 .map(|(at, (_, _, form, column))| place(at, *form, column))
                 .collect(),
             sync: sync_columns(),
+            triggers: false,
             created: Some(Column::plain("created_at")),
             updated: Some(Column::plain("updated_at")),
             scope: None,

@@ -160,6 +160,16 @@ impl Server {
         Database { name, url }
     }
 
+    /// A copy of a database that nobody is connected to.
+    pub(crate) async fn copy_of(&self, template: &str) -> Database {
+        let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let url = self.url(&name);
+        Database { name: "postgres".to_owned(), url: self.url("postgres") }
+            .sql(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+            .await;
+        Database { name, url }
+    }
+
     /// Kills the server with all its processes, as a power cut would.
     pub(crate) fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };

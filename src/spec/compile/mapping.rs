@@ -106,12 +106,14 @@ impl Compiler<'_> {
         let key = self.key();
         let shape = shape?;
         let fields = self.fields(&shape, &key);
+        let sync = self.sync();
         let mapping = Mapping {
             entity: self.entity.name.clone(),
             store: self.store.clone(),
             key,
             fields,
-            sync: self.sync(),
+            triggers: self.triggers(&sync),
+            sync,
             created: self.clock(self.entity.times.created.as_ref().map(|name| name.as_str().to_owned())),
             updated: self.clock(self.entity.times.updated.as_ref().map(|name| name.as_str().to_owned())),
             scope: self.scope(),
@@ -367,7 +369,7 @@ impl Compiler<'_> {
 
     fn sync(&mut self) -> SyncPlace {
         let Some(sync) = &self.body.sync else { return SyncPlace::None };
-        let SyncBody { structure, json, json_text, columns } = sync;
+        let SyncBody { structure, json, json_text, columns, triggers: _ } = sync;
         let given = [structure.is_some(), json.is_some(), json_text.is_some(), columns.is_some()];
         if given.iter().filter(|given| **given).count() != 1 {
             let found = Diagnostic::error(
@@ -416,6 +418,25 @@ impl Compiler<'_> {
                 sync_errors: self.sync_part("sync_errors", each.sync_errors.as_deref()),
             },
         }
+    }
+
+    fn triggers(&mut self, sync: &SyncPlace) -> bool {
+        if self.body.sync.as_ref().and_then(|sync| sync.triggers) != Some(true) {
+            return false;
+        }
+        if !matches!(self.kind, StoreKind::Sqlite { .. } | StoreKind::Postgres { .. }) {
+            let found = Diagnostic::error(format!("`{}` has no triggers", self.store))
+                .hint("only SQLite and Postgres have them: remove `triggers`");
+            self.push_key(&["sync", "triggers"], found);
+            return false;
+        }
+        if matches!(sync, SyncPlace::Columns { version: None, .. }) {
+            let found = Diagnostic::error("triggers have no version to raise")
+                .hint("add `version` to the columns, or remove `triggers`");
+            self.push_key(&["sync", "triggers"], found);
+            return false;
+        }
+        matches!(sync, SyncPlace::Columns { .. } | SyncPlace::Json(_) | SyncPlace::JsonText(_))
     }
 
     fn sync_column(&mut self, step: &str, path: &str) -> Option<Column> {

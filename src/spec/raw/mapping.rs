@@ -109,6 +109,10 @@ pub struct SyncBody {
     /// In a column each: `same`, or a map.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<SyncColumns>,
+    /// Whether `migrate` gives the table triggers that raise the version, and note the time, when other applications change a mapped
+    /// field without doing so themselves. In SQL stores, where the metadata has a version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub triggers: Option<bool>,
 }
 
 /// Columns of sync metadata.

@@ -13,6 +13,7 @@ use super::PostgresStore;
 use super::error::store_error;
 use super::layout::{TableInfo, TableNames, table_info};
 use super::session::{READ, WRITE, quoted};
+use super::triggers;
 
 /// The receipts that batches to the canonical store leave.
 const RECEIPTS: &str = "trueup_receipts";
@@ -69,6 +70,14 @@ impl PostgresStore {
                     });
                 }
             }
+        }
+        // After the columns that they name.
+        for one in mapped.iter().filter(|one| one.mapping.triggers) {
+            let names = self.names(one)?;
+            let info = table_info(&mut session, &names).await.map_err(failed)?;
+            let trigger =
+                triggers::missing(&mut session, one, &names, info.as_ref(), &wanted_columns(one)).await;
+            steps.extend(trigger.map_err(failed)?);
         }
         if mapped.iter().any(|one| one.entity.system) {
             let names = TableNames {

@@ -13,6 +13,7 @@ use super::SqliteStore;
 use super::error::store_error;
 use super::layout::{TableInfo, table_info, table_of};
 use super::native::quoted;
+use super::triggers;
 
 /// The receipts that batches to the canonical store leave.
 const RECEIPTS: &str = "trueup_receipts";
@@ -53,6 +54,12 @@ impl SqliteStore {
                 }
             }
         }
+        // After the columns that they name.
+        for one in mapped.iter().filter(|one| one.mapping.triggers) {
+            let (_, title) = table_of(&self.name, one)?;
+            let info = table_info(&transaction, &title).map_err(failed)?;
+            steps.extend(triggers::missing(&transaction, one, &title, info.as_ref()).map_err(failed)?);
+        }
         let keeps_receipts = mapped.iter().any(|one| one.entity.system);
         if keeps_receipts && table_info(&transaction, RECEIPTS).map_err(failed)?.is_none() {
             steps.push(MigrationStep {
@@ -74,7 +81,7 @@ impl SqliteStore {
         let immediate = TransactionBehavior::Immediate;
         let transaction = connection.transaction_with_behavior(immediate).map_err(failed)?;
         for step in steps {
-            transaction.execute(&step.statement, []).map_err(|error| {
+            transaction.execute_batch(&step.statement).map_err(|error| {
                 let told = store_error(&self.name, &error);
                 StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
                     .hint("plan the migration again: the database may have changed since")

@@ -17,6 +17,7 @@ use super::image::Image;
 use super::layout::{Affinity, FieldPlace, Layout};
 use super::native::quoted;
 use super::read::{Found, find};
+use super::triggers;
 
 /// What became of a transaction.
 enum Attempt {
@@ -68,7 +69,8 @@ impl SqliteStore {
         let layout = Layout::of(&self.name, &transaction, mapped)?;
         let keys: BTreeSet<&RecordKey> = writes.iter().map(|write| &write.key).collect();
         let found = find(&transaction, &layout, mapped, &keys).map_err(failed)?;
-        let mut sent = Sent { texts: BTreeMap::new(), unsure: Vec::new() };
+        let triggers = triggers::are_on(&transaction, &layout.title).map_err(failed)?;
+        let mut sent = Sent { texts: BTreeMap::new(), unsure: Vec::new(), triggers };
         let mut outcomes = BTreeMap::new();
         for write in writes {
             let there = found.get(&write.key).map_or(&[][..], Vec::as_slice);
@@ -198,6 +200,8 @@ struct Sent<'w> {
     texts: BTreeMap<(bool, Vec<usize>), String>,
     /// Writes that happened and have still to be read back.
     unsure: Vec<&'w Write>,
+    /// The table has triggers that tell of edits, which these writes are not.
+    triggers: bool,
 }
 
 /// One write on its way.
@@ -342,6 +346,9 @@ impl<'a> Task<'a> {
             let sets: Vec<String> = slots.iter().map(|slot| format!("{} = ?", self.column(*slot))).collect();
             format!("UPDATE OR ABORT {} AS t SET {} WHERE {condition}", self.layout.table, sets.join(", "))
         });
+        if sent.triggers {
+            triggers::mark(connection).map_err(|error| store_error(&self.store.name, &error))?;
+        }
         self.execute(connection, sql, set.iter().map(|(_, native)| native).chain(&key))?;
         Ok(self.answer(sent, true, found.natives.clone(), set, fields, Some(&found.row)))
     }
