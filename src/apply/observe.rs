@@ -60,12 +60,22 @@ impl Sight<'_> {
         for cursor in &mut cursors {
             cursor.fill(self.executor, entity).await;
         }
+        let tells = planner.tells_alike(entity);
         loop {
             let next = cursors.iter().filter_map(Cursor::key).chain(memories.key()).min().cloned();
             let Some(key) = next else { break };
             let memory = memories.take(&key).await?;
             let mut presences = BTreeMap::new();
             let rows: Vec<Option<LazyRow>> = cursors.iter_mut().map(|cursor| cursor.next_of(&key)).collect();
+            if let (Some(tells), None, false) = (&tells, &memory, self.opened.has_more(entity, &key))
+                && let Some(first) = alike(&rows)
+                && planner.add_alike(entity, &first.row_with(|field| tells.contains(&field)))
+            {
+                for cursor in &mut cursors {
+                    cursor.fill(self.executor, entity).await;
+                }
+                continue;
+            }
             // The canonical store comes first. What surely is the same elsewhere is decoded once.
             let first = rows.first().and_then(|row| Some((row.as_ref()?, row.as_ref()?.row())));
             for (at, cursor) in cursors.iter_mut().enumerate() {
@@ -129,6 +139,13 @@ impl Sight<'_> {
         memory.stores.extend(found.clone());
         Some(memory)
     }
+}
+
+/// The first of several rows, if all stores have one and they surely are equal.
+fn alike(rows: &[Option<LazyRow>]) -> Option<&LazyRow> {
+    let first = rows.first()?.as_ref()?;
+    let same = |row: &Option<LazyRow>| row.as_ref().is_some_and(|row| row.surely_equals(first));
+    rows.iter().skip(1).all(same).then_some(first)
 }
 
 /// The memories of an entity, a page at a time.

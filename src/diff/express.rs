@@ -4,9 +4,12 @@
 //! store has the record, the result is the canonical row, and the general rules have nothing to decide. Whatever is not plainly one
 //! of these goes the long way, which gives the same answer (in debug builds every record goes both ways and the two are compared).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Cell, FieldId, Presence, Row, Shadow, StoreName, SyncStatus, Value, Version};
+use crate::model::{
+    Cell, Check, Entity, FieldId, FieldRef, Mapping, Presence, Row, Shadow, StoreName, SyncStatus, Value,
+    Version,
+};
 use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
 
 use super::{SidePlan, Standing, absent, shadows};
@@ -40,9 +43,11 @@ pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
         return None;
     }
     let fields = values(view, row)?;
-    if breaks_a_rule(view, &fields) || derives(view, &fields) {
+    let lookup = view.lookup(&fields);
+    if breaks_a_rule(view.entity, &fields, &lookup) || derives(view.entity, &fields, &lookup) {
         return None;
     }
+    drop(lookup);
     let version = canonical.version();
     let own = if canonical.shadow.is_none() {
         Plain::Met
@@ -95,24 +100,65 @@ fn values(view: &View<'_>, row: &Row) -> Option<BTreeMap<FieldId, Value>> {
     row.fields.iter().map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect()
 }
 
-fn breaks_a_rule(view: &View<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
-    let lookup = view.lookup(fields);
+/// The fields by which it is told whether a record that all stores hold alike needs anything at all.
+pub(crate) fn telling_fields(entity: &Entity) -> BTreeSet<FieldId> {
+    let mut fields = BTreeSet::new();
+    for id in entity.field_ids() {
+        let field = entity.field(id);
+        if field.required || field.derive.is_some() || !field.checks.is_empty() {
+            fields.insert(id);
+        }
+        let args = field.derive.iter().flat_map(|derive| &derive.args);
+        fields.extend(args.filter_map(|arg| if let FieldRef::Field(of) = arg { Some(*of) } else { None }));
+        for check in &field.checks {
+            if let Check::Pattern(pattern) = check {
+                let named = |of: &FieldId| pattern.contains(&format!("{{{}}}", entity.field(*of).name));
+                fields.extend(entity.field_ids().filter(named));
+            }
+        }
+    }
+    fields
+}
+
+/// Whether a record that all stores hold alike, and nobody remembers, is in order: what is known of it follows from having seen it.
+/// The row has at least the fields that tell, and every field that might be unreadable.
+pub(crate) fn is_in_order(entity: &Entity, canonical: &Mapping, row: &Row) -> bool {
+    let quiet =
+        row.meta.sync_errors.is_empty() && matches!(row.meta.sync_status, None | Some(SyncStatus::Synced));
+    if canonical.has_bookkeeping() && !quiet {
+        return false;
+    }
+    let fields: Option<BTreeMap<FieldId, Value>> =
+        row.fields.iter().map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect();
+    let Some(fields) = fields else { return false };
+    let lookup = |field| match field {
+        FieldRef::Key(part) => {
+            row.key.parts().get(part).map_or(Value::Null, |text| Value::text(text.as_str()))
+        }
+        FieldRef::Field(id) => fields.get(&id).cloned().unwrap_or_default(),
+    };
+    !breaks_a_rule(entity, &fields, &lookup) && !derives(entity, &fields, &lookup)
+}
+
+fn breaks_a_rule(
+    entity: &Entity,
+    fields: &BTreeMap<FieldId, Value>,
+    lookup: &dyn Fn(FieldRef) -> Value,
+) -> bool {
     fields.iter().any(|(field, value)| {
-        let declared = view.entity.field(*field);
+        let declared = entity.field(*field);
         if declared.checks.is_empty() && !declared.required {
             return !declared.ty.admits(value);
         }
-        !violations(view.entity, *field, &Cell::Value(value.clone()), &lookup).is_empty()
+        !violations(entity, *field, &Cell::Value(value.clone()), lookup).is_empty()
     })
 }
 
 /// Whether a derived field is empty and would not be.
-fn derives(view: &View<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
+fn derives(entity: &Entity, fields: &BTreeMap<FieldId, Value>, lookup: &dyn Fn(FieldRef) -> Value) -> bool {
     fields.iter().filter(|(_, value)| value.is_null()).any(|(field, _)| {
-        let derive = view.entity.field(*field).derive.as_ref();
-        derive.is_some_and(|derive| {
-            !derive.compute(view.lookup(fields), view.entity.default_region.as_deref()).is_null()
-        })
+        let derive = entity.field(*field).derive.as_ref();
+        derive.is_some_and(|derive| !derive.compute(lookup, entity.default_region.as_deref()).is_null())
     })
 }
 

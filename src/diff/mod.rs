@@ -176,9 +176,9 @@ impl SidePlan {
     }
 }
 
-pub(crate) use express::express;
 #[cfg(debug_assertions)]
 pub(crate) use express::same;
+pub(crate) use express::{express, is_in_order, telling_fields};
 
 /// What every store needs for a record, the canonical one first. Stores that have nothing to do with it are left out.
 pub fn diff(view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {

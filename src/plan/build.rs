@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diff::{Drift, SidePlan, Standing};
+use crate::diff::{Drift, SidePlan, Standing, is_in_order, telling_fields};
 use crate::model::{
-    ConflictId, Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, StateId,
-    StoreName, Timestamp, Unknown, Value, fingerprint_of,
+    ConflictId, Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, Row,
+    StateId, StoreName, Timestamp, Unknown, Value, fingerprint_of,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;
@@ -117,6 +117,8 @@ pub(super) struct EntityWork {
     pub doubts: Doubts,
     /// Records that are only taken note of, where those are not kept.
     met: u64,
+    /// Those of them that all stores hold alike, and that are in no other count yet.
+    alike: u64,
     /// The books of records about which nothing is.
     pub settled: BTreeMap<StoreName, Books>,
     /// Rows and remembered rows by store, for the guards.
@@ -249,6 +251,40 @@ impl Planner {
         }
     }
 
+    /// The fields to look at in records of an entity that all stores hold alike and nobody remembers, so that [`Planner::add_alike`]
+    /// can take them; none where such records have to be added like any other.
+    pub fn tells_alike(&self, entity: &Entity) -> Option<BTreeSet<FieldId>> {
+        let inputs = &self.inputs;
+        let mappings = inputs.spec.mappings.get(&entity.name)?;
+        let special = |id: &RecordId| id.entity == entity.name;
+        let plain = !inputs.remember
+            && !inputs.rebuild
+            && inputs.targets.is_empty()
+            && !self.hangs_together(entity)
+            && !inputs.tombstones.keys().any(special)
+            && !inputs.conflicts.keys().any(special)
+            && mappings.values().all(|mapping| {
+                mapping.scope.is_none() && mapping.fields.len() == entity.fields.len() && mapping.has_sync()
+            });
+        plain.then(|| telling_fields(entity))
+    }
+
+    /// Takes a record that all stores hold alike, sync metadata included, and nobody remembers; false when it has to be added like any
+    /// other. The row has at least the fields that tell.
+    pub fn add_alike(&mut self, entity: &Entity, row: &Row) -> bool {
+        let canonical = self.inputs.spec.mapping(&entity.name, &self.inputs.spec.canonical);
+        if !canonical.is_some_and(|canonical| is_in_order(entity, canonical, row)) {
+            return false;
+        }
+        if !self.work.contains_key(&entity.name) {
+            self.work.insert(entity.name.clone(), EntityWork::default());
+        }
+        if let Some(work) = self.work.get_mut(&entity.name) {
+            work.alike += 1;
+        }
+        true
+    }
+
     /// Counts records that a store is known to hold as they should be without having been looked at one by one.
     pub fn add_settled(&mut self, entity: &EntityName, store: &StoreName, count: u64) {
         let work = self.work.entry(entity.clone()).or_default();
@@ -297,6 +333,16 @@ impl Planner {
 
     /// Takes what the snapshots of an entity were worth; its records have all been added.
     pub fn end_entity(&mut self, entity: &Arc<Entity>, snapshots: BTreeMap<StoreName, SnapshotReport>) {
+        let alike = self.work.get_mut(&entity.name).map(|work| std::mem::take(&mut work.alike));
+        if let Some(alike) = alike.filter(|alike| *alike > 0) {
+            for store in self.inputs.spec.stores_of(&entity.name) {
+                self.add_settled(&entity.name, &store, alike);
+            }
+            let work = self.work.entry(entity.name.clone()).or_default();
+            work.met += alike;
+            // Nobody remembers them yet.
+            work.remembered.values_mut().for_each(|remembered| *remembered -= alike);
+        }
         self.work.entry(entity.name.clone()).or_default().snapshots = snapshots;
         self.distrust_absences(entity);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition,
+    BatchId, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition,
 };
 
 use crate::spec::Spec;
@@ -27,6 +27,17 @@ pub struct Opened {
     pub unresolved: BTreeSet<(RecordId, StoreName)>,
     /// Whether writes of an earlier pass had to be found out about.
     pub recovered: bool,
+}
+
+impl Opened {
+    /// Whether the opening found something about a record that is in no snapshot.
+    pub fn has_more(&self, entity: &Entity, key: &RecordKey) -> bool {
+        if self.overlay.is_empty() && self.unresolved.is_empty() {
+            return false;
+        }
+        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+        self.overlay.contains_key(&id) || self.unresolved.iter().any(|(record, _)| *record == id)
+    }
 }
 
 /// Why nothing can be done at all.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::{RecordKey, Row, Timestamp};
+use crate::model::{FieldId, RecordKey, Row, Timestamp};
 
 /// Makes values of a row's bytes.
 pub trait RowDecoder: Send + Sync {
@@ -19,6 +19,11 @@ pub trait RowDecoder: Send + Sync {
 
     /// The row.
     fn decode(&self, key: &RecordKey, bytes: &[u8]) -> Row;
+
+    /// The row with these fields, and with all others that might hold no value of theirs.
+    fn decode_some(&self, key: &RecordKey, bytes: &[u8], _wanted: &dyn Fn(FieldId) -> bool) -> Row {
+        self.decode(key, bytes)
+    }
 
     /// The times of a row's creation and last update.
     fn times(&self, key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
@@ -80,6 +85,14 @@ impl LazyRow {
         match &self.content {
             Content::Row(row) => (**row).clone(),
             Content::Raw { bytes, decoder, .. } => decoder.decode(&self.key, bytes),
+        }
+    }
+
+    /// The row with these fields, and with all others that might hold no value of theirs.
+    pub fn row_with(&self, wanted: impl Fn(FieldId) -> bool) -> Row {
+        match &self.content {
+            Content::Row(row) => (**row).clone(),
+            Content::Raw { bytes, decoder, .. } => decoder.decode_some(&self.key, bytes, &wanted),
         }
     }
 

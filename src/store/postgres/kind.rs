@@ -70,6 +70,25 @@ impl Kind {
         }
     }
 
+    /// Whether these bytes certainly are a value of the field. `false` says nothing.
+    pub(super) fn surely_reads(self, bytes: Option<&[u8]>, ty: FieldType, form: Form) -> bool {
+        // JSON nested no deeper than any parser reads.
+        const FEW_BRACKETS: usize = 100;
+        let Some(bytes) = bytes else { return true };
+        if form != Form::Native {
+            return false;
+        }
+        match (self, ty) {
+            (Self::Text, FieldType::String) => true,
+            (Self::Bool, FieldType::Bool) => true,
+            (Self::Int2 | Self::Int4 | Self::Int8, FieldType::Int64) => true,
+            (Self::Jsonb, FieldType::Json) => {
+                bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= FEW_BRACKETS
+            }
+            _ => false,
+        }
+    }
+
     /// A value of a field as it was sent.
     pub(super) fn cell(self, bytes: Option<&[u8]>, ty: FieldType, form: Form, zone: &TimeZone) -> Cell {
         let Some(bytes) = bytes else { return Cell::Value(Value::Null) };

@@ -10,7 +10,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use crate::model::{
-    Cell, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, SyncPlace, Timestamp, Value, decode,
+    Cell, FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, SyncPlace, Timestamp, Value,
+    decode,
 };
 
 use super::super::inside::{inner_native, native_json, unreadable};
@@ -159,9 +160,22 @@ impl RowDecoder for Decoder {
     }
 
     fn decode(&self, key: &RecordKey, bytes: &[u8]) -> Row {
+        self.decode_some(key, bytes, &|_| true)
+    }
+
+    fn decode_some(&self, key: &RecordKey, bytes: &[u8], wanted: &dyn Fn(FieldId) -> bool) -> Row {
         let values: Values<'_> =
             fields(bytes).skip(self.layout.key.len()).map(|field| bytes.get(field?)).collect();
-        self.layout.read_row(&self.mapped, key.clone(), &values)
+        self.layout.read_some(&self.mapped, key.clone(), &values, wanted)
+    }
+
+    fn times(&self, _key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
+        let values: Values<'_> =
+            fields(bytes).skip(self.layout.key.len()).map(|field| bytes.get(field?)).collect();
+        let zone = &self.mapped.mapping.timezone;
+        let mut inner = Inner { layout: &self.layout, values: &values, parsed: BTreeMap::new() };
+        let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
+        (time(&self.layout.created), time(&self.layout.updated))
     }
 }
 
@@ -259,12 +273,27 @@ impl Layout {
 
     /// A row in canonical form.
     pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, values: &[Option<&[u8]>]) -> Row {
+        self.read_some(mapped, key, values, &|_| true)
+    }
+
+    /// A row with some of its fields, and those that might hold no value of theirs.
+    fn read_some(
+        &self,
+        mapped: &Mapped,
+        key: RecordKey,
+        values: &[Option<&[u8]>],
+        wanted: &dyn Fn(FieldId) -> bool,
+    ) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner { layout: self, values, parsed: BTreeMap::new() };
         let mut cells = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             let cell = if field.place.path.is_empty() {
                 let bytes = values.get(field.place.slot).copied().flatten();
+                if !wanted(field.id) && self.kind(field.place.slot).surely_reads(bytes, field.ty, field.form)
+                {
+                    continue;
+                }
                 self.kind(field.place.slot).cell(bytes, field.ty, field.form, zone)
             } else {
                 match inner.native(&field.place, field.ty, field.form) {
