@@ -70,7 +70,7 @@ impl Trial {
 
     /// A moment in which the command is at work.
     fn moment(&self, dice: &mut Dice) -> Duration {
-        dice.between(self.length / 10, self.length * 21 / 20)
+        dice.between(self.length / 4, self.length * 21 / 20)
     }
 
     /// Kills the command after some time.

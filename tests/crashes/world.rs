@@ -26,6 +26,11 @@ pub(crate) enum Kind {
     PostgresState,
 }
 
+/// A folder, in memory where there is room for it: it is processes that are killed here, and no plug is pulled.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A small generator: the same numbers for the same seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
@@ -127,14 +132,14 @@ kind: Controller
 metadata: {name: controller}
 spec:
   state: {STATE}
-  lease: 400ms
+  lease: 250ms
   guards: {max_deletes: 100%, max_updates: 100%}
 "#;
 
 impl World {
     /// A world in which everything agrees.
     pub(crate) fn agreed(kind: Kind, server: Option<&Server>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let database = server.map(|server| runtime.block_on(server.database()));
         let reach = STORES.iter().map(|store| match (&database, *store) {
@@ -181,7 +186,7 @@ impl World {
 
     /// The same world again, in a folder and a database of its own.
     pub(crate) fn copy(&self, kind: Kind, server: Option<&Server>) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {

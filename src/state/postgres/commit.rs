@@ -99,8 +99,9 @@ impl PostgresState {
             self.execute(connection, self.sql("DELETE FROM {journal} WHERE id = ANY($1)").bind(ids.clone()))
                 .await?;
             let query = self.sql(
-                "INSERT INTO {journal} (id, body) SELECT id, body FROM unnest($1::text[], $2::bytea[]) \
-                 WITH ORDINALITY AS new (id, body, at) ORDER BY at",
+                "INSERT INTO {journal} (seq, id, body) \
+                 SELECT (SELECT coalesce(max(seq), 0) FROM {journal}) + at, id, body \
+                 FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS new (id, body, at)",
             );
             self.execute(connection, query.bind(ids).bind(bodies)).await?;
         }

@@ -23,8 +23,8 @@ const TABLES: [&str; 8] = [
     // Room in the pages, so that a record changed in place needs no new entry in the index.
     "CREATE TABLE {shadows} (entity integer NOT NULL, key bytea NOT NULL, memory bytea NOT NULL, \
      PRIMARY KEY (entity, key)) WITH (fillfactor = 85)",
-    "CREATE TABLE {journal} (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text NOT NULL UNIQUE, \
-     ended text, body bytea NOT NULL)",
+    // Numbered by us, while no other change is made: a sequence that was copied with its database goes back in a crash.
+    "CREATE TABLE {journal} (seq bigint PRIMARY KEY, id text NOT NULL UNIQUE, ended text, body bytea NOT NULL)",
     // Open intents are few; ended ones, many.
     "CREATE INDEX ON {journal} (seq) WHERE ended IS NULL",
     "CREATE TABLE {deletes} (at bigint NOT NULL, entity text NOT NULL, store text NOT NULL, count bigint NOT NULL)",
