@@ -43,7 +43,7 @@ SELECT 'C' || digits, 'Person ' || digits, 'person ' || digits, 'Person', digits
     jsonb_build_object('summary', 'Likes short letters and long walks', 'topics', jsonb_build_array('paper', 'trains', n % 97)),
     jsonb_build_object('calls', n % 31, 'emails', n % 173, 'phone', '555-01' || lpad((n % 100)::text, 2, '0')),
     jsonb_build_object('email', 'person' || digits || '@example.com', 'site', 'https://example.com/p/' || n),
-    jsonb_build_object('score', n % 1000 / 1000.0, 'next', 'write in spring'),
+    jsonb_build_object('score', trim_scale(n % 1000 / 1000.0), 'next', 'write in spring'),
     NULL, timestamptz '2020-01-01 00:00:00Z' + n * interval '1 second',
     timestamptz '2024-01-01 00:00:00Z' + n * interval '7 seconds'
 FROM (SELECT n, lpad(n::text, 7, '0') AS digits, (ARRAY['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'X'])[1 + n % 9] AS code

@@ -71,9 +71,7 @@ pub(crate) fn plan(ground: &Ground, table: &mut Table) -> Outcome<()> {
         "Apply complete! Records: 0 added, 100 changed, 0 destroyed.",
     )?;
     expect("records that still differ", ground.count(&app, "organization = 'Edited Works'")?, 0)?;
-    if ground.all_fields(&hub)? != ground.all_fields(&app)? {
-        return Err("the databases differ after the first apply".into());
-    }
+    ground.all_fields(&hub)?.must_equal(&ground.all_fields(&app)?, "after the first apply")?;
     table.add(Figure {
         name: "first apply of that: 100 records written, all remembered".to_owned(),
         figure: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
@@ -154,9 +152,8 @@ pub(crate) fn load(ground: &Ground, table: &mut Table, edits: bool) -> Outcome<(
     expect("records in the database", after.records, rows)?;
     let local = ground.texts_of_file(&world.path("local.db"))?;
     expect("records in the file", local.records, rows)?;
-    if before != after || ground.texts(&hub)? != local {
-        return Err("the stores differ after the first load".into());
-    }
+    before.must_equal(&after, "after the first load")?;
+    ground.texts(&hub)?.must_equal(&local, "after the first load")?;
     table.add(Figure {
         name: format!(
             "first load of {rows} records from Postgres into an empty Postgres and an empty SQLite"
@@ -189,9 +186,8 @@ fn edits_of_a_tenth(
     let applied = world.trueup_says(&["apply", "--auto-approve"], &says)?;
     let wanted = ground.texts(app)?;
     expect("edits that are still there", ground.count(app, "notes LIKE '%(edited)'")?, tenth)?;
-    if ground.texts(hub)? != wanted || ground.texts_of_file(&world.path("local.db"))? != wanted {
-        return Err("the stores differ after the edits".into());
-    }
+    ground.texts(hub)?.must_equal(&wanted, "after the edits")?;
+    ground.texts_of_file(&world.path("local.db"))?.must_equal(&wanted, "after the edits")?;
     table.add(Figure {
         name: format!("{tenth} records edited in one store, to the two others"),
         figure: format!("{}, {}", seconds(applied.wall_seconds), rate(tenth, applied.wall_seconds)),

@@ -26,10 +26,24 @@ pub(crate) struct Contents {
     /// How many records there are.
     pub(crate) records: u64,
     digest: [u8; 32],
+    /// The first of them, to be shown where something differs.
+    pub(crate) first: String,
 }
 
 impl Contents {
+    /// Fails where two stores differ.
+    pub(crate) fn must_equal(&self, other: &Self, when: &str) -> Outcome<()> {
+        if self == other {
+            return Ok(());
+        }
+        let [one, two] = [self, other].map(|it| format!("{} records, the first\n  {}", it.records, it.first));
+        Err(format!("two stores differ {when}:\n{one}\n{two}").into())
+    }
+
     fn add(&mut self, record: &str) {
+        if self.records == 0 {
+            record.clone_into(&mut self.first);
+        }
         self.records += 1;
         self.digest = Sha256::new().chain_update(self.digest).chain_update(record).finalize().into();
     }
