@@ -183,7 +183,7 @@ async fn state_first_load() {
                     |value: &dyn Fn(&FieldShadow) -> Value| -> std::collections::BTreeMap<FieldName, Value> {
                         shadow.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect()
                     };
-                steps[1].open.push(Intent {
+                steps[1].open.push(std::sync::Arc::new(Intent {
                     id: id.clone(),
                     batch,
                     store: store(name),
@@ -195,7 +195,7 @@ async fn state_first_load() {
                     meta_before: trueup::model::SyncMeta::default(),
                     meta_after: Some(meta(1)),
                     advances: [(store(name), shadow.clone())].into(),
-                });
+                }));
                 steps[2].close.push((id, IntentEnd::Applied));
                 steps[2].shadows.push((record.clone(), store(name), shadow.clone()));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use sqlx::Connection as _;
 
@@ -54,6 +55,10 @@ fn shadow(value: &str) -> Shadow {
         fields: [(FieldName::new("name").expect("a name"), field)].into(),
         ..Shadow::default()
     }
+}
+
+fn noted(intents: Vec<Intent>) -> Vec<Arc<Intent>> {
+    intents.into_iter().map(Arc::new).collect()
 }
 
 fn intent(id: &str) -> Intent {
@@ -134,7 +139,7 @@ async fn pages_come_in_the_order_of_keys(state: &dyn State) {
 
 async fn intents_are_open_until_they_end(state: &dyn State) {
     let open = vec![intent("1-1-1"), intent("1-1-2"), intent("1-1-3")];
-    let transition = Transition { open: open.clone(), intend_pass: Some(4), ..Transition::default() };
+    let transition = Transition { open: noted(open.clone()), intend_pass: Some(4), ..Transition::default() };
     state.commit(&transition).await.expect("committed");
     assert_eq!(state.open_intents().await, Ok(open.clone()));
     let ended = Transition {
@@ -156,7 +161,7 @@ async fn intents_are_open_until_they_end(state: &dyn State) {
 async fn everything_can_be_forgotten(state: &dyn State) {
     let id = state.header().await.expect("a header").id;
     let full = Transition {
-        open: vec![intent("1-1-1")],
+        open: noted(vec![intent("1-1-1")]),
         shadows: vec![(record("things", "a"), store("app"), shadow("1"))],
         acknowledge_pass: Some(9),
         ..Transition::default()
@@ -196,7 +201,7 @@ async fn texts_of_any_kind_are_kept(state: &dyn State) {
     odd.meta.source_systems = vec![String::new(), "\u{7f}'; --".into()];
     let noted = Intent { advances: [(store("app"), odd.clone())].into(), ..intent("1-1-1") };
     let shadows = vec![(record("things", "\0"), store("app"), odd.clone())];
-    let transition = Transition { open: vec![noted.clone()], shadows, ..Transition::default() };
+    let transition = Transition { open: vec![Arc::new(noted.clone())], shadows, ..Transition::default() };
     state.commit(&transition).await.expect("committed");
     assert_eq!(state.open_intents().await, Ok(vec![noted]));
     let recalled = state.recall(&entity("things"), &[key("\0")]).await.expect("recalled");
@@ -247,7 +252,7 @@ async fn a_pack_may_end_in_parts() {
     let creates: Vec<Intent> = (0..40).map(|at| made(&format!("1-1-app-{at}"), IntentKind::Create)).collect();
     let mixed = vec![made("1-2-app-1", IntentKind::Create), made("1-2-app-2", IntentKind::Delete)];
     for open in [creates.clone(), mixed.clone()] {
-        state.commit(&Transition { open, ..Transition::default() }).await.expect("committed");
+        state.commit(&Transition { open: noted(open), ..Transition::default() }).await.expect("committed");
     }
     let end = |intents: &[Intent]| Transition {
         close: intents.iter().map(|intent| (intent.id.clone(), IntentEnd::Applied)).collect(),
@@ -264,7 +269,7 @@ async fn a_pack_may_end_in_parts() {
     // Noted again, it counts as noted last, and once.
     let again = Intent { receipt: true, ..creates[1].clone() };
     state
-        .commit(&Transition { open: vec![again.clone()], ..Transition::default() })
+        .commit(&Transition { open: noted(vec![again.clone()]), ..Transition::default() })
         .await
         .expect("committed");
     left.remove(0);
@@ -323,7 +328,7 @@ async fn a_file_is_private_and_keeps_what_was_committed() {
     }
     let id = state.header().await.expect("a header").id;
     let transition = Transition {
-        open: vec![intent("1-1-1")],
+        open: noted(vec![intent("1-1-1")]),
         shadows: vec![(record("things", "a"), store("app"), shadow("1"))],
         ..Transition::default()
     };
@@ -332,7 +337,7 @@ async fn a_file_is_private_and_keeps_what_was_committed() {
     drop(state);
     let state = SqliteState::open(&path).await.expect("opened again");
     assert_eq!(state.header().await.expect("a header").id, id);
-    assert_eq!(state.open_intents().await, Ok(transition.open));
+    assert_eq!(state.open_intents().await, Ok(vec![intent("1-1-1")]));
     let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
     assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("1"));
     let close = vec![(IntentId("1-1-1".into()), IntentEnd::Applied)];
@@ -423,7 +428,7 @@ async fn controllers_that_write_one_database_at_once_do_not_mix_their_words_up()
                         // All of them also change one record.
                         (record("things", "a"), store(&own), shadow(&own)),
                     ];
-                    let open = vec![intent(&format!("{writer}-{number}"))];
+                    let open = noted(vec![intent(&format!("{writer}-{number}"))]);
                     let transition = Transition { shadows, open, ..Transition::default() };
                     state.commit(&transition).await.expect("committed");
                 }
@@ -495,7 +500,10 @@ async fn what_a_database_does_not_allow_is_said_without_the_password() {
         |user: &str, port: u16, name: &str| format!("postgres://{user}:hunter2@127.0.0.1:{port}/{name}");
     let good = url("postgres", port, &database.name);
     let state = PostgresState::open(&good, "odd \"name\"; --").await.expect("any name is one");
-    state.commit(&Transition { open: vec![intent("1")], ..Transition::default() }).await.expect("committed");
+    state
+        .commit(&Transition { open: noted(vec![intent("1")]), ..Transition::default() })
+        .await
+        .expect("committed");
     assert!(!format!("{state:?}").contains("hunter2"));
 
     assert!(refused("postgres://u:hunter2@127.0.0.1:port/x", "s").await.contains("its address"));
@@ -516,7 +524,7 @@ async fn a_database_keeps_what_was_committed_when_its_server_is_killed() {
     let mut server = server::Server::start(server::Disk::Flushed);
     let state = in_database(&server.database().await).await;
     let transition = |value: &str| Transition {
-        open: vec![intent(value)],
+        open: noted(vec![intent(value)]),
         shadows: vec![(record("things", "a"), store("app"), shadow(value))],
         ..Transition::default()
     };

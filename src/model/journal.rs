@@ -1,6 +1,7 @@
 //! The words between the core and the state: intents, how they ended, and atomic changes of what is remembered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +50,7 @@ pub struct Intent {
     pub record: RecordId,
     /// What it does.
     pub kind: IntentKind,
-    /// The fields written, as they were before (a before-image, for undoing by hand).
+    /// The fields written, as they were before (a before-image, for undoing by hand); empty of a row that is made.
     pub before: BTreeMap<FieldName, Value>,
     /// The fields written, as they will be read back.
     pub after: BTreeMap<FieldName, Value>,
@@ -99,7 +100,7 @@ pub struct Transition {
     /// Throw away every shadow and open intent first (a stale state is rebuilt by a first meeting).
     pub forget_everything: bool,
     /// Intents noted before their writes go out.
-    pub open: Vec<Intent>,
+    pub open: Vec<Arc<Intent>>,
     /// Intents that ended.
     pub close: Vec<(IntentId, IntentEnd)>,
     /// Shadows that are true now. Others of the same record stay.

@@ -67,7 +67,8 @@ pub struct RecordPlan {
     pub actions: Vec<Action>,
     /// Shadows that are true once the canonical store has the result (at once where it needs no write).
     pub adopt: BTreeMap<StoreName, Shadow>,
-    /// A fingerprint of everything that this was made from: what every store held and what was remembered.
+    /// A fingerprint of everything that this was made from: what every store held and what was remembered. Empty where nobody asked
+    /// for it.
     pub basis: String,
 }
 

@@ -284,11 +284,11 @@ impl Recipe {
         Ok(RecordId { entity: entity.name.clone(), key: observed.key })
     }
 
-    pub(super) fn get(&self, at: usize) -> Result<RecordPlan, Lost> {
+    pub(super) fn get(&self, at: usize, with_basis: bool) -> Result<RecordPlan, Lost> {
         let (entity, doubts, planned) = self.find(at).ok_or_else(nothing_there)?;
         let mut observed = self.shelf.get(entity, planned.place)?;
         let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
-        let basis = observed.fingerprint();
+        let basis = if with_basis { observed.fingerprint() } else { String::new() };
         doubt(&self.inputs, &mut observed, doubts);
         let overrides = planned.overrides.as_deref().cloned().unwrap_or_default();
         let entry = consider(&self.inputs, entity, observed, overrides);

@@ -125,7 +125,18 @@ impl Records {
             Source::List(list) => {
                 list.get(at).cloned().ok_or_else(|| Lost("there is no such record".to_owned()))
             }
-            Source::Recipe(recipe) => recipe.get(at).map(Arc::new),
+            Source::Recipe(recipe) => recipe.get(at, false).map(Arc::new),
+        }
+    }
+
+    /// A record with the fingerprint of what it was made from, which takes a while to work out.
+    ///
+    /// # Errors
+    /// When it cannot be read back, or there is none at this place.
+    pub fn with_basis(&self, at: usize) -> Result<Arc<RecordPlan>, Lost> {
+        match &self.source {
+            Source::List(_) => self.get(at),
+            Source::Recipe(recipe) => recipe.get(at, true).map(Arc::new),
         }
     }
 
@@ -249,7 +260,7 @@ impl Serialize for Records {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut sequence = serializer.serialize_seq(Some(self.len()))?;
         for at in 0..self.len() {
-            sequence.serialize_element(&*self.get(at).map_err(serde::ser::Error::custom)?)?;
+            sequence.serialize_element(&*self.with_basis(at).map_err(serde::ser::Error::custom)?)?;
         }
         sequence.end()
     }

@@ -135,7 +135,7 @@ impl MemoryStateData {
         }
         for intent in &transition.open {
             self.open.retain(|known| known.id != intent.id);
-            self.open.push(intent.clone());
+            self.open.push(Intent::clone(intent));
         }
         for (id, end) in &transition.close {
             if let Some(at) = self.open.iter().position(|intent| intent.id == *id) {

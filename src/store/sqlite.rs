@@ -35,8 +35,8 @@ mod write;
 /// Connections a store: one for each entity being read, and one to write with. More would wait for the disk.
 const CONNECTIONS: u32 = 16;
 
-/// Writes a batch. A transaction of so many takes some 20 ms, which is how long others wait for the lock.
-const BATCH_SIZE: usize = 1000;
+/// Writes a batch. A transaction of so many takes some 50 ms, which is how long others wait for the lock.
+const BATCH_SIZE: usize = 2000;
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

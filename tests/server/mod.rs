@@ -111,6 +111,11 @@ bytea_output = 'escape'
 impl Server {
     /// Starts a server in a new folder.
     pub(crate) fn start(disk: Disk) -> Self {
+        Self::start_with(disk, "")
+    }
+
+    /// The same with more settings, as lines of `postgresql.conf`.
+    pub(crate) fn start_with(disk: Disk, more: &str) -> Self {
         let programs = programs();
         let user = not_root();
         let folder = tempfile::Builder::new().prefix("trueup-pg-").tempdir().unwrap().keep();
@@ -121,7 +126,7 @@ impl Server {
         server.init();
         let flush = if disk == Disk::Lazy { "fsync = off\nfull_page_writes = off\n" } else { "" };
         let settings = server.data().join("postgresql.conf");
-        std::fs::write(&settings, format!("{SETTINGS}{flush}")).unwrap();
+        std::fs::write(&settings, format!("{SETTINGS}{flush}{more}")).unwrap();
         server.own(&settings);
         // Another process may take a port between our look and the server's.
         for _ in 0..5 {

@@ -103,7 +103,7 @@ pub struct Applying {
     /// Stores that gave up during this pass.
     down: BTreeMap<StoreName, StoreError>,
     /// Writes in flight.
-    intents: BTreeMap<IntentId, (usize, Intent)>,
+    intents: BTreeMap<IntentId, (usize, Arc<Intent>)>,
     outcomes: Vec<(StoreName, Outcomes)>,
     images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
     /// Deleted records of which a store could not confirm it.
@@ -259,7 +259,13 @@ impl Applying {
     /// Leaves out, by name, what is no longer as it was when the plan was made.
     fn drop_moved(&mut self, now: &BTreeMap<RecordId, String>) {
         for at in 0..self.plan.records.len() {
-            let Some(record) = self.record(at) else { return };
+            let record = match self.plan.records.with_basis(at) {
+                Ok(record) => record,
+                Err(lost) => {
+                    self.lose(&lost);
+                    return;
+                }
+            };
             if now.get(&record.record) != Some(&record.basis) {
                 self.skip_record(at, "it changed since the plan was made; plan again to see it");
             }

@@ -1,6 +1,7 @@
 //! What became of writes: what follows from them for the state, the books and the report.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
@@ -25,13 +26,15 @@ impl Applying {
                 .filter(|(_, (_, intent))| intent.store == store)
                 .map(|(id, _)| id.clone())
                 .collect();
-            let outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
+            let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
             for id in sent {
                 let Some((at, intent)) = self.intents.remove(&id) else { continue };
                 let missing = || {
                     StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write")
                 };
-                let outcome = outcomes.get(&id).cloned().unwrap_or_else(|| Outcome::Unknown(missing()));
+                let outcome = outcomes.remove(&id).unwrap_or_else(|| Outcome::Unknown(missing()));
+                // The state has noted it and keeps no copy.
+                let intent = Arc::unwrap_or_clone(intent);
                 self.take_outcome(at, intent, outcome, &mut transition);
             }
             let count = self.report.applied.delete - deleted_before;

@@ -1,6 +1,7 @@
 //! Noting and sending writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
@@ -45,7 +46,7 @@ impl Applying {
         action: &Action,
         advances: BTreeMap<StoreName, Shadow>,
         receipt: bool,
-    ) -> Intent {
+    ) -> Arc<Intent> {
         let batch = BatchId(format!("{}-{}-{}", self.pass, self.batches, action.store));
         let id = IntentId(format!("{batch}-{at}"));
         let kind = match action.kind {
@@ -57,24 +58,22 @@ impl Applying {
         let held = |name: &FieldName| {
             action.advance.fields.get(name).map(|shadow| value(&shadow.held)).unwrap_or_default()
         };
-        let intent = Intent {
+        // There is nothing before a row is made.
+        let changed = action.changes.iter().filter(|_| kind != IntentKind::Create);
+        let intent = Arc::new(Intent {
             id: id.clone(),
             batch,
             store: action.store.clone(),
             receipt,
             record: record.clone(),
             kind,
-            before: action
-                .changes
-                .iter()
-                .map(|change| (change.field.clone(), value(&change.before)))
-                .collect(),
+            before: changed.map(|change| (change.field.clone(), value(&change.before))).collect(),
             after: action.changes.iter().map(|change| (change.field.clone(), held(&change.field))).collect(),
             meta_before: action.meta_before.clone(),
             meta_after: action.meta_after.clone(),
             advances,
-        };
-        self.intents.insert(id, (at, intent.clone()));
+        });
+        self.intents.insert(id, (at, Arc::clone(&intent)));
         intent
     }
 

@@ -1,6 +1,7 @@
 //! Intents as bytes: those of one change together, for they resemble each other; and apart from them, in a few bytes each, how they
 //! stand.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crate::model::{
@@ -114,10 +115,11 @@ const SAME_BATCH: u8 = 1 << 2;
 const OF_SHADOW: u8 = 12;
 
 /// Intents as bytes, without what their heads say.
-pub fn intents_to_bytes(intents: &[Intent], dictionary: &mut Dictionary) -> Vec<u8> {
+pub fn intents_to_bytes<I: Borrow<Intent>>(intents: &[I], dictionary: &mut Dictionary) -> Vec<u8> {
     let mut out = Vec::with_capacity(intents.len() * 512);
     let mut batch: Option<&BatchId> = None;
     for intent in intents {
+        let intent: &Intent = intent.borrow();
         let same_batch = batch == Some(&intent.batch);
         out.push(
             [(RECEIPT, intent.receipt), (META_AFTER, intent.meta_after.is_some()), (SAME_BATCH, same_batch)]

@@ -1,6 +1,7 @@
 //! Changes of the state: one transaction for a whole transition, in statements that each take many rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 
@@ -81,12 +82,16 @@ impl PostgresState {
         query.execute(connection).await.map(drop).map_err(|error| self.failed(&error))
     }
 
-    async fn open_all(&self, connection: &mut PgConnection, intents: &[Intent]) -> Result<(), StateError> {
+    async fn open_all(
+        &self,
+        connection: &mut PgConnection,
+        intents: &[Arc<Intent>],
+    ) -> Result<(), StateError> {
         // The same intent noted again is the one that counts.
         let mut last: BTreeMap<&IntentId, usize> = BTreeMap::new();
         last.extend(intents.iter().enumerate().map(|(at, intent)| (&intent.id, at)));
         let noted: Vec<&Intent> =
-            intents.iter().enumerate().filter(|(at, i)| last[&i.id] == *at).map(|(_, i)| i).collect();
+            intents.iter().enumerate().filter(|(at, i)| last[&i.id] == *at).map(|(_, i)| &**i).collect();
         for chunk in noted.chunks(ROWS_PER_STATEMENT) {
             let ids: Vec<String> = chunk.iter().map(|intent| intent.id.0.clone()).collect();
             let bodies: Result<Vec<Vec<u8>>, _> = chunk.iter().map(serde_json::to_vec).collect();

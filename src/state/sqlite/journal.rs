@@ -1,6 +1,7 @@
 //! The journal: a row for the intents that were noted together, and beside it, small and often rewritten, how each of them stands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
@@ -20,8 +21,8 @@ pub(super) struct Pack {
 
 impl Pack {
     /// Writes intents down. Of an intent that is noted twice the later one counts.
-    pub(super) fn of(intents: &[Intent], dictionary: &mut Dictionary) -> Option<Self> {
-        let mut heads: Vec<Head> = intents.iter().map(Head::of).collect();
+    pub(super) fn of(intents: &[Arc<Intent>], dictionary: &mut Dictionary) -> Option<Self> {
+        let mut heads: Vec<Head> = intents.iter().map(|intent| Head::of(intent)).collect();
         let mut seen = BTreeSet::new();
         for (head, intent) in heads.iter_mut().zip(intents).rev() {
             head.replaced = !seen.insert(&intent.id);
