@@ -32,6 +32,8 @@ struct Trial {
     length: Duration,
     /// How many kills came before anything was written, in the middle, and after everything was.
     moments: [u64; 3],
+    /// How many edits were put back after a kill.
+    reverted: usize,
 }
 
 impl Trial {
@@ -45,6 +47,7 @@ impl Trial {
             origin: World::agreed(kind, server),
             length: Duration::ZERO,
             moments: [0; 3],
+            reverted: 0,
         };
         // The first is slow: the program is read from the disk.
         for run in [u64::MAX, u64::MAX - 1] {
@@ -79,8 +82,18 @@ impl Trial {
         let ended = child.try_wait().unwrap().is_some();
         child.kill().unwrap();
         child.wait().unwrap();
+        self.note(ended, world, before);
+    }
+
+    /// Notes how far the command had come. How long it takes changes with what else the machine does.
+    fn note(&mut self, ended: bool, world: &World, before: &Records) {
         let moment = if ended { 2 } else { usize::from(world.canonical() != *before) };
         self.moments[moment] += 1;
+        self.length = match moment {
+            0 => self.length * 21 / 20,
+            1 => self.length,
+            _ => self.length * 9 / 10,
+        };
     }
 
     fn verdict(&self, run: u64, world: World, told: &str) {
@@ -95,11 +108,11 @@ impl Trial {
     fn close(&self, what: &str) {
         let [early, middle, late] = self.moments;
         println!(
-            "{:?}: {what}: {early} before anything was written, {middle} in the middle, {late} after the end",
-            self.kind
+            "{:?}: {what}: {early} before anything was written, {middle} in the middle, {late} after the end; {} edits put back",
+            self.kind, self.reverted
         );
         assert!(
-            self.runs < 20 || middle * 5 > self.runs,
+            self.runs < 20 || middle * 10 > self.runs,
             "{:?}: hardly any kill came in the middle",
             self.kind
         );
@@ -109,7 +122,7 @@ impl Trial {
 fn killed_commands(kind: Kind, runs: u64, server: Option<&Server>) {
     let mut trial = Trial::new(kind, runs, server);
     for run in 0..trial.runs {
-        let world = trial.disturbed(run, server);
+        let mut world = trial.disturbed(run, server);
         let before = world.canonical();
         let mut dice = trial.dice(run ^ 0xdead);
         // Now and then what would have put things right is killed as well.
@@ -120,6 +133,7 @@ fn killed_commands(kind: Kind, runs: u64, server: Option<&Server>) {
             told.push_str(&format!("killed after {after:?} "));
             let child = world.begin();
             trial.kill(&world, child, after, &before);
+            trial.reverted += world.revert(&mut dice);
         }
         trial.verdict(run, world, &told);
     }
@@ -155,7 +169,7 @@ fn killed_server(kind: Kind, runs: u64) {
         server.kill();
         server.restart();
         child.wait().unwrap();
-        trial.moments[if ended { 2 } else { usize::from(world.canonical() != before) }] += 1;
+        trial.note(ended, &world, &before);
         trial.verdict(run, world, &format!("the server killed after {after:?}"));
     }
     trial.close("server killed");
@@ -184,7 +198,7 @@ fn a_controller_that_slept_through_its_lease_breaks_nothing() {
         std::thread::sleep(after);
         signal("STOP", &[first.id()]);
         let ended = first.try_wait().unwrap().is_some();
-        trial.moments[if ended { 2 } else { usize::from(world.canonical() != before) }] += 1;
+        trial.note(ended, &world, &before);
         // It may hold locks; then the other one goes on once it has woken up.
         let mut second = world.begin();
         let began = Instant::now();

@@ -380,6 +380,32 @@ impl World {
         }
     }
 
+    /// Some of those who see another's edit put back what was there before: an edit of theirs, which looks like nothing to who
+    /// does not know that the other value had come to them.
+    pub(crate) fn revert(&mut self, dice: &mut Dice) -> usize {
+        let records = [0, 1, 2].map(|store| self.records(store).unwrap());
+        let mut reverted = 0;
+        for number in 0..self.deeds.len() {
+            let Deed::Edit { key, field, value } = &self.deeds[number] else { continue };
+            let Some(id) = key.strip_prefix('r').filter(|_| *field != "n") else { continue };
+            let at = FIELDS.iter().position(|name| name == field).unwrap();
+            let holds =
+                |store: usize| records[store].get(key).and_then(|row| row[at].as_ref()) == Some(value);
+            let holders: Vec<usize> = (0..3).filter(|store| holds(*store)).collect();
+            // A value that went there and back before anybody else had it was never seen.
+            if !holds(0) || holders.len() < 2 || dice.below(2) == 0 {
+                continue;
+            }
+            let (key, field, store) = (key.clone(), *field, holders[dice.below(holders.len())]);
+            let value = format!("{field}{id}");
+            let table = format!("{}_things", STORES[store]);
+            self.sql(store, &format!("UPDATE {table} SET {field} = '{value}' WHERE id = '{key}'"));
+            self.deeds[number] = Deed::Edit { key, field, value };
+            reverted += 1;
+        }
+        reverted
+    }
+
     fn records(&self, store: usize) -> Result<Records, String> {
         let name = STORES[store];
         let query = format!("SELECT id, a, b, CAST(n AS text) FROM {name}_things ORDER BY id");
