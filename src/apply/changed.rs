@@ -58,7 +58,9 @@ impl Sight<'_> {
             if whole.is_empty() {
                 return Ok(found);
             }
-            whole.iter().for_each(|name| drop(found.remove(name)));
+            for name in whole {
+                found.remove(&name);
+            }
         }
     }
 

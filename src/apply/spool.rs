@@ -130,7 +130,7 @@ impl Many {
                             record.extend(created.micros().to_le_bytes());
                         }
                     }
-                    rows.stores.insert(store.clone(), self.shadow(row));
+                    rows.stores.insert(store.clone(), shadow_of(row));
                 }
             }
         }
@@ -159,22 +159,6 @@ impl Many {
             self.stores.len() - 1
         });
         u8::try_from(at).map_err(|_| Lost("too many stores".to_owned()))
-    }
-
-    /// A row in the clothes of a shadow. Fields go by number, which the names of fields may be as well as anything.
-    fn shadow(&self, row: &Row) -> Shadow {
-        let fields = row.fields.iter().filter_map(|(id, cell)| {
-            let name = FieldName::new(format!("f{}", id.0)).ok()?;
-            let (held, version, tag) = (cell.clone(), Version::NONE, MappingTag(0));
-            Some((name, FieldShadow { held, stands_for: None, version, tag, unsure: false }))
-        });
-        Shadow {
-            present: true,
-            store_id: row.store_id.clone(),
-            meta: row.meta.clone(),
-            updated: row.updated,
-            fields: fields.collect(),
-        }
     }
 
     fn get(&mut self, entity: &Entity, place: u64) -> Result<Observed, Lost> {
@@ -259,6 +243,22 @@ impl Many {
             created,
             updated: shadow.updated,
         }
+    }
+}
+
+/// A row in the clothes of a shadow. Fields go by number, which the names of fields may be as well as anything.
+fn shadow_of(row: &Row) -> Shadow {
+    let fields = row.fields.iter().filter_map(|(id, cell)| {
+        let name = FieldName::new(format!("f{}", id.0)).ok()?;
+        let (held, version, tag) = (cell.clone(), Version::NONE, MappingTag(0));
+        Some((name, FieldShadow { held, stands_for: None, version, tag, unsure: false }))
+    });
+    Shadow {
+        present: true,
+        store_id: row.store_id.clone(),
+        meta: row.meta.clone(),
+        updated: row.updated,
+        fields: fields.collect(),
     }
 }
 

@@ -88,6 +88,7 @@ pub(super) struct Kept {
 }
 
 /// What other records may have to know of a record.
+#[allow(clippy::struct_excessive_bools)] // Four plain facts.
 pub(super) struct Link {
     pub fate: Fate,
     /// Whether someone changed it.

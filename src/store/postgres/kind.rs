@@ -79,9 +79,9 @@ impl Kind {
             return false;
         }
         match (self, ty) {
-            (Self::Text, FieldType::String) => true,
-            (Self::Bool, FieldType::Bool) => true,
-            (Self::Int2 | Self::Int4 | Self::Int8, FieldType::Int64) => true,
+            (Self::Text, FieldType::String)
+            | (Self::Bool, FieldType::Bool)
+            | (Self::Int2 | Self::Int4 | Self::Int8, FieldType::Int64) => true,
             (Self::Jsonb, FieldType::Json) => {
                 bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= FEW_BRACKETS
             }
