@@ -3,6 +3,7 @@
 //!
 //! `TRUEUP_CRASH_RUNS` asks for more runs of each kind, `TRUEUP_CRASH_SEED` for other edits and moments than those of every day.
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+#![allow(clippy::print_stdout)] // How far kills reached is worth a line.
 
 #[path = "server/mod.rs"]
 mod server;
@@ -127,15 +128,15 @@ fn killed_commands(kind: Kind, runs: u64, server: Option<&Server>) {
         let mut dice = trial.dice(run ^ 0xdead);
         // Now and then what would have put things right is killed as well.
         let kills = if run % 3 == 0 { 2 } else { 1 };
-        let mut told = String::new();
+        let mut moments = Vec::new();
         for _ in 0..kills {
             let after = trial.moment(&mut dice);
-            told.push_str(&format!("killed after {after:?} "));
+            moments.push(after);
             let child = world.begin();
             trial.kill(&world, child, after, &before);
             trial.reverted += world.revert(&mut dice);
         }
-        trial.verdict(run, world, &told);
+        trial.verdict(run, world, &format!("killed after {moments:?}"));
     }
     trial.close("killed");
 }

@@ -100,6 +100,8 @@ listen_addresses = '127.0.0.1'
 max_connections = 200
 shared_buffers = 32MB
 max_wal_size = 256MB
+# In the folder, and gone with it: what a killed server shares elsewhere stays for ever.
+dynamic_shared_memory_type = mmap
 logging_collector = off
 log_min_messages = warning
 # As far from what we should not depend on as a real server may be.
