@@ -45,7 +45,7 @@ fn medians(runs: &[Measured]) -> Measured {
 /// A figure next to what the other program took, where it ran.
 fn against(name: String, ours: &Measured, theirs: Option<&Measured>) -> Figure {
     let figure =
-        Figure { name, figure: seconds(ours.wall_seconds), peak_bytes: ours.peak_bytes, ..Figure::default() };
+        Figure { name, result: seconds(ours.wall_seconds), peak_bytes: ours.peak_bytes, ..Figure::default() };
     let Some(theirs) = theirs else { return figure };
     Figure {
         compared_with: format!("reladiff: {}, {}", seconds(theirs.wall_seconds), mib(theirs.peak_bytes)),
@@ -89,7 +89,7 @@ pub(crate) fn plan(ground: &Ground, table: &mut Table) -> Outcome<()> {
     ground.all_fields(&hub)?.must_equal(&ground.all_fields(&app)?, "after the first apply")?;
     table.add(Figure {
         name: "first apply of that: 100 records written, all remembered".to_owned(),
-        figure: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
+        result: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
         compared_with: format!("state: {} bytes a record", world.state_bytes()? / rows),
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
@@ -127,7 +127,7 @@ fn later_plans(
     expect("edits that arrived", ground.count(hub, "notes LIKE '%(edited)'")?, 100)?;
     table.add(Figure {
         name: "apply of these 100 edits".to_owned(),
-        figure: seconds(applied.wall_seconds),
+        result: seconds(applied.wall_seconds),
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
     });
@@ -146,7 +146,7 @@ fn pass(ground: &Ground, table: &mut Table, world: &World, hub: &Database, store
     }
     table.add(Figure {
         name: format!("a pass of `run` with nothing to do, {stores}"),
-        figure: format!("{}, {:.2} s of processor time", seconds(pass.wall_seconds), pass.cpu_seconds),
+        result: format!("{}, {:.2} s of processor time", seconds(pass.wall_seconds), pass.cpu_seconds),
         peak_bytes: pass.peak_bytes,
         ..Figure::default()
     });
@@ -174,7 +174,7 @@ pub(crate) fn load(ground: &Ground, table: &mut Table, edits: bool) -> Outcome<(
         name: format!(
             "first load of {rows} records from Postgres into an empty Postgres and an empty SQLite"
         ),
-        figure: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
+        result: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
         compared_with: format!("state: {} bytes a record", world.state_bytes()? / rows),
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
@@ -206,7 +206,7 @@ fn edits_of_a_tenth(
     ground.texts_of_file(&world.path("local.db"))?.must_equal(&wanted, "after the edits")?;
     table.add(Figure {
         name: format!("{tenth} records edited in one store, to the two others"),
-        figure: format!("{}, {}", seconds(applied.wall_seconds), rate(tenth, applied.wall_seconds)),
+        result: format!("{}, {}", seconds(applied.wall_seconds), rate(tenth, applied.wall_seconds)),
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
     });
