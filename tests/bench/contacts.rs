@@ -32,7 +32,7 @@ CREATE TABLE contacts (
 )"#;
 
 /// Numbers 1 to `$rows`; the same number is the same record, everywhere and always.
-const ROWS: &str = r#"
+const ROWS: &str = r"
 INSERT INTO contacts
 SELECT 'C' || digits, 'Person ' || digits, 'person ' || digits, 'Person', digits,
     'Sample Works ' || n % 4999, (ARRAY['Engineer', 'Buyer', 'Editor', 'Teacher', 'Planner', 'Welder', 'Nurse'])[1 + n % 7],
@@ -47,7 +47,7 @@ SELECT 'C' || digits, 'Person ' || digits, 'person ' || digits, 'Person', digits
     NULL, timestamptz '2020-01-01 00:00:00Z' + n * interval '1 second',
     timestamptz '2024-01-01 00:00:00Z' + n * interval '7 seconds'
 FROM (SELECT n, lpad(n::text, 7, '0') AS digits, (ARRAY['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'X'])[1 + n % 9] AS code
-    FROM generate_series(1::bigint, $rows) AS n) AS numbers"#;
+    FROM generate_series(1::bigint, $rows) AS n) AS numbers";
 
 /// The table, empty.
 pub(crate) fn table() -> &'static str {
@@ -104,19 +104,19 @@ spec:
 
 /// The manifests of these stores (name and kind with its place), the first one canonical.
 pub(crate) fn manifests(stores: &[(&str, String)]) -> String {
+    let head = |kind: &str, name: &str| {
+        format!("---\napiVersion: trueup/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec:\n")
+    };
     let mut text = ENTITY.to_owned();
-    let mut places = String::new();
     for (at, (name, place)) in stores.iter().enumerate() {
         let canonical = at == 0;
-        text.push_str(&format!(
-            "---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\nspec: {{canonical: {canonical}, {place}}}\n"
-        ));
-        places.push_str(&format!(
-            "    {name}: {{table: contacts, fields: {{\"*\": same}}, sync: {{json: sync_metadata}}}}\n"
-        ));
+        text += &[head("Store", name), format!("  canonical: {canonical}\n  {place}\n")].concat();
     }
-    text.push_str(&format!(
-        "---\napiVersion: trueup/v1\nkind: Mapping\nmetadata: {{name: contacts}}\nspec:\n  entity: contacts\n  stores:\n{places}"
-    ));
+    text += &head("Mapping", "contacts");
+    text += "  entity: contacts\n  stores:\n";
+    for (name, _) in stores {
+        text += &["    ", name, ": {table: contacts, fields: {\"*\": same}, sync: {json: sync_metadata}}\n"]
+            .concat();
+    }
     text
 }

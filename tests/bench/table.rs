@@ -9,7 +9,7 @@ pub(crate) struct Figure {
     /// What was done.
     pub(crate) name: String,
     /// What it took.
-    pub(crate) figure: String,
+    pub(crate) result: String,
     /// What it is compared with, and what that took.
     pub(crate) compared_with: String,
     /// How many times as fast.
@@ -25,8 +25,8 @@ pub(crate) struct Table(Vec<Figure>);
 impl Table {
     /// Adds a line.
     pub(crate) fn add(&mut self, figure: Figure) {
-        let Figure { name, figure: value, compared_with, ratio, peak_bytes } = &figure;
-        eprintln!("{name}: {value} | {compared_with} {ratio} | {}", mib(*peak_bytes));
+        let Figure { name, result, compared_with, ratio, peak_bytes } = &figure;
+        eprintln!("{name}: {result} | {compared_with} {ratio} | {}", mib(*peak_bytes));
         self.0.push(figure);
     }
 
@@ -34,9 +34,9 @@ impl Table {
     pub(crate) fn markdown(&self) -> String {
         let mut text =
             "| what | figure | compared with | ratio | peak memory |\n|---|---|---|---|---|\n".to_owned();
-        for Figure { name, figure, compared_with, ratio, peak_bytes } in &self.0 {
+        for Figure { name, result, compared_with, ratio, peak_bytes } in &self.0 {
             let memory = mib(*peak_bytes);
-            let _ = writeln!(text, "| {name} | {figure} | {compared_with} | {ratio} | {memory} |");
+            let _ = writeln!(text, "| {name} | {result} | {compared_with} | {ratio} | {memory} |");
         }
         text
     }
