@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod open;
+mod related;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
