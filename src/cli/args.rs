@@ -72,7 +72,7 @@ pub(crate) enum Command {
     Prompt(PromptArgs),
     /// Make a pass every interval, and serve /metrics and /healthz.
     Run(RunArgs),
-    /// Write the JSON Schemas of manifests, for editors.
+    /// Write the JSON Schemas of manifests, for editors; or the SQL that prepares their stores.
     Schema(SchemaArgs),
     /// Write a folder with an example of three stores that disagree, and bring them to agree.
     Demo(DemoArgs),
@@ -274,6 +274,9 @@ pub(crate) struct SchemaArgs {
     /// The folder to write to.
     #[arg(long, value_name = "DIR", default_value = "schemas")]
     pub dir: PathBuf,
+    /// Write, instead of JSON Schemas, the SQL that prepares the manifests' stores: `sql/STORE.sql` in the folder.
+    #[arg(long)]
+    pub sql: bool,
     /// Write nothing; fail when a file is not as it would be written.
     #[arg(long)]
     pub check: bool,

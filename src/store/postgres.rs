@@ -39,6 +39,8 @@ mod session;
 mod triggers;
 mod write;
 
+pub(super) use migrate::script;
+
 /// Writes a batch: enough that what each costs besides itself does not show, few enough that locks are held for moments.
 const BATCH_SIZE: usize = 5000;
 
