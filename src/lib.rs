@@ -9,6 +9,7 @@
 pub mod diff;
 pub mod model;
 pub mod plan;
+pub mod prompt;
 pub mod reconcile;
 pub mod resolve;
 pub mod spec;

@@ -42,3 +42,44 @@ need_postgres() {
         fi
     fi
 }
+
+# The pooler that stands in for Supabase's: tests start it on the loopback address. Its package would start a service of the system's.
+need_pgbouncer() {
+    if ! command -v pgbouncer >/dev/null && [ ! -x /usr/sbin/pgbouncer ]; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+            echo "$0: installing pgbouncer (for stores behind a pooler)" >&2
+            export DEBIAN_FRONTEND=noninteractive
+            local policy=/usr/sbin/policy-rc.d ours=
+            if [ ! -e "$policy" ]; then
+                printf '#!/bin/sh\nexit 101\n' >"$policy"
+                chmod +x "$policy"
+                ours=1
+            fi
+            local done=0
+            { apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer; } </dev/null >&2 || done=$?
+            if [ -n "$ours" ]; then rm -f "$policy"; fi
+            if [ "$done" -ne 0 ]; then
+                echo "$0: pgbouncer could not be installed" >&2
+                exit 1
+            fi
+        else
+            echo "$0: there is no pgbouncer, which tests start; install the package pgbouncer" >&2
+            exit 1
+        fi
+    fi
+}
+
+# Certificates for a Postgres with TLS.
+need_openssl() {
+    if ! command -v openssl >/dev/null; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+            echo "$0: installing openssl (for certificates of tests)" >&2
+            export DEBIAN_FRONTEND=noninteractive
+            apt-get update -qq </dev/null >&2
+            apt-get install -y -qq --no-install-recommends openssl </dev/null >&2
+        else
+            echo "$0: there is no openssl, with which tests make certificates; install the package openssl" >&2
+            exit 1
+        fi
+    fi
+}

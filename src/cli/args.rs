@@ -68,9 +68,11 @@ pub(crate) enum Command {
     Status,
     /// List, show and settle conflicts that wait for a person.
     Conflicts(ConflictsArgs),
+    /// Write a prompt for a language model about a record of the canonical store.
+    Prompt(PromptArgs),
     /// Make a pass every interval, and serve /metrics and /healthz.
     Run(RunArgs),
-    /// Write the JSON Schemas of manifests, for editors.
+    /// Write the JSON Schemas of manifests, for editors; or the SQL that prepares their stores.
     Schema(SchemaArgs),
     /// Write a folder with an example of three stores that disagree, and bring them to agree.
     Demo(DemoArgs),
@@ -235,12 +237,48 @@ pub(crate) struct RunArgs {
     pub work: WorkArgs,
 }
 
+/// `prompt`
+#[derive(Debug, Args)]
+pub(crate) struct PromptArgs {
+    /// The record: `contacts["C000127"]`.
+    #[arg(value_name = "RECORD")]
+    pub record: String,
+    /// A file with the prompt that the record's context is added to.
+    #[arg(long, value_name = "FILE")]
+    pub base: Option<PathBuf>,
+    /// A template to use instead of the one that is built in.
+    #[arg(long, value_name = "FILE")]
+    pub template: Option<PathBuf>,
+    /// The prompt itself, or JSON with it and its sizes.
+    #[arg(long, value_enum, default_value_t = PromptFormat::Markdown, value_name = "FORMAT")]
+    pub format: PromptFormat,
+    /// At most so many bytes: the least important lines are left out, and named.
+    #[arg(long, value_name = "BYTES", conflicts_with = "tokens")]
+    pub budget: Option<usize>,
+    /// At most so many tokens, estimated as a quarter of the ASCII characters and every other character.
+    #[arg(long, value_name = "N")]
+    pub tokens: Option<usize>,
+}
+
+/// How a prompt is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PromptFormat {
+    /// The prompt.
+    #[default]
+    Markdown,
+    /// An object with the prompt in it.
+    Json,
+}
+
 /// `schema`
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
     /// The folder to write to.
     #[arg(long, value_name = "DIR", default_value = "schemas")]
     pub dir: PathBuf,
+    /// Write, instead of JSON Schemas, the SQL that prepares the manifests' stores: `sql/STORE.sql` in the folder.
+    #[arg(long)]
+    pub sql: bool,
     /// Write nothing; fail when a file is not as it would be written.
     #[arg(long)]
     pub check: bool,

@@ -55,11 +55,18 @@ fn validation(diagnostics: &Diagnostics) -> serde_json::Value {
 pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, Failure> {
     let failed =
         |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
+    let files = if args.sql {
+        let scripts = crate::controller::scripts(&*session.load()?)?;
+        scripts.into_iter().map(|(store, text)| (format!("sql/{store}.sql"), text)).collect()
+    } else {
+        manifests::schemas()
+    };
+    let folder = if args.sql { args.dir.join("sql") } else { args.dir.clone() };
     let mut stale = Vec::new();
     if !args.check {
-        std::fs::create_dir_all(&args.dir).map_err(|error| failed(&args.dir, &error))?;
+        std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
     }
-    for (name, text) in manifests::schemas() {
+    for (name, text) in files {
         let path = args.dir.join(&name);
         if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
             continue;
@@ -72,7 +79,7 @@ pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, F
     }
     if args.check && !stale.is_empty() {
         return Err(Failure::new(format!("not as they would be written: {}", stale.join(", ")))
-            .hint("run `trueup schema`"));
+            .hint(if args.sql { "run `trueup schema --sql`" } else { "run `trueup schema`" }));
     }
     if stale.is_empty() {
         session.ui.out("The schemas are current.\n");

@@ -13,6 +13,7 @@ mod output;
 mod planfile;
 mod planning;
 mod progress;
+mod prompt;
 mod sandbox;
 mod service;
 mod session;
@@ -140,6 +141,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
         Command::Conflicts(args) => conflicts::conflicts(session, &args).await,
+        Command::Prompt(args) => prompt::prompt(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,
         Command::Schema(args) => check::schema(session, &args),
         Command::Demo(args) => demo::demo(session, &args).await,

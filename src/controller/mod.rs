@@ -2,7 +2,9 @@
 
 mod conflicts;
 mod open;
+mod related;
 mod run;
+mod scripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +25,7 @@ use crate::telemetry::{Event, Observer};
 
 pub use conflicts::Choice;
 pub use run::{DeepChecks, EnginePass, Pass, RunOptions, RunSummary, run};
+pub use scripts::{script_of, scripts};
 
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);

@@ -31,7 +31,8 @@ pub enum DeriveFn {
     Phone,
     /// `identifier(type, value)`: the normal form that fits the type (`phone`, `email`; else trimmed and lower-cased).
     Identifier,
-    /// `country_code(a)`: a phone's country calling code, without `+`.
+    /// `country_code(a)`: a phone's country calling code, without `+`. Like the three that follow it also takes two, a type and a
+    /// value, and then gives nothing for values of another type: digits of an account are no phone's.
     CountryCode,
     /// `area_code(a)`: a phone's area code.
     AreaCode,
@@ -50,10 +51,10 @@ impl DeriveFn {
         ("email", Self::Email, 1, 1),
         ("phone", Self::Phone, 1, 1),
         ("identifier", Self::Identifier, 2, 2),
-        ("country_code", Self::CountryCode, 1, 1),
-        ("area_code", Self::AreaCode, 1, 1),
-        ("local_number", Self::LocalNumber, 1, 1),
-        ("email_domain", Self::EmailDomain, 1, 1),
+        ("country_code", Self::CountryCode, 1, 2),
+        ("area_code", Self::AreaCode, 1, 2),
+        ("local_number", Self::LocalNumber, 1, 2),
+        ("email_domain", Self::EmailDomain, 1, 2),
         ("join", Self::Join, 1, 16),
     ];
 }
@@ -83,6 +84,11 @@ impl Derive {
             })
             .collect();
         let first = texts.first().and_then(Option::as_deref);
+        // The value that the part is taken from, if it is of this type.
+        let of = |ty: &str| match texts.as_slice() {
+            [kind, value] => value.as_deref().filter(|_| kind.as_deref() == Some(ty)),
+            _ => first,
+        };
         let result = match self.function {
             DeriveFn::Name => first.map(normal::name).filter(|name| !name.is_empty()),
             DeriveFn::Email => first.and_then(normal::email),
@@ -92,15 +98,15 @@ impl Derive {
                 .and_then(Option::as_deref)
                 .and_then(|text| normal::identifier(first.unwrap_or_default(), text, region)),
             DeriveFn::CountryCode => {
-                first.and_then(|text| normal::phone(text, region)).map(|phone| phone.country_code)
+                of("phone").and_then(|text| normal::phone(text, region)).map(|phone| phone.country_code)
             }
             DeriveFn::AreaCode => {
-                first.and_then(|text| normal::phone(text, region)).and_then(|phone| phone.area_code)
+                of("phone").and_then(|text| normal::phone(text, region)).and_then(|phone| phone.area_code)
             }
             DeriveFn::LocalNumber => {
-                first.and_then(|text| normal::phone(text, region)).map(|phone| phone.local_number)
+                of("phone").and_then(|text| normal::phone(text, region)).map(|phone| phone.local_number)
             }
-            DeriveFn::EmailDomain => first.and_then(normal::email_domain),
+            DeriveFn::EmailDomain => of("email").and_then(normal::email_domain),
             DeriveFn::Join => {
                 let parts: Vec<&str> =
                     texts.iter().flatten().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
@@ -108,5 +114,39 @@ impl Derive {
             }
         };
         result.map_or(Value::Null, Value::text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FieldId;
+
+    fn derived(function: DeriveFn, values: &[&str]) -> Value {
+        let args = (0..values.len()).map(|at| FieldRef::Field(FieldId(u16::try_from(at).expect("few"))));
+        let derive = Derive { function, args: args.collect(), recompute: Recompute::Always };
+        let value_of = |field| match field {
+            FieldRef::Field(FieldId(at)) => Value::text(values[usize::from(at)]),
+            FieldRef::Key(_) => Value::Null,
+        };
+        derive.compute(value_of, Some("US"))
+    }
+
+    #[test]
+    fn parts_are_taken_from_values_of_their_type_only() {
+        for (function, kind, value, part) in [
+            (DeriveFn::CountryCode, "phone", "(202) 555-0101", Some("1")),
+            (DeriveFn::AreaCode, "phone", "(202) 555-0101", Some("202")),
+            (DeriveFn::LocalNumber, "phone", "(202) 555-0101", Some("5550101")),
+            (DeriveFn::CountryCode, "platform_id", "2025550101", None),
+            (DeriveFn::AreaCode, "platform_id", "2025550101", None),
+            (DeriveFn::LocalNumber, "email", "ann@example.com", None),
+            (DeriveFn::EmailDomain, "email", "ann@example.com", Some("example.com")),
+            (DeriveFn::EmailDomain, "social_profile", "@ann@example.com", None),
+        ] {
+            let expected = part.map_or(Value::Null, Value::text);
+            assert_eq!(derived(function, &[kind, value]), expected, "{function:?} of a {kind}");
+        }
+        assert_eq!(derived(DeriveFn::AreaCode, &["2025550101"]), Value::text("202"));
     }
 }

@@ -23,6 +23,7 @@ mod inside;
 pub mod memory;
 pub mod postgres;
 mod rows;
+pub mod script;
 pub mod sqlite;
 mod sync;
 

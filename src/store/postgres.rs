@@ -39,6 +39,8 @@ mod session;
 mod triggers;
 mod write;
 
+pub(super) use migrate::script;
+
 /// Writes a batch: enough that what each costs besides itself does not show, few enough that locks are held for moments.
 const BATCH_SIZE: usize = 5000;
 
@@ -158,6 +160,9 @@ fn connect_options(name: &StoreName, url: &str) -> Result<(PgConnectOptions, boo
             _ => return Err(invalid(format!("the store's `url` has an unknown setting `{}`", shown(word)))),
         }
     }
+    if let Some(file) = kept.iter().find_map(|pair| pair.strip_prefix("sslrootcert=")) {
+        check_root(name, file)?;
+    }
     let kept = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
     // The error may show the address.
     let mut options = PgConnectOptions::from_str(&kept)
@@ -166,13 +171,27 @@ fn connect_options(name: &StoreName, url: &str) -> Result<(PgConnectOptions, boo
     if options.get_application_name().is_none() {
         options = options.application_name("trueup");
     }
+    // Poolers refuse settings that they do not follow; every transaction makes this one for itself.
+    options = options.extra_float_digits(None);
     // Supabase's pooler listens there.
     pooled |= options.get_port() == 6543;
     if pooled {
-        // Poolers refuse settings that they do not follow.
-        options = options.statement_cache_capacity(0).extra_float_digits(None);
+        options = options.statement_cache_capacity(0);
     }
     Ok((options, pooled))
+}
+
+/// Whether the file that vouches for the server can be read: the connection would only say that it did not come about.
+fn check_root(name: &StoreName, file: &str) -> Result<(), StoreError> {
+    // As in the rest of an address, what is no plain letter may stand there as `%20`; such a name is left to the connection.
+    if file.contains('%') || file == "system" {
+        return Ok(());
+    }
+    std::fs::File::open(file).map(drop).map_err(|error| {
+        let message = format!("the file of `sslrootcert`, `{file}`, cannot be read: {}", error.kind());
+        StoreError::new(ErrorKind::Invalid, name, message)
+            .hint("name the file with the certificate that the server's is signed by")
+    })
 }
 
 /// The word of a setting, as far as it is one.

@@ -34,6 +34,8 @@ mod snapshot;
 mod triggers;
 mod write;
 
+pub(super) use migrate::script;
+
 /// Connections a store: one for each entity being read, and one to write with. More would wait for the disk.
 const CONNECTIONS: u32 = 16;
 

@@ -299,6 +299,22 @@ impl Drop for Server {
     }
 }
 
+/// A program as the user that servers run as, who may be another one than the tests' own.
+pub(crate) fn as_user(program: &Path) -> Command {
+    let Some(user) = not_root() else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]);
+    command.args(["--clear-groups", "--"]).arg(program);
+    command
+}
+
+/// Gives a file or folder to the user that servers run as.
+pub(crate) fn give(path: &Path) {
+    if let Some(user) = not_root() {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+}
+
 fn guardian(folder: &Path) -> Child {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new("sh");

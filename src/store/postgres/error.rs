@@ -98,7 +98,8 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
     match code {
         "42501" if error.routine() == Some("check_enable_rls") => {
             new(ErrorKind::Unauthorised, "row-level security would hide rows from this login".into()).hint(
-                "a store has to be seen whole: let the login own the table, or `ALTER ROLE … BYPASSRLS`",
+                "a store has to be seen whole: connect as a role that policies do not bind (Supabase's `postgres`, the table's owner, \
+                 or any role after `ALTER ROLE … BYPASSRLS`); an owner is bound too under FORCE ROW LEVEL SECURITY",
             )
         }
         "42501" => new(ErrorKind::Unauthorised, format!("the login may not do this{whose} (code 42501)"))

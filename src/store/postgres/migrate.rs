@@ -48,7 +48,7 @@ impl PostgresStore {
             let wanted = wanted_columns(one);
             if info.is_none() && created.insert(names.clone()) {
                 need_schema(&names.schema, &mut steps);
-                steps.push(create_table(&names, one, &wanted));
+                steps.push(create_table("CREATE TABLE", &names, one, &wanted));
                 let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
                 let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
                 planned.extend(all.map(|name| (names.clone(), name)));
@@ -89,10 +89,7 @@ impl PostgresStore {
                 need_schema(&names.schema, &mut steps);
                 steps.push(MigrationStep {
                     adds: format!("table `{RECEIPTS}`"),
-                    statement: format!(
-                        "CREATE TABLE {} (batch text NOT NULL, intents text NOT NULL, PRIMARY KEY (batch))",
-                        names.sql()
-                    ),
+                    statement: create_receipts("CREATE TABLE", &names),
                 });
             }
         }
@@ -116,7 +113,47 @@ impl PostgresStore {
     }
 }
 
-fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, &'static str)]) -> MigrationStep {
+/// Statements that give any database, whatever it has of them already, the tables and columns of these mappings. They may be run
+/// again. `schema` is the one of tables that name none.
+pub(in crate::store) fn script(
+    store: &StoreName,
+    schema: &str,
+    mapped: &[Mapped],
+) -> Result<Vec<String>, StoreError> {
+    let mut statements = Vec::new();
+    for one in mapped {
+        let names = TableNames::of(store, schema, one)?;
+        let wanted = wanted_columns(one);
+        if names.schema != "public" {
+            let made = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&names.schema));
+            if !statements.contains(&made) {
+                statements.push(made);
+            }
+        }
+        statements.push(create_table("CREATE TABLE IF NOT EXISTS", &names, one, &[]).statement);
+        let columns = wanted.iter().map(|(name, declared)| {
+            format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {declared}", names.sql(), quoted(name))
+        });
+        statements.extend(columns);
+    }
+    if mapped.iter().any(|one| one.entity.system) {
+        let names =
+            TableNames { schema: schema.to_owned(), name: RECEIPTS.to_owned(), title: RECEIPTS.to_owned() };
+        statements.push(create_receipts("CREATE TABLE IF NOT EXISTS", &names));
+    }
+    Ok(statements)
+}
+
+fn create_receipts(how: &str, names: &TableNames) -> String {
+    format!("{how} {} (batch text NOT NULL, intents text NOT NULL, PRIMARY KEY (batch))", names.sql())
+}
+
+fn create_table(
+    how: &str,
+    names: &TableNames,
+    mapped: &Mapped,
+    wanted: &[(String, &'static str)],
+) -> MigrationStep {
     let keys: Vec<String> = mapped.mapping.key.iter().map(|part| quoted(part.column.head())).collect();
     let key_columns = mapped.mapping.key.iter().zip(&mapped.entity.key).map(|(part, known)| {
         // In the order of keys, so that the key's index serves reads in that order.
@@ -130,12 +167,7 @@ fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, &'static
     let all: Vec<String> = key_columns.chain(columns).collect();
     MigrationStep {
         adds: format!("table `{}`", names.title),
-        statement: format!(
-            "CREATE TABLE {} ({}, PRIMARY KEY ({}))",
-            names.sql(),
-            all.join(", "),
-            keys.join(", ")
-        ),
+        statement: format!("{how} {} ({}, PRIMARY KEY ({}))", names.sql(), all.join(", "), keys.join(", ")),
     }
 }
 

@@ -36,7 +36,7 @@ impl SqliteStore {
             let info = table_info(&transaction, &title).map_err(failed)?;
             let wanted = wanted_columns(one);
             if info.is_none() && created.insert(title.to_ascii_lowercase()) {
-                steps.push(create_table(&table, &title, one, &wanted));
+                steps.push(create_table("CREATE TABLE", &table, &title, one, &wanted));
                 planned.extend(wanted.iter().map(|(name, _)| place(&title, name)));
                 planned.extend(one.mapping.key.iter().map(|part| place(&title, part.column.head())));
                 continue;
@@ -64,9 +64,7 @@ impl SqliteStore {
         if keeps_receipts && table_info(&transaction, RECEIPTS).map_err(failed)?.is_none() {
             steps.push(MigrationStep {
                 adds: format!("table `{RECEIPTS}`"),
-                statement: format!(
-                    "CREATE TABLE main.{RECEIPTS} (batch TEXT NOT NULL, intents TEXT NOT NULL, PRIMARY KEY (batch)) WITHOUT ROWID"
-                ),
+                statement: create_receipts("CREATE TABLE"),
             });
         }
         Ok(steps)
@@ -95,7 +93,29 @@ fn place(table: &str, column: &str) -> (String, String) {
     (table.to_ascii_lowercase(), column.to_ascii_lowercase())
 }
 
+/// Statements that give an empty file the tables of these mappings, and any file those that it lacks. `SQLite` cannot be told to add a
+/// column only where it is missing: `trueup migrate` does that.
+pub(in crate::store) fn script(store: &StoreName, mapped: &[Mapped]) -> Result<Vec<String>, StoreError> {
+    let mut statements = Vec::new();
+    for one in mapped {
+        let (table, title) = table_of(store, one)?;
+        let step = create_table("CREATE TABLE IF NOT EXISTS", &table, &title, one, &wanted_columns(one));
+        statements.push(step.statement);
+    }
+    if mapped.iter().any(|one| one.entity.system) {
+        statements.push(create_receipts("CREATE TABLE IF NOT EXISTS"));
+    }
+    Ok(statements)
+}
+
+fn create_receipts(how: &str) -> String {
+    format!(
+        "{how} main.{RECEIPTS} (batch TEXT NOT NULL, intents TEXT NOT NULL, PRIMARY KEY (batch)) WITHOUT ROWID"
+    )
+}
+
 fn create_table(
+    how: &str,
     table: &str,
     title: &str,
     mapped: &Mapped,
@@ -109,7 +129,7 @@ fn create_table(
     let all: Vec<String> = key_columns.chain(columns).collect();
     MigrationStep {
         adds: format!("table `{title}`"),
-        statement: format!("CREATE TABLE {table} ({}, PRIMARY KEY ({}))", all.join(", "), keys.join(", ")),
+        statement: format!("{how} {table} ({}, PRIMARY KEY ({}))", all.join(", "), keys.join(", ")),
     }
 }
 

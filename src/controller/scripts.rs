@@ -1,0 +1,48 @@
+//! The SQL that prepares the stores, from the manifests alone.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Mapped, Shape, StoreName};
+use crate::reconcile::Ledger;
+use crate::spec::{Spec, StoreKind};
+use crate::store::script::{Dialect, script};
+
+use super::EngineError;
+
+/// The script of each SQL store that a manifest names.
+///
+/// # Errors
+/// When an entity cannot have a table in a store.
+pub fn scripts(spec: &Spec) -> Result<BTreeMap<StoreName, String>, EngineError> {
+    let mut all = BTreeMap::new();
+    for (name, store) in &spec.stores {
+        let dialect = match &store.kind {
+            StoreKind::Sqlite { .. } => Dialect::Sqlite,
+            StoreKind::Postgres { schema, .. } => {
+                Dialect::Postgres { schema: schema.clone().unwrap_or_else(|| "public".to_owned()) }
+            }
+            _ => continue,
+        };
+        all.insert(name.clone(), script_of(spec, name, &dialect)?);
+    }
+    Ok(all)
+}
+
+/// The script of one store in a dialect.
+///
+/// # Errors
+/// As [`scripts`].
+pub fn script_of(spec: &Spec, name: &StoreName, dialect: &Dialect) -> Result<String, EngineError> {
+    let mut mapped: Vec<Mapped> = Vec::new();
+    for entity in &spec.entities {
+        if let Some(mapping) = spec.mapping(&entity.name, name)
+            && matches!(mapping.shape, Shape::Table(_))
+        {
+            mapped.push(Mapped { entity: entity.clone(), mapping: mapping.clone() });
+        }
+    }
+    if *name == spec.canonical {
+        mapped.extend(Ledger::new(name).all().into_iter().cloned());
+    }
+    Ok(script(dialect, name, &mapped)?)
+}
