@@ -21,7 +21,8 @@ use super::EngineError;
 pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
     let mut stores = Opened::new();
     for (name, store) in &spec.stores {
-        stores.insert(name.clone(), one(&spec.folder, store, create).await);
+        let notify = spec.controller.triggers.notify.contains(name);
+        stores.insert(name.clone(), one(&spec.folder, store, create, notify).await);
     }
     stores
 }
@@ -38,7 +39,12 @@ pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
     }
 }
 
-async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
+async fn one(
+    folder: &Path,
+    store: &StoreSpec,
+    create: bool,
+    notify: bool,
+) -> Result<Arc<dyn Store>, StoreError> {
     match &store.kind {
         StoreKind::Memory => Ok(Arc::new(MemoryStore::new(store.name.clone()))),
         StoreKind::Sqlite { path } => {
@@ -48,7 +54,8 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
         }
         StoreKind::Postgres { url, schema } => {
             let url = look_up(folder, &store.name, url)?;
-            let mut options = PostgresOptions { read_only: store.read_only, ..PostgresOptions::default() };
+            let mut options =
+                PostgresOptions { read_only: store.read_only, notify, ..PostgresOptions::default() };
             if let Some(schema) = schema {
                 options.schema.clone_from(schema);
             }
@@ -83,6 +90,12 @@ fn content(folder: &Path, reference: &Reference) -> Result<OsString, (String, &'
                 (format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")
             }),
     }
+}
+
+/// What a reference refers to, as text.
+pub(super) fn secret(folder: &Path, reference: &Reference) -> Result<String, String> {
+    let content = content(folder, reference).map_err(|(message, hint)| format!("{message}; {hint}"))?;
+    content.into_string().map_err(|_| "it is no text".to_owned())
 }
 
 /// Opens the state.
