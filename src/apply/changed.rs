@@ -349,13 +349,15 @@ impl Sight<'_> {
     }
 
     /// Tells the planner which of the records that these refer to are there: those that did not change it does not see.
-    async fn note_parents(
+    /// Gives those that nobody knows.
+    pub(super) async fn note_parents(
         &self,
         entity: &Entity,
         presences: &BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>>,
         planner: &mut Planner,
-    ) -> Result<(), String> {
+    ) -> Result<BTreeSet<RecordKey>, String> {
         let spec = self.executor.spec;
+        let mut unknown = BTreeSet::new();
         for reference in &entity.references {
             let Some(parent) = spec.entity(&reference.to) else { continue };
             let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
@@ -381,14 +383,16 @@ impl Sight<'_> {
                 let found =
                     self.executor.state.recall(parent, keys).await.map_err(|error| error.to_string())?;
                 let there = found.into_iter().filter(|(_, memory)| present(Some(memory), &spec.canonical));
-                planner.add_alive(&parent.name, there.map(|(key, _)| key));
+                let there: BTreeSet<RecordKey> = there.map(|(key, _)| key).collect();
+                unknown.extend(keys.iter().filter(|key| !there.contains(*key)).cloned());
+                planner.add_alive(&parent.name, there);
             }
         }
-        Ok(())
+        Ok(unknown)
     }
 }
 
 /// Whether a store is remembered to have the record.
-fn present(memory: Option<&Memory>, store: &StoreName) -> bool {
+pub(super) fn present(memory: Option<&Memory>, store: &StoreName) -> bool {
     memory.and_then(|memory| memory.stores.get(store)).is_some_and(|shadow| shadow.present)
 }

@@ -4,6 +4,7 @@
 //! that it cannot answer just now.
 
 mod changed;
+mod named;
 mod observe;
 mod spool;
 
@@ -55,6 +56,10 @@ pub struct Executor<'a> {
     pub gate: Option<tokio::sync::Semaphore>,
     /// The lease to keep while effects run; none for a mere plan.
     pub lease: Option<&'a KeptLease>,
+    /// Stores that are left alone, and why.
+    pub away: &'a BTreeMap<StoreName, String>,
+    /// Whether records that are brought up are told with how long ago they were edited.
+    pub latency: bool,
 }
 
 /// A lease that is renewed while work goes on.
@@ -111,6 +116,9 @@ impl<'a> Executor<'a> {
 
     /// A store, or why it cannot be used.
     pub fn store(&self, name: &StoreName) -> Result<&'a Arc<dyn Store>, StoreError> {
+        if let Some(why) = self.away.get(name) {
+            return Err(StoreError::new(ErrorKind::Unavailable, name, why.clone()));
+        }
         match self.stores.get(name) {
             Some(Ok(store)) => Ok(store),
             Some(Err(error)) => Err(error.clone()),
@@ -335,6 +343,15 @@ impl<'a> Executor<'a> {
                 Ok(Some(Outcome::Refused(error))) | Err(error) => WriteResult::Failed(error.kind),
             };
             self.observer.notice(&telemetry::Event::Wrote { store, entity, kind, result });
+            if let (WriteOp::Update { meta: Some(meta), .. }, WriteResult::Applied, true) =
+                (&write.op, result, self.latency && kind == ActionKind::Update)
+                && let Some(edited) = meta.last_updated.filter(|_| *store != self.spec.canonical)
+            {
+                let micros = clock().micros().saturating_sub(edited.micros()).max(0);
+                #[allow(clippy::cast_precision_loss)] // Nothing is late by more than a few centuries.
+                let seconds = micros as f64 / 1e6;
+                self.observer.notice(&telemetry::Event::CaughtUp { store, seconds });
+            }
         }
     }
 }

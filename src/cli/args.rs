@@ -70,8 +70,16 @@ pub(crate) enum Command {
     Conflicts(ConflictsArgs),
     /// Write a prompt for a language model about a record of the canonical store.
     Prompt(PromptArgs),
-    /// Make a pass every interval, and serve /metrics and /healthz.
+    /// Make a pass every interval and whenever something is hinted at, and serve metrics, health, webhooks and an API.
     Run(RunArgs),
+    /// Write nothing to a store, an entity or a record for a while. Drift there is told all the same.
+    Pause(PauseArgs),
+    /// End a pause.
+    Resume(ResumeArgs),
+    /// Approve what guards refuse, for this very plan: `run` carries it out in its next pass.
+    Approve(ApproveArgs),
+    /// List everything that failed or is held, rejected or unknown, since when, and what to do about it.
+    Errors,
     /// Write the JSON Schemas of manifests, for editors; or the SQL that prepares their stores.
     Schema(SchemaArgs),
     /// Write a folder with an example of three stores that disagree, and bring them to agree.
@@ -221,16 +229,49 @@ pub(crate) struct ResolveArgs {
     pub work: WorkArgs,
 }
 
+/// `pause`
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// What: a store, an entity, a record (`contacts["C000127"]`), or one of a store's (`app.contacts`).
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// Why, for whoever finds it later.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// For how long: `30m`, `8h`; until it is resumed unless told.
+    #[arg(long = "for", value_name = "TIME", value_parser = positive_duration)]
+    pub duration: Option<Duration>,
+}
+
+/// `resume`
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// What was paused.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+}
+
+/// `approve`
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// The plan's code, as `errors`, `status` and the log show it, or as much of it as tells it from the others.
+    #[arg(value_name = "HASH")]
+    pub code: String,
+}
+
 /// `run`
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// Make one pass and stop; serves nothing unless --listen is given.
     #[arg(long)]
     pub once: bool,
+    /// Look and tell, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// From the end of a pass to the next one, instead of what the manifests say: `30s`, `5m`.
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub interval: Option<Duration>,
-    /// Where to serve /metrics and /healthz, instead of what the manifests say: `127.0.0.1:9464`.
+    /// Where to serve, instead of what the manifests say: `127.0.0.1:9464`.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     #[command(flatten)]
@@ -290,6 +331,12 @@ pub(crate) struct DemoArgs {
     /// The folder to write to; what an earlier demo left there is replaced.
     #[arg(value_name = "DIR", default_value = "trueup-demo")]
     pub dir: PathBuf,
+    /// Then go on: keep the stores in agreement and serve metrics, while a small script goes on editing them.
+    #[arg(long)]
+    pub serve: bool,
+    /// Where to serve, instead of `127.0.0.1:9464`.
+    #[arg(long, value_name = "ADDRESS", requires = "serve")]
+    pub listen: Option<SocketAddr>,
     #[command(flatten)]
     pub approval: Approval,
 }

@@ -16,11 +16,11 @@ use crate::plan::clean;
 use crate::spec::Spec;
 use crate::telemetry::Logged;
 
-use super::args::{DemoArgs, Shared};
+use super::args::{DemoArgs, RunArgs, Shared, WorkArgs};
 use super::ask::{Answer, approve};
 use super::planning;
 use super::session::Session;
-use super::{Exit, Failure};
+use super::{Exit, Failure, service, signals};
 
 use folder::Moment;
 
@@ -41,6 +41,9 @@ Since then three applications have gone on with their work, each in its own data
   contacts 1021   new in app, with an e-mail address and a job
   and beside them a phone number (I1012-2), a new job (1013, B004) and a website (B002)
 ";
+
+/// How often an application edits its store while the demo is served.
+const EDIT_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Writes the example and goes through it.
 pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
@@ -68,9 +71,48 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
             return Ok(Exit::Incomplete);
         }
         let conflict = engine.conflicts(false).await?.into_iter().next();
+        if args.serve {
+            drop(engine);
+            return go_on(session, args).await;
+        }
         session.ui.out(&next_steps(&args.dir, conflict.map(|conflict| conflict.id.to_string()).as_deref()));
     }
     Ok(exit)
+}
+
+/// Keeps the stores in agreement while their applications go on editing them.
+async fn go_on(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
+    session
+        .ui
+        .out("\nFrom now on an application edits its store every two seconds, until you interrupt:\n\n");
+    let stop = signals::stop_on_signals(session.ui);
+    let (dir, stopped) = (args.dir.clone(), stop.clone());
+    let edits = tokio::spawn(async move {
+        for number in 0.. {
+            tokio::select! {
+                () = tokio::time::sleep(EDIT_EVERY) => {}
+                () = stopped.cancelled() => return,
+            }
+            let dir = dir.clone();
+            match tokio::task::spawn_blocking(move || folder::edit(&dir, number)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => tracing::warn!("an edit failed: {}", failure.message),
+                Err(_) => return,
+            }
+        }
+    });
+    let run = RunArgs {
+        interval: None,
+        once: false,
+        dry_run: false,
+        listen: args.listen,
+        work: WorkArgs::default(),
+    };
+    let exit = service::serve(session, &run, &stop).await;
+    stop.cancel();
+    // It ends by itself.
+    let _ = edits.await;
+    exit
 }
 
 /// The beginning: the stores get the columns that they lack, and the first pass brings them to agree and remembers it.

@@ -10,6 +10,7 @@ pub mod load;
 mod manifests;
 mod migrate;
 mod output;
+mod pausing;
 mod planfile;
 mod planning;
 mod progress;
@@ -27,7 +28,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::controller::EngineError;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, DemoArgs};
 use output::Ui;
 use session::Session;
 
@@ -118,8 +119,14 @@ fn run(ui: &Ui, arguments: Arguments) -> Result<Exit, Failure> {
         std::env::set_current_dir(folder)
             .map_err(|error| Failure::new(format!("cannot work in {}: {error}", folder.display())))?;
     }
-    let default_level =
-        if matches!(arguments.command, Command::Run(_) | Command::Sandbox(_)) { "info" } else { "off" };
+    let default_level = if matches!(
+        &arguments.command,
+        Command::Run(_) | Command::Sandbox(_) | Command::Demo(DemoArgs { serve: true, .. })
+    ) {
+        "info"
+    } else {
+        "off"
+    };
     ui.start_logging(default_level).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -143,6 +150,10 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Conflicts(args) => conflicts::conflicts(session, &args).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,
+        Command::Pause(args) => pausing::pause(session, &args).await,
+        Command::Resume(args) => pausing::resume(session, &args).await,
+        Command::Approve(args) => pausing::approve(session, &args).await,
+        Command::Errors => pausing::errors(session).await,
         Command::Schema(args) => check::schema(session, &args),
         Command::Demo(args) => demo::demo(session, &args).await,
         Command::Sandbox(args) => sandbox::sandbox(session, args).await,

@@ -1,39 +1,116 @@
-//! `run`: passes until told to stop, with metrics and health over HTTP.
+//! `run`: passes until told to stop, with metrics, health, webhooks and an API over HTTP.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::controller::{DeepChecks, Engine, EnginePass, RunOptions, run as run_loop};
-use crate::http::{self, Health};
+use crate::controller::{Engine, Inbox, Reload, RunOptions, Running, pace_options, run as run_loop, watch};
+use crate::http::{self, Board, Current, Health, Site};
+use crate::spec::Spec;
 use crate::telemetry::{Event, Logged, Metrics, Observer};
 
 use super::args::RunArgs;
+use super::manifests::{self, Refused};
 use super::output::Ui;
 use super::session::{Session, work_options};
 use super::{Exit, Failure, signals};
 
+/// How often the manifests' folder is looked at.
+const MANIFESTS_EVERY: Duration = Duration::from_secs(2);
+
+/// What goes on beside the loop, for the manifests in force.
+struct Beside {
+    site: Arc<Site>,
+    metrics: Arc<Metrics>,
+    inbox: Arc<Inbox>,
+    observer: Arc<dyn Observer>,
+    watchers: std::sync::Mutex<CancellationToken>,
+    stop: CancellationToken,
+}
+
+impl Beside {
+    /// These manifests hold from now on.
+    fn hold(&self, engine: &Arc<Engine>) {
+        let (current, problems) = Current::of(Arc::clone(engine));
+        for problem in problems {
+            warn!("{problem}; whoever needs it is refused");
+        }
+        self.site.set(current);
+        self.metrics.adopt(engine.spec());
+        let watchers = self.stop.child_token();
+        watch(engine.spec(), &self.inbox, &self.observer, &watchers);
+        let mut before = self.watchers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut *before, watchers).cancel();
+    }
+}
+
 pub(super) async fn run(session: &Session<'_>, args: &RunArgs) -> Result<Exit, Failure> {
+    let stop = signals::stop_on_signals(session.ui);
+    serve(session, args, &stop).await
+}
+
+/// Runs until `stop` is cancelled, or once.
+pub(super) async fn serve(
+    session: &Session<'_>,
+    args: &RunArgs,
+    stop: &CancellationToken,
+) -> Result<Exit, Failure> {
     let spec = session.load()?;
     let metrics = Arc::new(Metrics::new(&spec).map_err(|error| Failure::new(format!("metrics: {error}")))?);
+    let board = Arc::new(Board::default());
+    let told = Told { metrics: metrics.clone(), board: board.clone() };
+    let observer: Arc<dyn Observer> = Arc::new(told);
+    let inbox = Arc::new(Inbox::default());
     let interval = args.interval.unwrap_or(Duration::from_millis(spec.controller.interval_ms));
     let health = Arc::new(Health::new(interval));
-    let stop = signals::stop_on_signals(session.ui);
+    let site = Arc::new(Site::new(metrics.clone(), health.clone(), board, inbox.clone(), observer.clone()));
     let address = args.listen.or((!args.once).then_some(spec.controller.http_address));
     let server = match address {
-        Some(address) => Some(start_server(address, &metrics, &health, &stop, session.ui).await?),
+        Some(address) => Some(start_server(address, &site, stop, session.ui).await?),
         None => None,
     };
     let engine = Arc::new(Engine::open(spec, false).await?);
-    let observer: Arc<dyn Observer> = Arc::new(Told { metrics });
-    // A single pass reads what it has to; one that goes on for ever makes sure of everything now and then.
-    let every = Duration::from_millis(engine.spec().controller.deep_check_interval_ms);
-    let deep = (!args.once).then(|| DeepChecks::new(every));
-    let pass = EnginePass { engine, options: work_options(&args.work), observer: observer.clone(), deep };
-    let options = RunOptions { interval, once: args.once, seed: seed() };
-    let summary = run_loop(&pass, &options, &health, &*observer, &stop).await;
+    let beside = Beside {
+        site,
+        metrics,
+        inbox: inbox.clone(),
+        observer: observer.clone(),
+        watchers: std::sync::Mutex::new(stop.child_token()),
+        stop: stop.clone(),
+    };
+    if args.once {
+        let (current, _) = Current::of(engine.clone());
+        beside.site.set(current);
+    } else {
+        beside.hold(&engine);
+    }
+    let (news, reloads) = mpsc::channel(1);
+    if !args.once {
+        let folder = session.shared.manifests.clone();
+        tokio::spawn(reload(folder, engine.spec().sha.clone(), news, stop.clone()));
+    }
+    let options = RunOptions {
+        interval: args.interval,
+        once: args.once,
+        dry_run: args.dry_run,
+        seed: seed(),
+        pass: work_options(&args.work),
+    };
+    health.set_interval(Duration::from_millis(pace_options(&engine, &options).interval_ms));
+    let running = Running {
+        engine,
+        inbox: &inbox,
+        health: &health,
+        observer: &*observer,
+        reloads,
+        changed: &|engine| beside.hold(engine),
+        stop: stop.clone(),
+    };
+    let summary = run_loop(running, &options).await;
     stop.cancel();
     if let Some(server) = server {
         // A server that failed has said so; there is nothing left to serve.
@@ -49,8 +126,7 @@ pub(super) async fn run(session: &Session<'_>, args: &RunArgs) -> Result<Exit, F
 
 async fn start_server(
     address: std::net::SocketAddr,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
+    site: &Arc<Site>,
     stop: &CancellationToken,
     ui: &Ui,
 ) -> Result<tokio::task::JoinHandle<()>, Failure> {
@@ -58,32 +134,97 @@ async fn start_server(
         .await
         .map_err(|message| Failure::new(message).hint("choose another address with --listen ADDRESS"))?;
     let bound = listener.local_addr().unwrap_or(address);
-    info!(address = %bound, "serving /metrics and /healthz");
+    info!(address = %bound, "serving /metrics, /healthz, /readyz, /webhooks and /api/v1");
     ui.message(&format!("Serving http://{bound}/metrics and http://{bound}/healthz\n"));
-    let (metrics, health, stop) = (metrics.clone(), health.clone(), stop.clone());
+    let (site, stop) = (site.clone(), stop.clone());
     Ok(tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, metrics, health, stop).await {
+        if let Err(error) = http::serve(listener, site, stop).await {
             tracing::error!("the HTTP server failed: {error}");
         }
     }))
 }
 
-/// Happenings become log lines and metrics.
+/// Reads the manifests again when they change, or when the process is told to (SIGHUP). What cannot be used is told, and what holds
+/// goes on.
+async fn reload(folder: PathBuf, mut sha: String, news: mpsc::Sender<Reload>, stop: CancellationToken) {
+    let mut before = looks(&folder);
+    let mut hang_up = signals::HangUp::new();
+    // What was refused is told once, until it changes.
+    let mut refused: Option<String> = None;
+    loop {
+        let asked = tokio::select! {
+            () = tokio::time::sleep(MANIFESTS_EVERY) => false,
+            () = hang_up.wait() => true,
+            () = stop.cancelled() => return,
+        };
+        let now = looks(&folder);
+        if now == before && !asked {
+            continue;
+        }
+        before = now;
+        let reload = match read(&folder) {
+            Ok(spec) if spec.sha == sha && !asked && refused.is_none() => continue,
+            Ok(spec) => match Engine::open(Arc::clone(&spec), false).await {
+                Ok(engine) => {
+                    sha.clone_from(&spec.sha);
+                    refused = None;
+                    Reload::Changed(Arc::new(engine))
+                }
+                Err(error) => Reload::Refused(error.message),
+            },
+            Err(why) => Reload::Refused(why),
+        };
+        if let Reload::Refused(why) = &reload {
+            if refused.as_ref() == Some(why) && !asked {
+                continue;
+            }
+            refused = Some(why.clone());
+        }
+        if news.send(reload).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn read(folder: &Path) -> Result<Arc<Spec>, String> {
+    match manifests::load(folder, false) {
+        Ok(loaded) => Ok(loaded.spec),
+        Err(Refused::Unreadable(failure)) => Err(failure.message),
+        Err(Refused::Mistakes { diagnostics, .. }) => {
+            Err(crate::spec::render_lines(&diagnostics).trim_end().to_owned())
+        }
+    }
+}
+
+/// What changes about a folder whenever one of its files is written. Schemas that manifests name lie there as well.
+fn looks(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let files = entries.filter_map(|entry| {
+        let found = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file)?;
+        Some((entry.path(), found.len(), found.modified().ok()))
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+/// Happenings become log lines, metrics, and what is shown over HTTP.
 struct Told {
     metrics: Arc<Metrics>,
+    board: Arc<Board>,
 }
 
 impl Observer for Told {
     fn notice(&self, event: &Event<'_>) {
         self.metrics.notice(event);
+        self.board.notice(event);
         Logged.notice(event);
     }
 }
 
 /// Something that differs between controllers started at the same time.
 fn seed() -> u64 {
-    let nanos = std::time::SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::from(since.subsec_nanos()));
+    let nanos =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()));
     nanos ^ (u64::from(std::process::id()) << 32)
 }

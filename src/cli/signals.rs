@@ -23,6 +23,32 @@ pub(crate) fn stop_on_signals(ui: &Ui) -> CancellationToken {
     stop
 }
 
+/// The request to read the manifests again.
+pub(crate) struct HangUp {
+    #[cfg(unix)]
+    signals: Option<tokio::signal::unix::Signal>,
+}
+
+impl HangUp {
+    /// Listens from now on. Without it the process would end on such a request.
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            signals: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok(),
+        }
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn wait(&mut self) {
+        #[cfg(unix)]
+        if let Some(signals) = &mut self.signals {
+            signals.recv().await;
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Waits for a signal to stop.
 #[cfg(unix)]
 async fn signal() {

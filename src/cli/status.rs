@@ -10,6 +10,7 @@ use crate::plan::{NoticeKind, Plan, clean, render_books};
 use crate::resolve::Conflict;
 use crate::state::Lease;
 
+use super::pausing;
 use super::planning;
 use super::session::Session;
 use super::{Exit, Failure};
@@ -20,6 +21,8 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
     let lease = engine.lease().await?;
     let last_pass = engine.last_pass().await?;
     let conflicts = engine.conflicts(false).await?;
+    let errors = engine.errors_of(&plan).await?;
+    let (pauses, paused) = pausing::pauses_page(&engine).await?;
     if session.ui.json {
         // Values are left out: status is for dashboards and tickets.
         let open: Vec<_> = conflicts.iter().map(|conflict| conflict_to_json(conflict, &|_| false)).collect();
@@ -32,11 +35,25 @@ pub(super) async fn status(session: &Session<'_>) -> Result<Exit, Failure> {
             "books": books_json(&plan.books),
             "to_do": plan.totals(),
             "guards": plan.guards,
+            "approvals": plan.approvals,
+            "errors": errors,
+            "pauses": pauses,
             "notices": plan.notices,
             "open_conflicts": open,
         }));
     } else {
-        session.ui.out(&page(&plan, last_pass, lease.as_ref(), &conflicts));
+        let mut text = page(&plan, last_pass, lease.as_ref(), &conflicts);
+        if !paused.is_empty() {
+            let _ = write!(text, "\nPaused:\n{paused}");
+        }
+        if !errors.is_empty() {
+            let _ = writeln!(
+                text,
+                "\n{} things are not as they should be; `trueup errors` says since when and what to do.",
+                errors.len()
+            );
+        }
+        session.ui.out(&text);
     }
     Ok(Exit::Ok)
 }
@@ -69,6 +86,9 @@ fn page(plan: &Plan, last_pass: i64, lease: Option<&Lease>, conflicts: &[Conflic
     );
     for trip in &plan.guards {
         let _ = writeln!(text, "Error: {}", clean(&trip.to_string()));
+    }
+    for (entity, code) in &plan.approvals {
+        let _ = writeln!(text, "To let `run` carry it out for {entity}: trueup approve {code}");
     }
     if !conflicts.is_empty() {
         let _ = writeln!(text, "\nConflicts that wait for a person:");

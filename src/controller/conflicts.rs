@@ -12,7 +12,7 @@ use crate::model::{
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, PassOptions};
 
 /// How a person settles a conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Engine {
     /// # Errors
     /// When the canonical store cannot be read.
     pub async fn conflicts(&self, all: bool) -> Result<Vec<Conflict>, EngineError> {
-        let executor = self.executor(&Silent, None, None);
+        let options = PassOptions::default();
+        let executor = self.executor(&Silent, None, &options);
         let rows = executor.system_rows(&self.ledger.conflicts).await?;
         let mut conflicts: Vec<Conflict> =
             rows.iter().filter_map(|row| self.ledger.conflict_of(row)).collect();
@@ -107,7 +108,8 @@ impl Engine {
             op: WriteOp::Update { fields, meta: None, updated: None, guard },
         };
         let batch = Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write] };
-        let executor = self.executor(&Silent, None, None);
+        let options = PassOptions::default();
+        let executor = self.executor(&Silent, None, &options);
         let mut outcomes = executor.store(&self.spec.canonical)?.apply(mapped, &batch).await?;
         match outcomes.remove(&intent) {
             Some(Outcome::Applied(_)) => Ok(()),

@@ -1,10 +1,14 @@
 //! The shell around the core: opens what the manifests name, runs passes, and keeps running them.
 
 mod conflicts;
+mod hints;
+mod notes;
 mod open;
+mod pace;
 mod related;
 mod run;
 mod scripts;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +18,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
-use crate::model::{EntityName, Mapped, Marks, RecordKey, StateId, StoreError, StoreName, Transition};
+use crate::model::{
+    EntityName, Mapped, Marks, RecordId, RecordKey, StateId, StoreError, StoreName, Timestamp, Transition,
+};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
 use crate::spec::{Spec, StateSpec};
@@ -24,8 +30,12 @@ use crate::store::MigrationStep;
 use crate::telemetry::{Event, Observer};
 
 pub use conflicts::Choice;
-pub use run::{DeepChecks, EnginePass, Pass, RunOptions, RunSummary, run};
+pub use hints::Inbox;
+pub use notes::{Approval, KnownError, Pause};
+pub use pace::{Hinted, Pace, PaceOptions, Step, Task};
+pub use run::{Reload, RunOptions, RunSummary, Running, pace_options, run};
 pub use scripts::{script_of, scripts};
+pub use watch::watch;
 
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);
@@ -64,6 +74,13 @@ pub struct PassOptions {
     pub only_look: bool,
     /// What is read.
     pub refresh: Refresh,
+    /// Only these records are read, each by its key; none: as `refresh` has it. Where that is not enough to decide about them, nothing is
+    /// done, and [`Report::look_further`] says so.
+    pub only: Option<Vec<RecordId>>,
+    /// Stores that are left alone in this pass, and why.
+    pub away: BTreeMap<StoreName, String>,
+    /// Records that are not written in a store for now, because that failed a short while ago.
+    pub waiting: Vec<(RecordId, StoreName)>,
 }
 
 /// Why a command could not do its work. The text says what happened and what to do, and shows no sensitive value.
@@ -73,12 +90,14 @@ pub struct EngineError {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
+    /// Whether another controller was at work.
+    pub held_elsewhere: bool,
 }
 
 impl EngineError {
     /// An error without a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self { message: message.into(), hint: None, held_elsewhere: false }
     }
 
     /// The same with a hint.
@@ -97,7 +116,8 @@ impl std::error::Error for EngineError {}
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        Self { message: format!("store `{}`: {}", error.store, error.message), hint: error.hint }
+        let message = format!("store `{}`: {}", error.store, error.message);
+        Self { hint: error.hint, ..Self::new(message) }
     }
 }
 
@@ -106,13 +126,13 @@ impl From<StateError> for EngineError {
         let hint = error
             .held_elsewhere
             .then(|| "wait for it with --lock-timeout, or for its lease to lapse".to_owned());
-        Self { message: error.to_string(), hint }
+        Self { hint, held_elsewhere: error.held_elsewhere, ..Self::new(error.to_string()) }
     }
 }
 
 impl From<OpeningFailed> for EngineError {
     fn from(failure: OpeningFailed) -> Self {
-        Self { message: failure.message, hint: failure.hint }
+        Self { hint: failure.hint, ..Self::new(failure.message) }
     }
 }
 
@@ -126,7 +146,11 @@ pub struct Engine {
     state: Arc<dyn State>,
     ledger: Ledger,
     holder: String,
+    clock: Clock,
 }
+
+/// What says the present time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Engine {
     /// Opens every store that the manifests name, and the state. With `create`, files of embedded stores that are not there
@@ -152,7 +176,26 @@ impl Engine {
     /// An engine of stores and a state that are open already: for programs that bring their own.
     pub fn with(spec: Arc<Spec>, stores: apply::Opened, state: Arc<dyn State>) -> Self {
         let ledger = Ledger::new(&spec.canonical);
-        Self { spec, stores, state, ledger, holder: open::holder() }
+        Self { spec, stores, state, ledger, holder: open::holder(), clock: Arc::new(clock) }
+    }
+
+    /// The same under another name and with another clock: for simulations.
+    #[must_use]
+    pub fn simulated(self, holder: &str, clock: Clock) -> Self {
+        Self { holder: holder.to_owned(), clock, ..self }
+    }
+
+    /// What a reference of the manifests refers to, as text.
+    ///
+    /// # Errors
+    /// Why it cannot be read; never what it is.
+    pub fn secret(&self, reference: &crate::spec::Reference) -> Result<String, String> {
+        open::secret(&self.spec.folder, reference)
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// The manifests.
@@ -171,7 +214,7 @@ impl Engine {
         &'a self,
         observer: &'a dyn Observer,
         lease: Option<&'a KeptLease>,
-        parallelism: Option<usize>,
+        options: &'a PassOptions,
     ) -> Executor<'a> {
         Executor {
             spec: &self.spec,
@@ -180,8 +223,10 @@ impl Engine {
             ledger: &self.ledger,
             observer,
             rebuild: false,
-            gate: parallelism.map(|at_once| tokio::sync::Semaphore::new(at_once.max(1))),
+            gate: options.parallelism.map(|at_once| tokio::sync::Semaphore::new(at_once.max(1))),
             lease,
+            away: &options.away,
+            latency: false,
         }
     }
 
@@ -190,9 +235,11 @@ impl Engine {
     /// # Errors
     /// When the canonical store or the state cannot be used.
     pub async fn plan(&self, options: &PassOptions, observer: &dyn Observer) -> Result<Plan, EngineError> {
-        let executor = self.executor(observer, None, options.parallelism);
+        let executor = self.executor(observer, None, options);
         let opened = self.opening(&executor, false).await?;
-        self.look(&executor, &opened, options).await
+        self.look(&executor, &opened, options).await?.ok_or_else(|| {
+            EngineError::new("these records cannot be decided about alone").hint("plan everything")
+        })
     }
 
     async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {
@@ -206,11 +253,11 @@ impl Engine {
         executor: &Executor<'_>,
         opened: &Opened,
         options: &PassOptions,
-    ) -> Result<Plan, EngineError> {
+    ) -> Result<Option<Plan>, EngineError> {
         let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
             Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
         };
-        let now = clock();
+        let now = self.now();
         let inputs = PlanInputs {
             spec: self.spec.clone(),
             now,
@@ -224,16 +271,26 @@ impl Engine {
             tombstones: opened.ledger.tombstones.clone(),
             conflicts: opened.ledger.conflicts.clone(),
             remember: !options.only_look,
+            orders: self.orders(options).await?,
         };
         let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
         let whole = options.refresh == Refresh::Full || !options.targets.is_empty();
-        let marks = Sight { executor, opened, whole }.feed(&mut planner).await.map_err(EngineError::new)?;
+        let sight = Sight { executor, opened, whole };
+        if let Some(records) = &options.only {
+            let alone = sight.feed_named(records, &mut planner).await.map_err(EngineError::new)?;
+            executor.observer.notice(&Event::LookedAt { records: records.len(), alone });
+            if !alone {
+                return Ok(None);
+            }
+            return planner.finish().map(Some).map_err(|lost| EngineError::new(lost.to_string()));
+        }
+        let marks = sight.feed(&mut planner).await.map_err(EngineError::new)?;
         let mut plan = planner.finish().map_err(|lost| EngineError::new(lost.to_string()))?;
         if options.targets.is_empty() {
             plan.marks = marks;
         }
         executor.observer.notice(&Event::Planned { plan: &plan });
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// Applies a plan. With `recheck` (a plan that was saved, or looked at by a person) every record is looked at again first,
@@ -275,10 +332,14 @@ impl Engine {
     ) -> Result<Report, EngineError> {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let result = async {
-            let executor = self.executor(observer, Some(&lease), options.parallelism);
+            let executor = self.executor(observer, Some(&lease), options);
             let opened = self.opening(&executor, true).await?;
+            let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
             let (plan, recheck) = match plan {
-                None => (self.look(&executor, &opened, options).await?, false),
+                None => match self.look(&executor, &opened, options).await? {
+                    Some(plan) => (plan, false),
+                    None => return Ok(Report { look_further: true, ..Report::default() }),
+                },
                 Some((plan, recheck)) => {
                     // Somebody worked with this state since the plan was made: what it remembers is no longer what was
                     // planned with.
@@ -290,7 +351,10 @@ impl Engine {
                     (Plan { marks, ..plan }, recheck || moved)
                 }
             };
-            self.carry_out(executor, opened, plan, recheck, stop).await
+            let errors = notes::of_plan(&plan, self.now());
+            let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
+            self.note_errors(errors, &report, options).await?;
+            Ok(report)
         }
         .await;
         self.give_lease_up(&lease, observer).await;
@@ -315,7 +379,7 @@ impl Engine {
             spec: self.spec.clone(),
             header: opened.header,
             ledger: opened.ledger,
-            now: clock(),
+            now: self.now(),
             holder: self.holder.clone(),
             chunk: self.chunk(),
             recheck,
@@ -399,7 +463,7 @@ impl Engine {
         let length_micros = i64::try_from(length_ms).unwrap_or(i64::MAX).saturating_mul(1000);
         let began = tokio::time::Instant::now();
         loop {
-            let now = clock();
+            let now = self.now();
             match self.state.acquire(&self.holder, now, now.saturating_add_micros(length_micros)).await {
                 Ok(()) => {
                     observer.notice(&Event::Lease { held: true });

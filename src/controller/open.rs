@@ -22,7 +22,8 @@ use super::EngineError;
 pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
     let mut stores = Opened::new();
     for (name, store) in &spec.stores {
-        stores.insert(name.clone(), one(&spec.folder, store, create).await);
+        let notify = spec.controller.triggers.notify.contains(name);
+        stores.insert(name.clone(), one(&spec.folder, store, create, notify).await);
     }
     stores
 }
@@ -39,7 +40,12 @@ pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
     }
 }
 
-async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
+async fn one(
+    folder: &Path,
+    store: &StoreSpec,
+    create: bool,
+    notify: bool,
+) -> Result<Arc<dyn Store>, StoreError> {
     match &store.kind {
         StoreKind::Memory { own_ids } => {
             let db = crate::store::memory::MemoryDb::new(store.name.clone());
@@ -52,7 +58,8 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
         }
         StoreKind::Postgres { url, schema } => {
             let url = look_up(folder, &store.name, url)?;
-            let mut options = PostgresOptions { read_only: store.read_only, ..PostgresOptions::default() };
+            let mut options =
+                PostgresOptions { read_only: store.read_only, notify, ..PostgresOptions::default() };
             if let Some(schema) = schema {
                 options.schema.clone_from(schema);
             }
@@ -69,11 +76,7 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
 }
 
 /// Takes note of where a dataset is. An emulator that the environment names stands in for the service, wherever the manifest names none.
-fn bigquery(
-    folder: &Path,
-    store: &StoreSpec,
-    dataset: &BigQuerySpec,
-) -> Result<Arc<dyn Store>, StoreError> {
+fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<Arc<dyn Store>, StoreError> {
     let text = |reference: &Reference| -> Result<String, StoreError> {
         let found = look_up(folder, &store.name, reference)?;
         found.into_os_string().into_string().map_err(|_| {
@@ -123,6 +126,12 @@ fn content(folder: &Path, reference: &Reference) -> Result<OsString, (String, &'
                 (format!("the file `{}` cannot be read: {error}", path.display()), "name one that can")
             }),
     }
+}
+
+/// What a reference refers to, as text.
+pub(super) fn secret(folder: &Path, reference: &Reference) -> Result<String, String> {
+    let content = content(folder, reference).map_err(|(message, hint)| format!("{message}; {hint}"))?;
+    content.into_string().map_err(|_| "it is no text".to_owned())
 }
 
 /// Opens the state.

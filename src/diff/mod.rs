@@ -214,6 +214,7 @@ fn left(side: &Side<'_>, resolution: &Resolution, reason: LeftReason) -> SidePla
         LeftReason::CanonicalUnknown => Standing::Unknown,
         LeftReason::CanonicalRegressed => Standing::Held,
         LeftReason::DeleteIgnored => Standing::InSync,
+        LeftReason::Paused => Standing::Paused,
         LeftReason::Rejected if side.row().is_some() => Standing::Rejected,
         LeftReason::Rejected => Standing::Pending,
     };

@@ -1,84 +1,142 @@
-//! What a running controller answers over HTTP: `/metrics` for Prometheus and `/healthz` for whatever restarts it.
+//! What a running controller answers over HTTP.
 //!
-//! Loopback by default: what is served here is not protected by anything.
+//! `/metrics`, `/healthz` and `/readyz` are for whoever reaches the address, and name no record. Webhooks under `/webhooks/{store}` carry
+//! the proof of their sender, and are only hints. What shows records is under `/api/v1`, for those who have the token.
+//! Sizes, rates and the number of requests at a time are bounded.
+
+mod api;
+mod board;
+mod health;
+mod secret;
+mod webhook;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Metrics;
+use crate::controller::{Engine, Inbox};
+use crate::model::StoreName;
+use crate::spec::{Spec, WebhookKind};
+use crate::telemetry::{Event, Metrics, Observer, WebhookResult};
+
+pub use board::Board;
+pub use health::Health;
+pub use secret::Secrets;
 
 /// The content type of Prometheus's text format.
 pub const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// A controller is late when its last pass ended more than this many intervals ago: one for the wait, one for a slow pass and
-/// one for a pass that failed in passing.
-const LATE_INTERVALS: u32 = 3;
 
-/// Whether passes go on.
-#[derive(Debug)]
-pub struct Health {
-    interval: Duration,
-    last: Mutex<Last>,
+/// The largest body of a webhook: a row of a megabyte is a large one.
+const LARGEST_BODY: usize = 1 << 20;
+/// Requests that are worked on at a time; with the largest bodies, 64 MiB.
+const AT_ONCE: usize = 64;
+/// How long a request may take to arrive whole.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Webhooks a second over time, and at once: a bulk edit in an application sends one a record.
+const WEBHOOKS_A_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap();
+const WEBHOOKS_AT_ONCE: NonZeroU32 = NonZeroU32::new(20_000).unwrap();
+/// Calls of the API a second: people and dashboards.
+const CALLS_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+
+/// What holds as long as the manifests do.
+pub struct Current {
+    /// What is run.
+    pub engine: Arc<Engine>,
+    /// What callers of the API have to show; none: nobody may call.
+    pub token: Option<String>,
+    /// What senders of webhooks have to know.
+    pub secrets: Secrets,
 }
 
-#[derive(Debug)]
-struct Last {
-    at: Instant,
-    first: bool,
-    running: bool,
-    failure: Option<String>,
+impl Current {
+    /// Reads the token and the secrets that an engine's manifests name. Those that cannot be read are named, and whoever would need
+    /// them is refused.
+    pub fn of(engine: Arc<Engine>) -> (Self, Vec<String>) {
+        let mut problems = Vec::new();
+        let mut read = |what: String, reference| match engine.secret(reference) {
+            Ok(secret) if !secret.is_empty() => Some(secret),
+            Ok(_) => {
+                problems.push(format!("{what} is empty"));
+                None
+            }
+            Err(why) => {
+                problems.push(format!("{what}: {why}"));
+                None
+            }
+        };
+        let controller = &engine.spec().controller;
+        let token = controller.http_token.as_ref().and_then(|token| read("the token".to_owned(), token));
+        let secrets = controller.triggers.webhooks.iter().filter_map(|(store, webhook)| {
+            Some((store.clone(), read(format!("the secret of the webhooks of `{store}`"), &webhook.secret)?))
+        });
+        let secrets = secrets.collect();
+        (Self { token, secrets, engine: Arc::clone(&engine) }, problems)
+    }
 }
 
-impl Health {
-    /// The health of a controller that begins now and makes a pass every `interval`.
-    pub fn new(interval: Duration) -> Self {
-        let last = Last { at: Instant::now(), first: true, running: false, failure: None };
-        Self { interval, last: Mutex::new(last) }
-    }
-
-    /// A pass began.
-    pub fn started(&self) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).running = true;
-    }
-
-    /// A pass ended; `failure` says why it failed as a whole, if it did.
-    pub fn ended(&self, failure: Option<String>) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Last { at: Instant::now(), first: false, running: false, failure };
-    }
-
+/// Everything that is served.
+pub struct Site {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
     /// Whether passes go on.
-    ///
-    /// # Errors
-    /// Why not, in words.
-    pub fn check(&self) -> Result<(), String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(failure) = &last.failure {
-            return Err(format!("the last pass failed: {failure}"));
+    pub health: Arc<Health>,
+    /// What the last passes found and did.
+    pub board: Arc<Board>,
+    /// Where hints go.
+    pub inbox: Arc<Inbox>,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+    current: RwLock<Option<Arc<Current>>>,
+    taken: secret::Taken,
+    webhooks: DefaultDirectRateLimiter,
+    calls: DefaultDirectRateLimiter,
+    room: Semaphore,
+}
+
+impl Site {
+    /// A site before anything is open.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        board: Arc<Board>,
+        inbox: Arc<Inbox>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let quota = Quota::per_second(WEBHOOKS_A_SECOND).allow_burst(WEBHOOKS_AT_ONCE);
+        Self {
+            metrics,
+            health,
+            board,
+            inbox,
+            observer,
+            current: RwLock::new(None),
+            taken: secret::Taken::default(),
+            webhooks: RateLimiter::direct(quota),
+            calls: RateLimiter::direct(Quota::per_second(CALLS_A_SECOND)),
+            room: Semaphore::new(AT_ONCE),
         }
-        let age = last.at.elapsed();
-        if age > self.interval * LATE_INTERVALS {
-            let what = match (last.first, last.running) {
-                (_, true) => "a pass has been running, and none ended,",
-                (true, false) => "no pass has ended",
-                (false, false) => "the last pass ended more than",
-            };
-            return Err(format!(
-                "{what} for {} s, with an interval of {} s",
-                age.as_secs(),
-                self.interval.as_secs()
-            ));
-        }
-        Ok(())
+    }
+
+    /// These manifests hold from now on.
+    pub fn set(&self, current: Current) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(current));
+    }
+
+    fn current(&self) -> Option<Arc<Current>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -94,86 +152,131 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) -> std::io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
-        .with_state(Shared { metrics, health });
-    axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
+        .route("/readyz", get(show_ready))
+        .route("/webhooks/{store}", post(take_webhook))
+        .nest("/api/v1", api::router(&site))
+        .layer(middleware::from_fn_with_state(Arc::clone(&site), bounded))
+        .with_state(site);
+    let served = axum::serve(listener, router);
+    let stopped = stop.clone();
+    let graceful = served.with_graceful_shutdown(async move { stopped.cancelled().await });
+    // Somebody who never ends a request does not keep us from ending.
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        result = graceful => result,
+        () = overdue => Ok(()),
+    }
 }
 
-#[derive(Clone)]
-struct Shared {
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
+/// Refuses what there is no room for, and what takes too long.
+async fn bounded(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = site.room.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time\n").into_response();
+    };
+    match tokio::time::timeout(PATIENCE * 3, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "it took too long\n").into_response(),
+    }
 }
 
-async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.metrics.text())
+async fn show_metrics(State(site): State<Arc<Site>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], site.metrics.text())
 }
 
-async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
-    match shared.health.check() {
+async fn show_health(State(site): State<Arc<Site>>) -> impl IntoResponse {
+    match site.health.check() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    use super::*;
-    use crate::telemetry::fixture;
-
-    async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+async fn show_ready(State(site): State<Arc<Site>>) -> impl IntoResponse {
+    match site.health.ready() {
+        Ok(how) => (StatusCode::OK, format!("{how}\n")),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
+}
 
-    #[tokio::test]
-    async fn metrics_and_health_are_served_until_told_to_stop() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let metrics = Arc::new(Metrics::new(&fixture::spec()).unwrap());
-        let health = Arc::new(Health::new(Duration::from_mins(1)));
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, metrics, health.clone(), stop.clone()));
-
-        let answer = get(address, "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(
-            answer.to_lowercase().contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
-            "{answer}"
-        );
-        assert!(answer.contains("\ntrueup_drift_records{"), "{answer}");
-        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
-        health.ended(Some("the state is locked".to_owned()));
-        let answer = get(address, "/healthz").await;
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.ends_with("the last pass failed: the state is locked\n"), "{answer}");
-        assert!(get(address, "/elsewhere").await.starts_with("HTTP/1.1 404 "));
-
-        stop.cancel();
-        server.await.unwrap().unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
+async fn take_webhook(
+    State(site): State<Arc<Site>>,
+    Path(store): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let current = site.current();
+    let named = StoreName::new(&store).ok();
+    let known = current.as_ref().zip(named).and_then(|(current, store)| {
+        let webhook = current.engine.spec().controller.triggers.webhooks.get(&store)?;
+        let secret = current.secrets.get(&store)?.clone();
+        Some((Arc::clone(current.engine.spec()), store, webhook.kind, secret))
+    });
+    let result = match &known {
+        _ if site.webhooks.check().is_err() => Err(WebhookResult::Limited),
+        None => Err(WebhookResult::Forged),
+        Some((spec, store, kind, secret)) => match read_body(body).await {
+            Err(result) => Err(result),
+            Ok(body) => judge(&site, spec, store, *kind, secret, &headers, &body),
+        },
+    };
+    let store = known.as_ref().map(|(_, store, ..)| store);
+    let (result, said) = match result {
+        Ok(said) => (WebhookResult::Accepted, Some(said)),
+        Err(result) => (result, None),
+    };
+    site.observer.notice(&Event::Webhook { store, result });
+    match said {
+        Some(webhook::Said::Records(records)) => {
+            for record in records {
+                let taken = site.inbox.record(record);
+                site.observer.notice(&Event::Hint { taken });
+            }
+        }
+        Some(webhook::Said::Something) => site.inbox.something(),
+        Some(webhook::Said::Nothing) | None => {}
     }
+    let status = match result {
+        WebhookResult::Accepted => StatusCode::ACCEPTED,
+        WebhookResult::Forged | WebhookResult::Replayed => StatusCode::UNAUTHORIZED,
+        WebhookResult::Oversized => StatusCode::PAYLOAD_TOO_LARGE,
+        WebhookResult::Malformed => StatusCode::BAD_REQUEST,
+        WebhookResult::Limited => StatusCode::TOO_MANY_REQUESTS,
+    };
+    (status, format!("{}\n", result.as_str())).into_response()
+}
 
-    #[tokio::test]
-    async fn an_address_that_is_taken_is_named() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let error = bind(address).await.unwrap_err();
-        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+async fn read_body(body: Body) -> Result<Bytes, WebhookResult> {
+    match tokio::time::timeout(PATIENCE, to_bytes(body, LARGEST_BODY)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(WebhookResult::Oversized),
+        Err(_) => Err(WebhookResult::Malformed),
     }
+}
+
+fn judge(
+    site: &Site,
+    spec: &Spec,
+    store: &StoreName,
+    kind: WebhookKind,
+    secret: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<webhook::Said, WebhookResult> {
+    let now = crate::apply::clock().micros() / 1_000_000;
+    let checked = match kind {
+        WebhookKind::Generic => secret::signed(headers, body, secret, now, &site.taken),
+        WebhookKind::Supabase => secret::shared(headers, secret),
+        WebhookKind::Twenty => secret::twenty(headers, body, secret, now, &site.taken),
+    };
+    checked.map_err(|refused| match refused {
+        secret::Refused::Forged => WebhookResult::Forged,
+        secret::Refused::Replayed => WebhookResult::Replayed,
+    })?;
+    webhook::read(spec, store, kind, body).ok_or(WebhookResult::Malformed)
 }

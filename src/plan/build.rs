@@ -14,6 +14,7 @@ use crate::spec::Spec;
 
 use super::guards::{GuardName, GuardTrip, Tally};
 use super::notices;
+use super::orders::Orders;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::{Books, Lost, Notice, Plan, Records, Shelf, SnapshotReport, Sums};
 
@@ -63,6 +64,8 @@ pub struct PlanInputs {
     /// Whether records that are only taken note of are kept, so that the plan can be carried out whole; otherwise they are counted, and
     /// met again by the next pass.
     pub remember: bool,
+    /// What is not to be written, and what was approved.
+    pub orders: Orders,
 }
 
 /// What `--target` names: an entity or one record of it, in all stores or in one.
@@ -211,6 +214,8 @@ pub struct Planner {
     pub(super) work: BTreeMap<EntityName, EntityWork>,
     pub(super) referred: BTreeSet<EntityName>,
     pub(super) guards: Vec<GuardTrip>,
+    /// What names the refused plan of an entity.
+    pub(super) approvals: BTreeMap<EntityName, String>,
     shelf: Box<dyn Shelf>,
     lost: Option<Lost>,
 }
@@ -224,7 +229,15 @@ impl Planner {
             .iter()
             .flat_map(|entity| entity.references.iter().map(|reference| reference.to.clone()))
             .collect();
-        Self { inputs, work: BTreeMap::new(), referred, guards: Vec::new(), shelf, lost: None }
+        Self {
+            inputs,
+            work: BTreeMap::new(),
+            referred,
+            guards: Vec::new(),
+            approvals: BTreeMap::new(),
+            shelf,
+            lost: None,
+        }
     }
 
     /// Takes a record.
@@ -412,6 +425,27 @@ impl Planner {
         Ok(consider(&self.inputs, entity, observed, overrides))
     }
 
+    /// What tells the plan for an entity from every other: everything that its writes follow from.
+    pub(super) fn code_of(&mut self, entity: &Arc<Entity>, guards: &[GuardTrip]) -> String {
+        let mut parts: Vec<String> = vec![self.inputs.spec.sha.clone()];
+        parts.extend(guards.iter().map(|trip| format!("{} {}", trip.guard, trip.store)));
+        let mut lost = None;
+        if let Some(work) = self.work.get(&entity.name) {
+            for kept in work.kept.iter().filter(|kept| kept.planned) {
+                match self.shelf.get(entity, kept.place) {
+                    Ok(observed) => {
+                        parts.push(format!("{} {:?}", observed.fingerprint(), kept.overrides));
+                    }
+                    Err(error) => drop(lost.get_or_insert(error)),
+                }
+            }
+        }
+        if let Some(lost) = lost {
+            self.lost.get_or_insert(lost);
+        }
+        fingerprint_of(&parts)
+    }
+
     /// Considers every record of an entity that is kept again, changed in some way, and counts them anew.
     fn tell_again(&mut self, entity: &Arc<Entity>, change: impl Fn(&mut Entry)) {
         let Some(work) = self.work.get_mut(&entity.name) else { return };
@@ -489,7 +523,7 @@ impl Planner {
     }
 
     fn assemble(self) -> Plan {
-        let Self { inputs, mut work, guards, shelf, .. } = self;
+        let Self { inputs, mut work, guards, approvals, shelf, .. } = self;
         let mut plan = Plan {
             made_at: inputs.now,
             spec_sha: inputs.spec.sha.clone(),
@@ -500,6 +534,7 @@ impl Planner {
             rebuild: inputs.rebuild,
             records: Records::default(),
             guards,
+            approvals,
             allowed: inputs.allow.clone(),
             books: BTreeMap::new(),
             snapshots: BTreeMap::new(),

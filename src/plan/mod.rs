@@ -6,6 +6,7 @@ pub mod file;
 mod guards;
 pub mod json;
 mod notices;
+mod orders;
 mod recipe;
 mod records;
 mod related;
@@ -28,6 +29,7 @@ use crate::resolve::{Conflict, Rule};
 
 pub use build::{Observed, PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
+pub use orders::{Hold, Holds, Orders, Place};
 pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
@@ -246,6 +248,10 @@ pub struct Plan {
     pub records: Records,
     /// Guards that refuse an entity.
     pub guards: Vec<GuardTrip>,
+    /// What a person names to approve what guards refuse of an entity in this very plan (`trueup approve`); only of guards that can be
+    /// approved.
+    #[serde(default)]
+    pub approvals: BTreeMap<EntityName, String>,
     /// Guards that were allowed by name.
     pub allowed: BTreeSet<GuardName>,
     /// Where every record stands, by entity and store.

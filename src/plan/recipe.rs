@@ -85,7 +85,7 @@ pub(super) fn consider(
 ) -> Entry {
     let bring_forward = inputs.allow.contains(&GuardName::Regressed);
     let overrides = Overrides { bring_forward, ..overrides };
-    let (resolution, sides) = {
+    let (mut resolution, mut sides) = {
         let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
         let view = view(inputs, entity, &id, &observed, overrides.clone());
         let long = || {
@@ -101,6 +101,10 @@ pub(super) fn consider(
         }
         short.unwrap_or_else(long)
     };
+    if !inputs.orders.holds.is_empty() {
+        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
+        inputs.orders.holds.keep(&id, &inputs.spec.canonical, &mut resolution, &mut sides);
+    }
     Entry { observed, overrides, resolution, sides }
 }
 
@@ -204,7 +208,8 @@ fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
     }
     let shadows = entry.observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
     let memory = Memory { stores: shadows.into_iter().filter(|(_, shadow)| shadow.present).collect() };
-    let pending = entry.sides.iter().any(|side| side.standing == Standing::Pending);
+    let pending =
+        entry.sides.iter().any(|side| matches!(side.standing, Standing::Pending | Standing::Paused));
     let cascade = entry
         .sides
         .iter()

@@ -29,7 +29,7 @@ pub struct RowChanges {
 
 impl RowChanges {
     /// How many are listed. When there are more, everything is read again.
-    const LISTED: usize = 10_000;
+    pub(super) const LISTED: usize = 10_000;
 
     pub(super) fn note(&mut self, record: &RecordId, store: &StoreName, by: i64) {
         if self.few.len() < Self::LISTED {
@@ -67,6 +67,12 @@ pub struct Report {
     /// Rows that were made (1) and removed (-1), as far as they are few. Not shown.
     #[serde(skip)]
     pub rows: RowChanges,
+    /// Records and the stores that they were written to, the first ten thousand. Not shown.
+    #[serde(skip)]
+    pub written: Vec<(RecordId, StoreName)>,
+    /// Whether the records that were to be looked at could not be decided about alone, so that nothing was done.
+    #[serde(skip)]
+    pub look_further: bool,
     /// Whether it was stopped before the end; what was not written is left for the next pass.
     pub stopped: bool,
 }

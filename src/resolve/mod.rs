@@ -239,6 +239,8 @@ pub enum LeftReason {
     Rejected,
     /// It was deleted in the canonical store, and deletes are ignored.
     DeleteIgnored,
+    /// It would go, but nothing is written to it for now.
+    Paused,
 }
 
 /// What a record should be.

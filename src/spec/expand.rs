@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::compile::{Docs, plain_text};
 use super::raw::{
-    AlertsBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody, ControllerDocument, EmbedBody,
-    EmbedEntry, EntityBody, EntityDocument, FieldBody, FieldEntry, GuardsBody, HttpBody, JunctionBody,
-    JunctionEntry, KeyBody, KeyEntry, KeyPlaces, Limits, Literal, MappingBody, MappingDocument, OneOrMore,
-    OptionalLiteral, Ordered, Place, PlaceBody, PostgresState, RangeBody, RangeEntry, ReferenceBody,
-    ReferenceEntry, Size, StateBody, StoreDocument, StoreMapping, SyncBody, SyncColumns, SyncColumnsBody,
-    TimesBody,
+    AlertsBody, BreakerBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody,
+    ControllerDocument, EmbedBody, EmbedEntry, EntityBody, EntityDocument, FieldBody, FieldEntry, GuardsBody,
+    HttpBody, JunctionBody, JunctionEntry, KeyBody, KeyEntry, KeyPlaces, Limits, Literal, MappingBody,
+    MappingDocument, OneOrMore, OptionalLiteral, Ordered, Place, PlaceBody, PostgresState, RangeBody,
+    RangeEntry, ReferenceBody, ReferenceEntry, Size, StateBody, StoreDocument, StoreMapping, SyncBody,
+    SyncColumns, SyncColumnsBody, TimesBody,
 };
 use super::words::{duration_text, ratio_text, size_bytes};
 use super::{ControllerSpec, Reference, Spec, StateSpec};
@@ -423,7 +423,14 @@ fn controller_body(controller: &ControllerSpec) -> ControllerBody {
         },
         retention: Some(duration_text(controller.retention_ms)),
         state: state_body(&controller.state),
-        http: HttpBody { address: Some(controller.http_address.to_string()) },
+        http: HttpBody {
+            address: Some(controller.http_address.to_string()),
+            token: controller.http_token.as_ref().map(reference_text),
+        },
+        breaker: Some(BreakerBody {
+            writes: Some(controller.breaker.writes),
+            window: Some(duration_text(controller.breaker.window_ms)),
+        }),
         lease: Some(duration_text(controller.lease_ms)),
         alerts: AlertsBody {
             drift: Some(ratio_text(controller.drift_alert_ratio)),

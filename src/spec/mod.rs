@@ -15,7 +15,7 @@ mod structure;
 mod words;
 mod yaml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -182,6 +182,64 @@ pub enum StateSpec {
     },
 }
 
+/// A record that is written so often within a window is paused for as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// How often; 0: however often.
+    pub writes: usize,
+    /// The window in milliseconds.
+    pub window_ms: u64,
+}
+
+/// What a store's webhooks look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WebhookKind {
+    /// `{"entity": "contacts", "key": "C1"}`, or several of them in an array, signed with the secret and a time.
+    Generic,
+    /// A database webhook of Supabase, with the secret in a header.
+    Supabase,
+    /// A webhook of Twenty, signed with the secret and a time.
+    Twenty,
+}
+
+impl WebhookKind {
+    /// The word used in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Supabase => "supabase",
+            Self::Twenty => "twenty",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Generic, Self::Supabase, Self::Twenty].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A store's webhooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// What they look like.
+    pub kind: WebhookKind,
+    /// What only we and the sender know.
+    pub secret: Reference,
+}
+
+/// What makes `run` look sooner than its interval. All of it is only hints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Triggers {
+    /// How long hints are gathered, in milliseconds.
+    pub debounce_ms: u64,
+    /// Stores whose webhooks are listened to.
+    pub webhooks: BTreeMap<StoreName, Webhook>,
+    /// Postgres stores whose notifications are listened to.
+    pub notify: BTreeSet<StoreName>,
+    /// `SQLite` stores whose files are watched.
+    pub files: BTreeSet<StoreName>,
+}
+
 /// Where and how the controller runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ControllerSpec {
@@ -197,6 +255,12 @@ pub struct ControllerSpec {
     pub lease_ms: u64,
     /// The address that `/metrics` and `/healthz` are served on.
     pub http_address: std::net::SocketAddr,
+    /// What shows that a caller may see records and change anything over HTTP; none: nobody may.
+    pub http_token: Option<Reference>,
+    /// What makes `run` look sooner than its interval.
+    pub triggers: Triggers,
+    /// When a record is written too often.
+    pub breaker: Breaker,
     /// How long tombstones and settled conflicts are kept, in milliseconds.
     pub retention_ms: u64,
     /// The share of drifting records above which the alert rules fire.

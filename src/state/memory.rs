@@ -23,6 +23,7 @@ pub struct MemoryStateData {
     ended: Vec<(Intent, IntentEnd)>,
     deletes: Vec<Deletes>,
     marks: BTreeMap<EntityName, Marks>,
+    notes: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether commits fail, as on a full disk.
     pub fail_commits: bool,
 }
@@ -38,6 +39,7 @@ impl MemoryStateData {
             ended: Vec::new(),
             deletes: Vec::new(),
             marks: BTreeMap::new(),
+            notes: BTreeMap::new(),
             fail_commits: false,
         }
     }
@@ -241,6 +243,22 @@ impl State for MemoryState {
 
     async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
         Ok(self.data().marks.get(entity).cloned())
+    }
+
+    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
+        Ok(self.data().notes.get(kind).cloned().unwrap_or_default())
+    }
+
+    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError> {
+        let mut data = self.data();
+        let notes = data.notes.entry(kind.to_owned()).or_default();
+        for (key, text) in changes {
+            match text {
+                Some(text) => notes.insert(key.clone(), text.clone()),
+                None => notes.remove(key),
+            };
+        }
+        Ok(())
     }
 
     async fn commit(&self, transition: &Transition) -> Result<(), StateError> {

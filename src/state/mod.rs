@@ -107,6 +107,12 @@ pub trait State: Send + Sync {
     /// Where the stores of an entity stood when it was last brought up to date; none where that is not known.
     async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError>;
 
+    /// What people and controllers leave for each other, by key: pauses, approvals, troubles. Each kind is apart from the others.
+    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError>;
+
+    /// Sets notes of a kind, and removes those without a text. Needs no lease.
+    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError>;
+
     /// Makes an atomic, durable change.
     async fn commit(&self, transition: &Transition) -> Result<(), StateError>;
 }

@@ -410,6 +410,34 @@ impl State for PostgresState {
         rows.iter().map(|row| one(row).ok_or_else(|| self.unreadable())).collect()
     }
 
+    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
+        let query = self.sql("SELECT key, body FROM {notes} WHERE kind = $1").bind(kind.to_owned());
+        let rows = self.rows(query).await?;
+        rows.iter().map(|row| Ok((self.column(row, 0)?, self.column(row, 1)?))).collect()
+    }
+
+    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError> {
+        let mut transaction = self.begin().await?;
+        for (key, body) in changes {
+            let query = match body {
+                Some(body) => self
+                    .sql(
+                        "INSERT INTO {notes} VALUES ($1, $2, $3) \
+                         ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
+                    )
+                    .bind(kind.to_owned())
+                    .bind(key.clone())
+                    .bind(body.clone()),
+                None => self
+                    .sql("DELETE FROM {notes} WHERE kind = $1 AND key = $2")
+                    .bind(kind.to_owned())
+                    .bind(key.clone()),
+            };
+            query.execute(&mut *transaction).await.map_err(|error| self.failed(&error))?;
+        }
+        self.end(transaction).await
+    }
+
     async fn commit(&self, transition: &Transition) -> Result<(), StateError> {
         self.make_change(transition).await
     }

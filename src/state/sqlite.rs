@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::model::{
@@ -377,6 +379,35 @@ impl State for SqliteState {
                 |row| row.get(0),
             )?;
             Ok(u64::try_from(count).unwrap_or(0))
+        })
+        .await
+    }
+
+    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
+        let kind = kind.to_owned();
+        self.work(move |connection| {
+            let mut statement = connection.prepare_cached("SELECT key, body FROM notes WHERE kind = ?")?;
+            let rows = statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError> {
+        let (kind, changes) = (kind.to_owned(), changes.clone());
+        self.work(move |connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for (key, body) in &changes {
+                match body {
+                    Some(body) => transaction
+                        .prepare_cached("INSERT OR REPLACE INTO notes (kind, key, body) VALUES (?, ?, ?)")?
+                        .execute(params![kind, key, body])?,
+                    None => transaction
+                        .prepare_cached("DELETE FROM notes WHERE kind = ? AND key = ?")?
+                        .execute(params![kind, key])?,
+                };
+            }
+            Ok(transaction.commit()?)
         })
         .await
     }

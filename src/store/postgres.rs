@@ -37,6 +37,8 @@ mod read;
 mod rows;
 mod session;
 mod triggers;
+
+pub use triggers::NOTIFY_CHANNEL;
 mod write;
 
 pub(super) use migrate::script;
@@ -51,11 +53,13 @@ pub struct PostgresOptions {
     pub schema: String,
     /// Never write.
     pub read_only: bool,
+    /// Whether `migrate` makes triggers that send notifications of every change.
+    pub notify: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { schema: "public".to_owned(), read_only: false }
+        Self { schema: "public".to_owned(), read_only: false, notify: false }
     }
 }
 
@@ -65,6 +69,7 @@ pub struct PostgresStore {
     name: StoreName,
     schema: String,
     read_only: bool,
+    notify: bool,
     capabilities: Capabilities,
     server: Server,
     /// The server does not tell which one it is.
@@ -100,9 +105,9 @@ impl PostgresStore {
             can_be_canonical: true,
             time_precision_micros: 1,
         };
-        let PostgresOptions { schema, read_only } = options;
+        let PostgresOptions { schema, read_only, notify } = options;
         let (nameless, own) = (Arc::default(), Arc::default());
-        Ok(Self { name, schema, read_only, capabilities, server, nameless, own })
+        Ok(Self { name, schema, read_only, notify, capabilities, server, nameless, own })
     }
 
     /// Closes all connections.

@@ -89,6 +89,30 @@ impl Observer for Logged {
                 "conflict recorded"
             ),
             Event::Lease { held } => debug!(held, "lease"),
+            Event::CaughtUp { store, seconds } => debug!(%store, seconds, "a store has an edit"),
+            Event::LookedAt { records, alone } => debug!(records, alone, "looked at records"),
+            Event::Loop { queue, pauses, waiting, away } => {
+                debug!(queue, pauses = pauses.len(), waiting, "what waits");
+                for (store, why) in *away {
+                    warn!(%store, "left alone in this pass: {why}");
+                }
+            }
+            Event::Webhook { store, result } => {
+                let store = store.map(ToString::to_string).unwrap_or_default();
+                if *result == super::WebhookResult::Accepted {
+                    debug!(store, "webhook taken");
+                } else {
+                    warn!(store, result = result.as_str(), "webhook refused");
+                }
+            }
+            Event::Hint { taken } => debug!(taken, "hint"),
+            Event::Breaker { record, writes } => {
+                warn!(%record, writes, "paused: it was written again and again, so something else keeps changing it");
+            }
+            Event::Reloaded { refused: None } => info!("other manifests hold"),
+            Event::Reloaded { refused: Some(why) } => {
+                error!("the manifests were changed and are refused; what held before goes on: {why}");
+            }
             Event::PassEnded { report, seconds } => ended(report, *seconds),
             Event::PassFailed { message, seconds } => error!(seconds, "pass failed: {message}"),
         }

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus, by the conventions of the field: base units, `_total` for counters, times instead of ages, labels from
 //! closed sets only (never a record's key), and every series there from the start.
 //!
-//! One [`Metrics`] belongs to one spec: with other manifests a new one is made, and the series of what is no longer there are gone.
+//! When other manifests hold, series of what is no longer there are dropped, and the others go on.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +19,11 @@ use crate::resolve::{Conflict, ConflictReason, ConflictStatus, Rule};
 use crate::spec::Spec;
 
 use super::{Event, Observer, WriteResult};
+
+mod running;
+mod series;
+
+use running::RunningMetrics;
 
 /// Passes take from milliseconds (two small files) to an hour (a first meeting with a store behind a rate limit).
 const PASS_BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0];
@@ -79,6 +84,8 @@ pub struct Metrics {
     pass_seconds: Histogram,
     last_pass: Gauge,
     lease: IntGauge,
+    spec_info: IntGaugeVec,
+    running: RunningMetrics,
     since: Mutex<Since>,
 }
 
@@ -208,18 +215,21 @@ impl Metrics {
                 "lease_held",
                 "1 while this controller holds the lease.",
             ))?)?,
+            spec_info: make.ints("spec_info", "The manifests in force.", &["sha"])?,
+            running: RunningMetrics::new(&make)?,
             since: Mutex::default(),
             registry: registry.clone(),
         };
         let build = make.ints("build_info", "The version of trueup.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        make.ints("spec_info", "The manifests in force.", &["sha"])?.with_label_values(&[&spec.sha]).set(1);
         metrics.start_at_zero(spec);
         Ok(metrics)
     }
 
     /// Makes every series that the spec can have.
     fn start_at_zero(&self, spec: &Spec) {
+        self.spec_info.with_label_values(&[&spec.sha]).set(1);
+        self.running.start_at_zero(spec);
         for store in spec.stores.keys().map(StoreName::as_str) {
             self.last_sync.with_label_values(&[store]);
             for kind in ERRORS.map(ErrorKind::as_str) {
@@ -254,8 +264,16 @@ impl Metrics {
 
     fn zero_place(&self, place: &[&str; 2]) {
         let [store, entity] = *place;
-        self.set_books(entity, store, &Books::default());
-        self.converged.with_label_values(place).set(0);
+        self.records.with_label_values(place);
+        for kind in DRIFTS {
+            self.drift_records.with_label_values(&[store, entity, kind]);
+        }
+        self.drift_ratio.with_label_values(place);
+        for standing in STANDINGS {
+            self.standings.with_label_values(&[store, entity, standing_word(standing)]);
+        }
+        self.pending.with_label_values(place);
+        self.converged.with_label_values(place);
         self.oldest_drift.with_label_values(place);
         self.snapshot_complete.with_label_values(place);
         self.snapshot_rows.with_label_values(place);
@@ -271,6 +289,7 @@ impl Metrics {
 
     /// The text that Prometheus reads, format 0.0.4.
     pub fn text(&self) -> String {
+        self.running.refresh();
         let mut bytes = Vec::new();
         // Writing to memory fails only on families without a metric; there are none.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut bytes);
@@ -293,6 +312,7 @@ impl Metrics {
 
     /// What was found: drift, snapshots, guards, conflicts and rules broken.
     fn planned(&self, plan: &Plan) {
+        self.running.planned(plan);
         self.validation_errors_of(plan);
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.readable.clear();
@@ -456,8 +476,8 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn notice(&self, event: &Event<'_>) {
+        self.running.notice(event);
         match event {
-            Event::PassStarted | Event::WriteStarted { .. } => {}
             Event::RowsRead { entity, store, rows } => {
                 self.snapshot_rows.with_label_values(&[store.as_str(), entity.as_str()]).inc_by(*rows);
             }
@@ -470,6 +490,7 @@ impl Observer for Metrics {
             Event::Lease { held } => self.lease.set(i64::from(*held)),
             Event::PassEnded { report, seconds } => self.ended(report, *seconds),
             Event::PassFailed { seconds, .. } => self.pass("failed", *seconds),
+            _ => {}
         }
     }
 }

@@ -53,6 +53,13 @@ pub enum Event<'a> {
         /// How it ended.
         result: WriteResult,
     },
+    /// A store has an edit that was made in another one.
+    CaughtUp {
+        /// The store.
+        store: &'a StoreName,
+        /// How long after the edit.
+        seconds: f64,
+    },
     /// A store answered with an error.
     StoreFailed {
         /// The store.
@@ -72,6 +79,48 @@ pub enum Event<'a> {
         /// Whether it is held now.
         held: bool,
     },
+    /// Some records were looked at because somebody said that they changed.
+    LookedAt {
+        /// How many.
+        records: usize,
+        /// Whether a look at everything that changed has to follow.
+        alone: bool,
+    },
+    /// What the loop knows between passes.
+    Loop {
+        /// Records that wait to be looked at.
+        queue: usize,
+        /// Pauses that hold.
+        pauses: &'a [crate::controller::Pause],
+        /// Records whose failing writes are not tried for now.
+        waiting: usize,
+        /// Stores that are left alone for now.
+        away: &'a std::collections::BTreeMap<StoreName, String>,
+    },
+    /// A webhook arrived.
+    Webhook {
+        /// The store, or nothing where no such store is named.
+        store: Option<&'a StoreName>,
+        /// What became of it.
+        result: WebhookResult,
+    },
+    /// A hint arrived, from wherever.
+    Hint {
+        /// Whether it found room.
+        taken: bool,
+    },
+    /// A record was written so often that it was paused.
+    Breaker {
+        /// The record.
+        record: &'a crate::model::RecordId,
+        /// How often it was written within the window.
+        writes: usize,
+    },
+    /// The manifests were read again.
+    Reloaded {
+        /// What is wrong with them, where they were refused.
+        refused: Option<&'a str>,
+    },
     /// A pass ended; with or without writing.
     PassEnded {
         /// What it did.
@@ -86,6 +135,41 @@ pub enum Event<'a> {
         /// How long it took.
         seconds: f64,
     },
+}
+
+/// What became of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookResult {
+    /// It was taken as a hint.
+    Accepted,
+    /// Nobody with the secret sent it, or nobody is to send any.
+    Forged,
+    /// It, or one just like it, came before or is too old.
+    Replayed,
+    /// It is too large.
+    Oversized,
+    /// It cannot be read.
+    Malformed,
+    /// Too many came at once.
+    Limited,
+}
+
+impl WebhookResult {
+    /// All results.
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Forged, Self::Replayed, Self::Oversized, Self::Malformed, Self::Limited];
+
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
+            Self::Oversized => "oversized",
+            Self::Malformed => "malformed",
+            Self::Limited => "limited",
+        }
+    }
 }
 
 /// How a write ended.

@@ -495,6 +495,7 @@ impl World {
                 .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
             remember: true,
+            orders: trueup::plan::Orders::default(),
         };
         let mut planner = Planner::new(inputs, Box::new(MemoryShelf::default()));
         for entity in &self.spec.entities.clone() {

@@ -44,6 +44,29 @@ const STORES: [(&str, &str, &str); 3] = [
     ("local", example!("stores/local.sql"), example!("later/local.sql")),
 ];
 
+/// What the stores' applications go on doing while the demo is served.
+const SERVE: [(&str, &str); 3] = [
+    ("warehouse", example!("serve/warehouse.sql")),
+    ("app", example!("serve/app.sql")),
+    ("local", example!("serve/local.sql")),
+];
+
+/// Makes the edit number `n` of those that go on for ever, in turn over the stores.
+///
+/// # Errors
+/// When the database refuses.
+pub(super) fn edit(dir: &Path, n: usize) -> Result<(), Failure> {
+    let (store, script) = SERVE[n % SERVE.len()];
+    let lines: Vec<&str> = script.lines().filter(|line| !line.starts_with("--")).collect();
+    let round = n / SERVE.len();
+    let Some(line) = lines.get(round % lines.len().max(1)) else { return Ok(()) };
+    let path = dir.join("stores").join(format!("{store}.db"));
+    let failed = |error: rusqlite::Error| Failure::new(format!("cannot edit {}: {error}", path.display()));
+    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
+    connection.execute_batch(&line.replace("{n}", &n.to_string())).map_err(failed)
+}
+
 /// When something happens to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {

@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::plan::{GuardName, RecordPlan};
 
-use super::super::Trouble;
+use super::super::{RowChanges, Trouble};
 use super::Applying;
 
 impl Applying {
@@ -92,6 +92,9 @@ impl Applying {
                     self.canonical_meta.insert(at, meta);
                 }
                 self.report.applied.count(action.kind);
+                if self.report.written.len() < RowChanges::LISTED && action.kind != ActionKind::Bookkeeping {
+                    self.report.written.push((record.record.clone(), intent.store.clone()));
+                }
                 match action.kind {
                     ActionKind::Create => self.report.rows.note(&record.record, &intent.store, 1),
                     ActionKind::Delete => self.report.rows.note(&record.record, &intent.store, -1),

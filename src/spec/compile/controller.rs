@@ -1,14 +1,18 @@
 //! The controller's settings, and their defaults.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::store::has_password;
 use super::{Doc, Docs, unknown};
+use crate::model::StoreName;
 use crate::model::{Diagnostic, Diagnostics};
 use crate::spec::raw::{ControllerBody, PostgresState};
 use crate::spec::words::{duration_ms, ratio, reference};
-use crate::spec::{ControllerSpec, Guards, Reference, StateSpec};
+use crate::spec::{
+    Breaker, ControllerSpec, Guards, Reference, StateSpec, StoreKind, Triggers, Webhook, WebhookKind,
+};
 
 const SECOND_MS: u64 = 1000;
 const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -24,10 +28,20 @@ impl Default for ControllerSpec {
             state: StateSpec::Sqlite(PathBuf::from(".trueup/state.db")),
             lease_ms: MINUTE_MS,
             http_address: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            http_token: None,
+            triggers: Triggers::default(),
+            breaker: Breaker { writes: 20, window_ms: 10 * MINUTE_MS },
             retention_ms: 90 * DAY_MS,
             drift_alert_ratio: 0.05,
             latency_alert_ms: 5 * MINUTE_MS,
         }
+    }
+}
+
+impl Default for Triggers {
+    /// No triggers; half a second gathers what an application writes in one go and is hardly noticed.
+    fn default() -> Self {
+        Self { debounce_ms: 500, webhooks: BTreeMap::new(), notify: BTreeSet::new(), files: BTreeSet::new() }
     }
 }
 
@@ -56,6 +70,17 @@ pub(super) fn controller(docs: &Docs, _folder: &Path, out: &mut Diagnostics) -> 
         body.guards.max_updates.as_deref(),
         &mut spec.guards.max_update_ratio,
     );
+    if let Some(breaker) = &body.breaker {
+        reader.period(&["breaker", "window"], breaker.window.as_deref(), &mut spec.breaker.window_ms);
+        spec.breaker.writes = breaker.writes.unwrap_or(spec.breaker.writes);
+    }
+    if let Some(triggers) = &body.triggers {
+        reader.duration(
+            &["triggers", "debounce"],
+            triggers.debounce.as_deref(),
+            &mut spec.triggers.debounce_ms,
+        );
+    }
     if let Some(records) = body.guards.min_records {
         spec.guards.min_records = records;
     }
@@ -78,7 +103,9 @@ pub(super) fn controller(docs: &Docs, _folder: &Path, out: &mut Diagnostics) -> 
             ),
         }
     }
-    triggers(doc, docs, out);
+    spec.http_token =
+        body.http.token.as_deref().and_then(|token| secret(doc, token, &["http", "token"], out));
+    triggers(doc, docs, &mut spec.triggers, out);
     spec
 }
 
@@ -145,25 +172,87 @@ impl Reader<'_> {
     }
 }
 
-fn triggers(doc: &Doc<ControllerBody>, docs: &Docs, out: &mut Diagnostics) {
-    let Some(triggers) = &doc.body.triggers else { return };
-    if let Some(Err(why)) = triggers.debounce.as_deref().map(duration_ms) {
-        out.push(Diagnostic::error(why).at(doc.place(&["triggers", "debounce"])));
+/// A reference to something that stands in no manifest.
+fn secret(doc: &Doc<ControllerBody>, text: &str, path: &[&str], out: &mut Diagnostics) -> Option<Reference> {
+    match reference(text) {
+        Ok(Reference::Plain(_)) => {
+            out.push(
+                Diagnostic::error("a secret stands in the manifest")
+                    .at(doc.place(path))
+                    .hint("give it as `${env:NAME}` or `${file:PATH}`"),
+            );
+            None
+        }
+        Ok(reference) => Some(reference),
+        Err(why) => {
+            out.push(Diagnostic::error(why).at(doc.place(path)));
+            None
+        }
     }
-    for (list, names) in
-        [("webhooks", &triggers.webhooks), ("notify", &triggers.notify), ("files", &triggers.files)]
-    {
-        for (at, name) in names.iter().enumerate() {
-            let known = docs.stores.iter().any(|store| &store.name == name) || docs.may_be("Store", name);
-            if !known {
-                let place = doc.place(&["triggers", list, &at.to_string()]);
-                out.push(unknown("store", name, place, docs.stores.iter().map(|store| store.name.as_str())));
+}
+
+fn triggers(doc: &Doc<ControllerBody>, docs: &Docs, spec: &mut Triggers, out: &mut Diagnostics) {
+    let Some(triggers) = &doc.body.triggers else { return };
+    let mut known = |list: &str, at: &str, name: &str| {
+        let known = docs.stores.iter().any(|store| store.name == name) || docs.may_be("Store", name);
+        if !known {
+            let place = doc.place(&["triggers", list, at]);
+            out.push(unknown("store", name, place, docs.stores.iter().map(|store| store.name.as_str())));
+        }
+        StoreName::new(name).ok().filter(|_| known)
+    };
+    let names =
+        |list: &str, names: &[String], known: &mut dyn FnMut(&str, &str, &str) -> Option<StoreName>| {
+            let found = names.iter().enumerate().filter_map(|(at, name)| known(list, &at.to_string(), name));
+            found.collect::<BTreeSet<StoreName>>()
+        };
+    let webhooks: Vec<(StoreName, &String)> = triggers
+        .webhooks
+        .keys()
+        .filter_map(|name| known("webhooks", name, name).map(|store| (store, name)))
+        .collect();
+    spec.notify = names("notify", &triggers.notify, &mut known);
+    spec.files = names("files", &triggers.files, &mut known);
+    for (store, name) in webhooks {
+        let body = &triggers.webhooks[name];
+        let kind = body.kind.as_deref().unwrap_or("generic");
+        let Some(kind) = WebhookKind::parse(kind) else {
+            out.push(
+                Diagnostic::error(format!("there are no webhooks of kind `{kind}`"))
+                    .at(doc.place(&["triggers", "webhooks", name, "kind"]))
+                    .hint("write `generic`, `supabase` or `twenty`"),
+            );
+            continue;
+        };
+        let path = ["triggers", "webhooks", name, "secret"];
+        if let Some(secret) = secret(doc, &body.secret, &path, out) {
+            spec.webhooks.insert(store, Webhook { kind, secret });
+        }
+    }
+}
+
+/// Says where a trigger does not suit its store.
+pub(super) fn suit(
+    docs: &Docs,
+    spec: &ControllerSpec,
+    stores: &BTreeMap<StoreName, crate::spec::StoreSpec>,
+    out: &mut Diagnostics,
+) {
+    let Some(doc) = docs.controllers.first() else { return };
+    for (list, names) in [("notify", &spec.triggers.notify), ("files", &spec.triggers.files)] {
+        for name in names {
+            let suits = stores.get(name).is_none_or(|store| match list {
+                "notify" => matches!(store.kind, StoreKind::Postgres { .. }),
+                _ => matches!(store.kind, StoreKind::Sqlite { .. }),
+            });
+            if !suits {
+                let what = if list == "notify" { "sends no notifications" } else { "is no file" };
+                out.push(
+                    Diagnostic::error(format!("the store `{name}` {what}"))
+                        .at(doc.place(&["triggers", list]))
+                        .hint("`notify` is for Postgres, `files` for SQLite, `webhooks` for all"),
+                );
             }
         }
     }
-    // A trigger only makes a pass come sooner: without it nothing is lost.
-    out.push(
-        Diagnostic::warning("triggers are not applied yet by this version: passes come at their interval")
-            .at(doc.key_place(&["triggers"])),
-    );
 }

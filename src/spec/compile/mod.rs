@@ -158,6 +158,7 @@ fn build(
     let of_form = out.len();
     let stores = store::stores(&docs, out);
     let controller = controller::controller(&docs, folder, out);
+    controller::suit(&docs, &controller, &stores.specs, out);
     let mut drafts = entity::entities(&docs, side_files, out);
     link::link(&docs, &mut drafts, out);
     let order = link::in_reference_order(&docs, &drafts, out);

@@ -25,6 +25,9 @@ pub struct ControllerBody {
     /// What is served over HTTP.
     #[serde(default)]
     pub http: HttpBody,
+    /// When a record is written too often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerBody>,
     /// How long a lease lasts without being renewed; one minute where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
@@ -78,9 +81,35 @@ pub struct PostgresState {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpBody {
-    /// The address of `/metrics` and `/healthz`; `127.0.0.1:9464` where nothing is said.
+    /// The address that is served on; `127.0.0.1:9464` where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// What callers of `/api/v1` have to show (`Authorization: Bearer ...`), as `${env:NAME}` or `${file:PATH}`; without it nobody may call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// A record that is written so often within a window is paused for as long: something else keeps changing it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerBody {
+    /// How often; 0 for however often; 20 where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<usize>,
+    /// The window; `10m` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+}
+
+/// A store's webhooks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookBody {
+    /// What they look like: `generic` (where nothing is said), `supabase` or `twenty`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What only we and the sender know, as `${env:NAME}` or `${file:PATH}`.
+    pub secret: String,
 }
 
 /// When the alert rules fire.
@@ -102,9 +131,9 @@ pub struct TriggersBody {
     /// How long to gather hints before looking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub debounce: Option<String>,
-    /// Stores whose webhooks are listened to.
+    /// Webhooks by the store that they are about.
     #[serde(default)]
-    pub webhooks: Vec<String>,
+    pub webhooks: std::collections::BTreeMap<String, WebhookBody>,
     /// Postgres stores whose notifications are listened to.
     #[serde(default)]
     pub notify: Vec<String>,

@@ -11,7 +11,12 @@ pub(super) const REPAIR: &str =
     "move its `trueup_` tables away, and trueup builds them anew from the stores by a first meeting";
 
 /// Our tables, without what stands before each.
-pub(super) const NAMES: [&str; 7] = ["state", "names", "entities", "shadows", "journal", "deletes", "marks"];
+pub(super) const NAMES: [&str; 8] =
+    ["state", "names", "entities", "shadows", "journal", "deletes", "marks", "notes"];
+
+/// What people and controllers leave for each other. An older program does without.
+const NOTES: &str = "CREATE TABLE IF NOT EXISTS {notes} (kind text NOT NULL, key text NOT NULL, body text NOT NULL, \
+                     PRIMARY KEY (kind, key))";
 
 /// The one row of `state` is what every change locks. Keys are ordered as bytes are.
 const TABLES: [&str; 8] = [
@@ -56,13 +61,23 @@ impl PostgresState {
                 .fetch_one(&mut *transaction)
                 .await
                 .map_err(|error| self.failed(&error))?;
-            return self.check_format(self.column(&row, 0)?);
+            self.check_format(self.column(&row, 0)?)?;
+            let row = self
+                .sql("SELECT to_regclass($1) IS NOT NULL")
+                .bind(self.table("notes"))
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if !self.column::<bool>(&row, 0)? {
+                self.sql(NOTES).execute(&mut *transaction).await.map_err(failed)?;
+            }
+            return self.end(transaction).await;
         }
         if !schema_is_there {
             let sql = format!("CREATE SCHEMA {}", quoted(&self.schema));
             self.sql(&sql).execute(&mut *transaction).await.map_err(failed)?;
         }
-        for table in TABLES {
+        for table in TABLES.into_iter().chain([NOTES]) {
             self.sql(table).execute(&mut *transaction).await.map_err(failed)?;
         }
         self.sql("INSERT INTO {state} VALUES (1, $1, $2, 0, 0, 0, NULL, NULL)")

@@ -36,6 +36,10 @@ const TABLES: [&str; 6] = [
 const MARKS: &str =
     "CREATE TABLE IF NOT EXISTS marks (entity TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID";
 
+/// What people and controllers leave for each other. An older program does without.
+const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, \
+                     PRIMARY KEY (kind, key)) WITHOUT ROWID";
+
 /// Intents by pack. What is rewritten at each end stands apart from what is not; packs with open intents are few.
 const JOURNAL: [&str; 3] = [
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, open INTEGER NOT NULL, heads BLOB NOT NULL)",
@@ -55,10 +59,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
     )?;
     let refuse = |message: String| Err(Failure::Said(StateError::new(message)));
     match (application, format) {
-        (APPLICATION_ID, FORMAT) => return Ok(()),
+        (APPLICATION_ID, FORMAT) => {
+            transaction.execute(NOTES, [])?;
+            return Ok(transaction.commit()?);
+        }
         (APPLICATION_ID, JSON_JOURNAL) => {
             pack_journal(&transaction)?;
             transaction.execute(MARKS, [])?;
+            transaction.execute(NOTES, [])?;
         }
         (APPLICATION_ID, _) => {
             return refuse(format!(
@@ -72,7 +80,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
             ));
         }
         _ => {
-            for table in TABLES.into_iter().chain(JOURNAL).chain([MARKS]) {
+            for table in TABLES.into_iter().chain(JOURNAL).chain([MARKS, NOTES]) {
                 transaction.execute(table, [])?;
             }
             transaction.execute(

@@ -79,6 +79,11 @@ impl PostgresStore {
                 triggers::missing(&mut session, one, &names, info.as_ref(), &wanted_columns(one)).await;
             steps.extend(trigger.map_err(failed)?);
         }
+        for one in mapped.iter().filter(|one| self.notify && !one.entity.system) {
+            let names = self.names(one)?;
+            let trigger = triggers::missing_notice(&mut session, one, &names).await;
+            steps.extend(trigger.map_err(failed)?);
+        }
         if mapped.iter().any(|one| one.entity.system) {
             let names = TableNames {
                 schema: self.schema.clone(),

@@ -12,6 +12,9 @@ use super::super::{MigrationStep, sync};
 use super::layout::{TableInfo, TableNames};
 use super::session::{Session, quoted};
 
+/// The channel of notifications.
+pub const NOTIFY_CHANNEL: &str = "trueup";
+
 /// The longest name in bytes.
 const LONGEST_NAME: usize = 63;
 
@@ -30,19 +33,8 @@ pub(super) async fn missing(
     let body = Body { mapped, info, declared }.text();
     let sign = format!("trueup {}", fingerprint(&body));
     let name = name(mapped);
-    let query = session
-        .query(
-            "SELECT p.prosrc FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid \
-             WHERE n.nspname = $1 AND c.relname = $2 AND g.tgname = $3 AND g.tgenabled <> 'D'",
-        )
-        .bind(names.schema.clone())
-        .bind(names.name.clone())
-        .bind(name.clone());
-    for row in session.all(query).await? {
-        if row.try_get::<String, _>(0)?.contains(&sign) {
-            return Ok(None);
-        }
+    if has(session, names, &name, &sign).await? {
+        return Ok(None);
     }
     let function = format!("{}.{}", quoted(&names.schema), quoted(&name));
     let (table, trigger) = (names.sql(), quoted(&name));
@@ -55,6 +47,67 @@ pub(super) async fn missing(
              CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
         ),
     }))
+}
+
+/// The trigger that says of every change which record it is about, if the table does not have it. It is heard by whoever listens, and
+/// lost otherwise.
+pub(super) async fn missing_notice(
+    session: &mut Session,
+    mapped: &Mapped,
+    names: &TableNames,
+) -> Result<Option<MigrationStep>, sqlx::Error> {
+    let store = text(mapped.mapping.store.as_str());
+    let entity = text(mapped.name().as_str());
+    // A key inside a JSON value is not looked for: that something changed is enough.
+    let plain = mapped.mapping.key.iter().all(|part| part.column.0.len() == 1);
+    let parts = mapped.mapping.key.iter().map(|part| format!(", one.{}::text", quoted(part.column.head())));
+    let parts: String = if plain { parts.collect() } else { String::new() };
+    let body = format!(
+        "DECLARE\n  one record;\n  said text;\nBEGIN\n\
+         \x20 IF current_setting('trueup.writer', true) = 'trueup' THEN RETURN NULL; END IF;\n\
+         \x20 IF TG_OP = 'DELETE' THEN one := OLD; ELSE one := NEW; END IF;\n\
+         \x20 said := json_build_array({store}, {entity}{parts})::text;\n\
+         \x20 IF octet_length(said) > 7900 THEN said := json_build_array({store}, {entity})::text; END IF;\n\
+         \x20 PERFORM pg_notify('{NOTIFY_CHANNEL}', said);\n\
+         \x20 RETURN NULL;\nEXCEPTION WHEN others THEN\n  RETURN NULL;\nEND\n"
+    );
+    let sign = format!("trueup {}", fingerprint(&body));
+    let name = format!("{}_note", name(mapped));
+    let name = if name.len() <= LONGEST_NAME { name } else { format!("trueup_{}", fingerprint(&name)) };
+    if has(session, names, &name, &sign).await? {
+        return Ok(None);
+    }
+    let function = format!("{}.{}", quoted(&names.schema), quoted(&name));
+    let (table, trigger) = (names.sql(), quoted(&name));
+    Ok(Some(MigrationStep {
+        adds: format!("trigger {trigger} on `{}`", names.title),
+        statement: format!(
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
+             SET search_path = pg_catalog, pg_temp AS $trueup$\n-- {sign}\n{body}$trueup$; \
+             DROP TRIGGER IF EXISTS {trigger} ON {table}; \
+             CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table} \
+             FOR EACH ROW EXECUTE FUNCTION {function}()"
+        ),
+    }))
+}
+
+/// Whether a table has a trigger as it is now made.
+async fn has(session: &mut Session, names: &TableNames, name: &str, sign: &str) -> Result<bool, sqlx::Error> {
+    let query = session
+        .query(
+            "SELECT p.prosrc FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid \
+             WHERE n.nspname = $1 AND c.relname = $2 AND g.tgname = $3 AND g.tgenabled <> 'D'",
+        )
+        .bind(names.schema.clone())
+        .bind(names.name.clone())
+        .bind(name.to_owned());
+    for row in session.all(query).await? {
+        if row.try_get::<String, _>(0)?.contains(sign) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// One for each store: two may live in one schema.

@@ -1,0 +1,104 @@
+//! Looking at some records only, each read by its key: at most one row a store.
+//!
+//! Some records cannot be looked at alone: one whose value nobody else may have, one that may take others with it, one that refers to
+//! a record nobody knows. That is said instead, and a look at everything that changed follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{Entity, OnDelete, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown};
+use crate::plan::{Observed, Planner, SnapshotReport};
+use crate::telemetry::Event;
+
+use super::changed::present;
+use super::observe::Sight;
+
+impl Sight<'_> {
+    /// Feeds the planner with these records; false when that is not enough to decide about them.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn feed_named(&self, records: &[RecordId], planner: &mut Planner) -> Result<bool, String> {
+        for entity in &self.executor.spec.entities {
+            let keys: BTreeSet<RecordKey> = records
+                .iter()
+                .filter(|record| record.entity == entity.name)
+                .map(|record| record.key.clone())
+                .collect();
+            if !keys.is_empty()
+                && !self.feed_keys(entity, &keys.into_iter().collect::<Vec<_>>(), planner).await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn feed_keys(
+        &self,
+        entity: &Arc<Entity>,
+        keys: &[RecordKey],
+        planner: &mut Planner,
+    ) -> Result<bool, String> {
+        let executor = self.executor;
+        if self.opened.rebuild || entity.fields.iter().any(|field| field.unique) {
+            return Ok(false);
+        }
+        let memories = executor.state.recall(entity, keys).await.map_err(|error| error.to_string())?;
+        let stores = executor.spec.stores_of(&entity.name);
+        let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
+        let mut errors: BTreeMap<StoreName, StoreError> = BTreeMap::new();
+        for store in &stores {
+            let mut rows = match executor.read(store, &entity.name, keys).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    let (kind, message) = (error.kind, error.message.as_str());
+                    executor.observer.notice(&Event::StoreFailed { store, kind, message });
+                    errors.insert(store.clone(), error);
+                    BTreeMap::new()
+                }
+            };
+            let read = rows.values().filter(|presence| presence.row().is_some()).count() as u64;
+            executor.observer.notice(&Event::RowsRead { entity: &entity.name, store, rows: read });
+            for key in keys {
+                let presence = rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable));
+                let presence = self.doubt(entity, key, store, presence);
+                presences.entry(key).or_default().insert(store.clone(), presence);
+            }
+        }
+        let gone = presences.iter().any(|(key, stores)| {
+            stores
+                .iter()
+                .any(|(store, presence)| *presence == Presence::Absent && present(memories.get(*key), store))
+        });
+        if gone && self.is_hung_on(entity) {
+            return Ok(false);
+        }
+        if !self.note_parents(entity, &presences, planner).await?.is_empty() {
+            return Ok(false);
+        }
+        // The guards are set against everything that there is.
+        let marks = executor.state.marks(&entity.name).await.map_err(|error| error.to_string())?;
+        for (store, mark) in marks.iter().flat_map(|marks| &marks.stores) {
+            let known = keys.iter().filter(|key| present(memories.get(*key), store)).count() as u64;
+            planner.add_settled(&entity.name, store, mark.rows.total().saturating_sub(known));
+        }
+        for (key, presences) in presences {
+            let memory = self.overlaid(entity, key, memories.get(key).cloned());
+            planner.add(entity, Observed { key: key.clone(), memory, presences });
+        }
+        let report = |store: &StoreName| SnapshotReport {
+            error: errors.get(store).map(ToString::to_string),
+            ..SnapshotReport::default()
+        };
+        planner.end_entity(entity, stores.iter().map(|store| (store.clone(), report(store))).collect());
+        Ok(true)
+    }
+
+    /// Whether a record that goes may take others with it, or be kept by them.
+    fn is_hung_on(&self, entity: &Entity) -> bool {
+        let all = self.executor.spec.entities.iter().flat_map(|other| &other.references);
+        all.into_iter()
+            .any(|reference| reference.to == entity.name && reference.on_delete != OnDelete::Ignore)
+    }
+}

@@ -1,0 +1,145 @@
+//! Watching stores for hints: files of SQLite stores, and notifications of Postgres ones. What is missed here, the next pass finds.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sqlx::postgres::PgListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{EntityName, RecordId, RecordKey, StoreName};
+use crate::spec::{Spec, StoreKind};
+use crate::store::postgres::NOTIFY_CHANNEL;
+use crate::telemetry::{Event, Observer};
+
+use super::hints::Inbox;
+use super::open;
+
+/// How often files are looked at: a look is two calls of the system a file.
+const FILES_EVERY: Duration = Duration::from_millis(500);
+/// How long to wait before a database that cannot be listened to is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(15);
+
+/// Watches whatever the manifests say until `stop` is cancelled.
+pub fn watch(spec: &Arc<Spec>, inbox: &Arc<Inbox>, observer: &Arc<dyn Observer>, stop: &CancellationToken) {
+    let triggers = &spec.controller.triggers;
+    let files = triggers.files.iter().filter_map(|name| match &spec.stores.get(name)?.kind {
+        StoreKind::Sqlite { path } => open::secret(&spec.folder, path).ok(),
+        _ => None,
+    });
+    let files: Vec<PathBuf> = files.map(|path| spec.folder.join(path)).collect();
+    if !files.is_empty() {
+        tokio::spawn(files_changed(files, inbox.clone(), stop.clone()));
+    }
+    for name in &triggers.notify {
+        if let Some(StoreKind::Postgres { url, .. }) = spec.stores.get(name).map(|store| &store.kind) {
+            match open::secret(&spec.folder, url) {
+                Ok(url) => {
+                    let listening = Listening {
+                        spec: spec.clone(),
+                        store: name.clone(),
+                        inbox: inbox.clone(),
+                        observer: observer.clone(),
+                    };
+                    tokio::spawn(listening.go_on(url, stop.clone()));
+                }
+                Err(why) => tracing::warn!(store = %name, "its notifications are not listened to: {why}"),
+            }
+        }
+    }
+}
+
+/// What changes about a file whenever it is written.
+type Looks = Vec<Option<(u64, SystemTime)>>;
+
+async fn files_changed(files: Vec<PathBuf>, inbox: Arc<Inbox>, stop: CancellationToken) {
+    let mut before = looks(&files);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FILES_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        let now = looks(&files);
+        // Our own writes are seen here as well: the look that follows finds nothing and writes nothing.
+        if now != before {
+            inbox.something();
+            before = now;
+        }
+    }
+}
+
+fn looks(files: &[PathBuf]) -> Looks {
+    let look = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.len(), found.modified().ok()?))
+    };
+    let both = files.iter().flat_map(|path| {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        [look(path), look(Path::new(&log))]
+    });
+    both.collect()
+}
+
+struct Listening {
+    spec: Arc<Spec>,
+    store: StoreName,
+    inbox: Arc<Inbox>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Listening {
+    async fn go_on(self, url: String, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = self.listen(&url) => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LISTEN_AGAIN) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Listens until the connection is lost.
+    async fn listen(&self, url: &str) {
+        // The text of the error may hold the address, and that a password.
+        let failed = |what: &str| {
+            tracing::warn!(store = %self.store, "{what}; passes come at their interval meanwhile");
+        };
+        let Ok(mut listener) = PgListener::connect(url).await else {
+            return failed("its notifications cannot be listened to");
+        };
+        if listener.listen(NOTIFY_CHANNEL).await.is_err() {
+            return failed("its notifications cannot be listened to");
+        }
+        // What happened before.
+        self.inbox.something();
+        loop {
+            match listener.try_recv().await {
+                Ok(Some(notification)) => self.take(notification.payload()),
+                Ok(None) => self.inbox.something(),
+                Err(_) => return failed("the connection for its notifications was lost"),
+            }
+        }
+    }
+
+    /// `["store", "entity", "key part", ...]`, from the trigger that `migrate` makes. Anybody may send others.
+    fn take(&self, payload: &str) {
+        let Ok(parts) = serde_json::from_str::<Vec<String>>(payload) else { return };
+        let mut parts = parts.into_iter();
+        if parts.next().as_deref() != Some(self.store.as_str()) {
+            return;
+        }
+        let Some(name) = parts.next().and_then(|name| EntityName::new(name).ok()) else { return };
+        let Some(entity) = self.spec.entity(&name) else { return };
+        let key: Vec<String> = parts.collect();
+        if key.len() == entity.key.len() {
+            let taken = self.inbox.record(RecordId { entity: name, key: RecordKey::new(key) });
+            self.observer.notice(&Event::Hint { taken });
+        } else {
+            self.inbox.something();
+        }
+    }
+}
