@@ -34,7 +34,7 @@ pub(super) fn read(spec: &Spec, store: &StoreName, kind: WebhookKind, body: &[u8
                     name.name == table
                         && (name.schema.is_none() || schema.is_none() || name.schema.as_deref() == schema)
                 }
-                Shape::Object(_) => false,
+                Shape::Object(_) | Shape::Embedded(_) => false,
             }))
         }
         WebhookKind::Twenty => {
