@@ -56,6 +56,16 @@ const HASHED: [(&str, &str); 3] = [
 /// Who talks to the terminal: the command line, and the log, which goes to standard error.
 const SPEAKERS: [&str; 2] = ["src/cli/", "src/telemetry/log.rs"];
 
+/// Who must not know whom, and why. What of `crate` the sandbox uses is named in full, so that it shows.
+const STRANGERS: [(&str, &[&str], &str); 2] = [
+    (
+        "src/sandbox/",
+        &["crate::store", "super::store", "crate::{", "crate::model", "crate::spec"],
+        "a server and its client that share code share mistakes; write it from what was measured",
+    ),
+    ("src/store/", &["crate::sandbox", "sandbox"], "a store knows the real server alone"),
+];
+
 /// The longest file. Longer ones are split by stage.
 const LONGEST_LINES: usize = 600;
 
@@ -191,6 +201,11 @@ fn check(file: &str, text: &str) -> Vec<Fault> {
             && !SPEAKERS.iter().any(|speaker| file.starts_with(speaker))
         {
             add(at + 1, format!("`{word}`: only src/cli talks to the terminal"));
+        }
+        for (folder, words, why) in STRANGERS {
+            for word in words.iter().filter(|word| file.starts_with(folder) && has_word(line, word)) {
+                add(at + 1, format!("`{word}` in {folder}: {why}"));
+            }
         }
         if PURE.iter().any(|folder| file.starts_with(&format!("{folder}/"))) {
             for (word, instead) in impure(file, line) {
@@ -371,6 +386,12 @@ fn a_planted_line_is_found() {
         ["3: contacts_master"]
     );
     assert_eq!(found("src/cli/demo/planted.rs", &planted("let yaml = \"canonical_name: string\";")), [""; 0]);
+    let store = planted("use crate::store::Store;");
+    assert_eq!(found("src/sandbox/planted.rs", &store), ["3: crate::store"]);
+    assert_eq!(found("src/sandbox/value/planted.rs", &planted("use crate::{cli, store};")), ["3: crate::{"]);
+    let sandbox = planted("let it = crate::sandbox::Sandbox::start(options);");
+    assert_eq!(found("src/store/twenty/planted.rs", &sandbox), ["3: crate::sandbox", "3: sandbox"]);
+    assert_eq!(found("src/cli/planted.rs", &sandbox), [""; 0]);
     assert_eq!(found("src/store/planted.rs", &planted("fn later() { todo!() }")), ["3: todo!"]);
     assert_eq!(found("src/store/planted.rs", &planted("// TODO: later")), ["3: TODO"]);
     assert_eq!(check("src/store/planted.rs", "use std::fmt;\n")[0].line, 1, "no `//!`");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hmac::{Hmac, Mac};
 use serde_json::json;
 use sha2::Sha256;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use super::answer::Out;
 use super::value;
@@ -18,7 +18,8 @@ const MOST_AT_ONCE: usize = 32;
 /// Sends what happened to those who asked.
 #[derive(Debug, Clone)]
 pub(super) struct Hooks {
-    client: reqwest::Client,
+    client: Arc<OnceCell<reqwest::Client>>,
+    timeout: Duration,
     permits: Arc<Semaphore>,
     /// How many deliveries have neither arrived nor failed.
     pending: watch::Sender<usize>,
@@ -35,14 +36,18 @@ pub(super) struct Delivery {
 
 impl Hooks {
     /// Hooks whose receivers have so long to answer.
-    pub(super) fn new(timeout: Duration) -> Result<Self, String> {
-        let client = reqwest::Client::builder()
-            .timeout(timeout)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| format!("webhooks cannot be sent: {error}"))?;
-        Ok(Self { client, permits: Arc::new(Semaphore::new(MOST_AT_ONCE)), pending: watch::Sender::new(0) })
+    pub(super) fn new(timeout: Duration) -> Self {
+        let permits = Arc::new(Semaphore::new(MOST_AT_ONCE));
+        Self { client: Arc::default(), timeout, permits, pending: watch::Sender::new(0) }
+    }
+
+    /// The client, made when there is something to send: most sandboxes never have a webhook.
+    async fn client(&self) -> Result<&reqwest::Client, reqwest::Error> {
+        let client = || async {
+            let builder = reqwest::Client::builder().timeout(self.timeout).no_proxy();
+            builder.redirect(reqwest::redirect::Policy::none()).build()
+        };
+        self.client.get_or_try_init(client).await
     }
 
     /// Sends deliveries in the background.
@@ -52,27 +57,26 @@ impl Hooks {
             let hooks = self.clone();
             tokio::spawn(async move {
                 if let Ok(_permit) = hooks.permits.acquire().await {
-                    hooks.post(delivery).await;
+                    if let Err(error) = hooks.post(delivery).await {
+                        // Nobody tries again.
+                        tracing::debug!("a webhook was not delivered: {}", error.without_url());
+                    }
                 }
                 hooks.pending.send_modify(|pending| *pending -= 1);
             });
         }
     }
 
-    async fn post(&self, delivery: Delivery) {
+    async fn post(&self, delivery: Delivery) -> Result<(), reqwest::Error> {
         let Delivery { url, secret, timestamp_ms, body } = delivery;
-        let request = self
-            .client
-            .post(&url)
+        let request = self.client().await?.post(&url);
+        let request = request
             .header("Content-Type", "application/json")
             .header("X-Twenty-Webhook-Timestamp", timestamp_ms.to_string())
             .header("X-Twenty-Webhook-Signature", signature(&secret, timestamp_ms, &body))
             .header("X-Twenty-Webhook-Nonce", value::hex(&value::random()))
             .body(body);
-        if let Err(error) = request.send().await {
-            // Nobody tries again.
-            tracing::debug!("a webhook was not delivered: {}", error.without_url());
-        }
+        request.send().await.map(drop)
     }
 
     /// Tells when nothing is on its way.

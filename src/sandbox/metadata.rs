@@ -48,7 +48,7 @@ pub(super) fn answer(world: &mut World, call: &Call, path: &[&str]) -> Result<An
         ("GET", ["objects", id]) => {
             call.only(&[])?;
             let object = world.schema.by_id(id).ok_or_else(|| Refusal::not_found("Object not found"))?;
-            Ok(Answer::ok(Out::data("object", Out::Plain(shown_object(object)))))
+            Ok(Answer::ok(world.enveloped("object", shown_object(object))))
         }
         ("POST", ["objects"]) => create_object(world, call),
         ("POST", ["fields"]) => create_field(world, call),
@@ -58,6 +58,13 @@ pub(super) fn answer(world: &mut World, call: &Call, path: &[&str]) -> Result<An
             Err(Refusal::not_covered(what, "objects and fields are listed by GET /rest/metadata/objects"))
         }
         _ => Err(Refusal::not_found(format!("Cannot {} {}", call.method, call.path))),
+    }
+}
+
+impl World {
+    /// An answer of the metadata API. Servers of one version differ by a setting in whether it is wrapped.
+    fn enveloped(&self, name: &str, value: Value) -> Out {
+        if self.metadata_envelopes { Out::data(name, Out::Plain(value)) } else { Out::Plain(value) }
     }
 }
 
@@ -86,7 +93,14 @@ fn list_objects(world: &World, call: &Call) -> Result<Answer, Refusal> {
     });
     let objects: Vec<Value> = page.into_iter().map(shown_object).collect();
     Ok(Answer::ok(Out::object([
-        ("data", Out::Plain(json!({"objects": objects}))),
+        (
+            "data",
+            if world.metadata_envelopes {
+                Out::Plain(json!({"objects": objects}))
+            } else {
+                Out::Plain(objects.into())
+            },
+        ),
         ("pageInfo", Out::Plain(info)),
         ("totalCount", Out::Plain(all.len().into())),
     ])))
@@ -220,7 +234,7 @@ fn create_object(world: &mut World, call: &Call) -> Result<Answer, Refusal> {
     }
     let shown = shown_object(&object);
     world.atomically(|world| world.add_object(object))?;
-    Ok(Answer::created(Out::data("createOneObject", Out::Plain(shown))))
+    Ok(Answer::created(world.enveloped("createOneObject", shown)))
 }
 
 /// The id first, where rows are read from.
@@ -250,7 +264,7 @@ fn create_field(world: &mut World, call: &Call) -> Result<Answer, Refusal> {
             world.add_field(&object_id, one)?;
             world.add_field(&target, many)
         })?;
-        return Ok(Answer::created(Out::data("createOneField", Out::Plain(shown))));
+        return Ok(Answer::created(world.enveloped("createOneField", shown)));
     }
     let kind = FieldType::CREATABLE.into_iter().find(|known| known.name() == kind).ok_or_else(|| {
         let known: Vec<&str> = FieldType::CREATABLE.iter().map(|known| known.name()).collect();
@@ -286,7 +300,7 @@ fn create_field(world: &mut World, call: &Call) -> Result<Answer, Refusal> {
     check_free(&object, &field)?;
     let shown = shown_field(&field);
     world.atomically(|world| world.add_field(&object_id, field))?;
-    Ok(Answer::created(Out::data("createOneField", Out::Plain(shown))))
+    Ok(Answer::created(world.enveloped("createOneField", shown)))
 }
 
 /// Both sides of a new relation, and the id of the object that it leads to.
@@ -392,5 +406,5 @@ fn create_webhook(world: &mut World, call: &Call) -> Result<Answer, Refusal> {
     let webhook = Webhook { id: value::new_uuid(), target_url, operations, secret };
     let shown = json!({"id": webhook.id, "targetUrl": webhook.target_url, "operations": webhook.operations});
     world.atomically(|world| world.add_webhook(webhook))?;
-    Ok(Answer::created(Out::data("createWebhook", Out::Plain(shown))))
+    Ok(Answer::created(world.enveloped("createWebhook", shown)))
 }

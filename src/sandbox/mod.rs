@@ -66,6 +66,9 @@ pub struct Options {
     pub clock: Clock,
     /// How long a webhook's receiver has to answer.
     pub webhook_timeout: Duration,
+    /// Whether the metadata API wraps its answers: `{data: {objects: [..]}}`, `{data: {createOneField: {..}}}`, or, as servers have
+    /// it that were told to, `{data: [..]}` and the field itself. Clients have to understand both.
+    pub metadata_envelopes: bool,
 }
 
 impl Options {
@@ -80,6 +83,7 @@ impl Options {
             calls_per_second: 100,
             clock: Clock::system(),
             webhook_timeout: Duration::from_secs(5),
+            metadata_envelopes: true,
         }
     }
 }
@@ -116,17 +120,19 @@ impl Sandbox {
             return Err("the API key is empty".to_owned());
         }
         let world = World::open(options.data.as_deref(), options.clock.clone(), &options.key_name);
-        let world = world.map_err(|refusal| match &options.data {
+        let mut world = world.map_err(|refusal| match &options.data {
             Some(file) => format!("cannot use {}: {}", file.display(), refusal.message),
             None => refusal.message,
         })?;
+        world.metadata_envelopes = options.metadata_envelopes;
         let now = options.clock.now_ms();
         let server = Arc::new(Server {
             key: options.key,
+            clock: options.clock,
             world: Mutex::new(world),
             limiter: Mutex::new(Limiter::new(options.calls_per_second, options.calls_per_minute, now)),
             faults: Faults::default(),
-            hooks: Hooks::new(options.webhook_timeout)?,
+            hooks: Hooks::new(options.webhook_timeout),
             seen: Mutex::new(VecDeque::new()),
         });
         let stop = CancellationToken::new();
@@ -170,8 +176,7 @@ impl Sandbox {
 
     /// How many calls would be let in at this moment.
     pub fn calls_left(&self) -> u32 {
-        let now = locked(&self.server.world).clock.now_ms();
-        locked(&self.server.limiter).left(now)
+        locked(&self.server.limiter).left(self.server.clock.now_ms())
     }
 
     /// Waits until every webhook so far has been delivered or given up.

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Out, Refusal};
+use super::clock::Clock;
 use super::editor::Editor;
 use super::faults::{Fault, Faults};
 use super::hooks::{self, Hooks};
@@ -25,6 +26,8 @@ use super::{CallSeen, graphql, metadata, rest};
 const MOST_HEAD_BYTES: usize = 16 * 1024;
 /// The longest body.
 const MOST_BODY_BYTES: usize = 10 * 1024 * 1024;
+/// How much of a body that is too long is read, so that its sender stays to hear the answer.
+const MOST_READ_BYTES: usize = 64 * 1024 * 1024;
 /// How many calls are remembered for those who ask what was called.
 const REMEMBERED: usize = 100_000;
 
@@ -32,6 +35,7 @@ const REMEMBERED: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Server {
     pub key: String,
+    pub clock: Clock,
     pub world: Mutex<World>,
     pub limiter: Mutex<Limiter>,
     pub faults: Faults,
@@ -66,7 +70,7 @@ async fn entry(
     let (head, body) = request.into_parts();
     let method = head.method.as_str().to_owned();
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let body = to_bytes(body, MOST_BODY_BYTES).await.map(|bytes| bytes.to_vec());
+    let body = to_bytes(body, MOST_READ_BYTES).await.map(|bytes| bytes.to_vec());
     let fault = server.faults.befall(&method, &target, body.as_deref().unwrap_or_default());
     if matches!(fault, Some(Fault::Down)) {
         cutter.cut();
@@ -81,7 +85,12 @@ async fn entry(
     let answer = match (admitted, faulty) {
         (Err(refusal), _) => refused(&refusal, is_graphql),
         (Ok(()), Some(answer)) => answer,
-        (Ok(()), None) => server.act(&method, &target, &head.headers, body.ok()),
+        (Ok(()), None) => server.act(
+            &method,
+            &target,
+            &head.headers,
+            body.ok().filter(|body| body.len() <= MOST_BODY_BYTES),
+        ),
     };
     server.remember(&method, &target, answer.status);
     match &fault {
@@ -138,8 +147,7 @@ impl Server {
         if given != Some(self.key.as_str()) {
             return Err(Refusal::unauthorised());
         }
-        let now = locked(&self.world).clock.now_ms();
-        locked(&self.limiter).take(now).map_err(Refusal::limited)
+        locked(&self.limiter).take(self.clock.now_ms()).map_err(Refusal::limited)
     }
 
     fn act(&self, method: &str, target: &str, headers: &HeaderMap, body: Option<Vec<u8>>) -> Answer {

@@ -42,6 +42,8 @@ pub(super) struct World {
     /// The name of the API key, which every write is signed with.
     pub key_name: String,
     pub happenings: Vec<Happening>,
+    /// Whether answers of the metadata API are wrapped in `data` and a name.
+    pub metadata_envelopes: bool,
 }
 
 const TABLES: &str = "
@@ -76,6 +78,7 @@ impl World {
             clock,
             key_name: key_name.to_owned(),
             happenings: Vec::new(),
+            metadata_envelopes: true,
         };
         if workspace.is_some() {
             world.schema.objects = world.documents("objects")?;

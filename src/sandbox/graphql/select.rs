@@ -17,6 +17,7 @@ use super::super::world::World;
 const DEEPEST: usize = 12;
 
 /// What selections may refer to.
+#[derive(Clone, Copy)]
 pub(super) struct Fragments<'a> {
     pub known: &'a HashMap<Name, Positioned<FragmentDefinition>>,
     pub variables: &'a BTreeMap<String, Value>,
@@ -102,13 +103,32 @@ impl Fragments<'_> {
         if let Literal::Variable(name) = &literal.node {
             return Ok(self.variables.get(name.as_str()).cloned());
         }
-        let value = literal.node.clone().into_const_with(|name| {
-            let value = self.variables.get(name.as_str()).cloned();
-            let value = value
-                .ok_or_else(|| Refusal::bad(format!("Variable \"${name}\" is not defined or not given")))?;
-            async_graphql_value::ConstValue::from_json(value).map_err(|error| Refusal::bad(error.to_string()))
-        })?;
-        value.into_json().map(Some).map_err(|error| Refusal::bad(error.to_string()))
+        self.json(&literal.node).map(Some)
+    }
+
+    /// A literal with variables put in.
+    pub(super) fn json(&self, literal: &Literal) -> Result<Value, Refusal> {
+        Ok(match literal {
+            Literal::Variable(name) => {
+                let value = self.variables.get(name.as_str()).cloned();
+                value.ok_or_else(|| {
+                    Refusal::bad(format!("Variable \"${name}\" is not defined or not given"))
+                })?
+            }
+            Literal::Null => Value::Null,
+            Literal::Number(number) => Value::Number(number.clone()),
+            Literal::String(text) => Value::String(text.clone()),
+            Literal::Boolean(value) => Value::Bool(*value),
+            Literal::Enum(name) => Value::String(name.to_string()),
+            Literal::List(items) => {
+                Value::Array(items.iter().map(|item| self.json(item)).collect::<Result<_, _>>()?)
+            }
+            Literal::Object(map) => {
+                let entries = map.iter().map(|(key, value)| Ok((key.to_string(), self.json(value)?)));
+                Value::Object(entries.collect::<Result<_, Refusal>>()?)
+            }
+            Literal::Binary(_) => return Err(Refusal::bad("bytes are not a value")),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The variables of a request: declared, given, and of types that there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_graphql_parser::Positioned;
 use async_graphql_parser::types::{BaseType, Type, VariableDefinition};
@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::super::answer::Refusal;
 use super::super::schema::Schema;
 use super::bare;
+use super::select::Fragments;
 
 /// Types of variables that do not depend on objects.
 const SCALARS: [&str; 10] =
@@ -30,9 +31,9 @@ pub(super) fn check(
         let name = definition.name.node.as_str();
         let kind = &definition.var_type.node;
         known(schema, kind)?;
-        let default = definition.default_value.as_ref().map(|value| value.node.clone().into_json());
         let default =
-            default.transpose().map_err(|error| Refusal::bad(format!("Variable \"${name}\": {error}")))?;
+            definition.default_value.as_ref().map(|value| literal(&value.node.clone().into_value()));
+        let default = default.transpose()?;
         let value = given.remove(name).or(default);
         match value {
             Some(value) => {
@@ -48,6 +49,12 @@ pub(super) fn check(
     }
     // What is given and not declared is passed over, as everywhere.
     Ok(values)
+}
+
+/// What a literal means where nothing is put into it.
+fn literal(literal: &async_graphql_value::Value) -> Result<Value, Refusal> {
+    let none = (HashMap::new(), BTreeMap::new());
+    Fragments { known: &none.0, variables: &none.1 }.json(literal)
 }
 
 fn known(schema: &Schema, kind: &Type) -> Result<(), Refusal> {
