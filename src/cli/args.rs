@@ -250,6 +250,9 @@ pub(crate) struct DemoArgs {
     /// The folder to write to; what an earlier demo left there is replaced.
     #[arg(value_name = "DIR", default_value = "trueup-demo")]
     pub dir: PathBuf,
+    /// A BigQuery emulator at this address (REST) holds the canonical store, in a new dataset of the project `demo`.
+    #[arg(long, value_name = "URL")]
+    pub bigquery: Option<String>,
     #[command(flatten)]
     pub approval: Approval,
 }
