@@ -337,6 +337,9 @@ pub(crate) struct DemoArgs {
     /// Where to serve, instead of `127.0.0.1:9464`.
     #[arg(long, value_name = "ADDRESS", requires = "serve")]
     pub listen: Option<SocketAddr>,
+    /// A BigQuery emulator at this address (REST) holds the canonical store, in a new dataset of the project `demo`.
+    #[arg(long, value_name = "URL")]
+    pub bigquery: Option<String>,
     #[command(flatten)]
     pub approval: Approval,
 }

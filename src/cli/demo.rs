@@ -5,6 +5,7 @@
 
 mod folder;
 mod place;
+mod warehouse;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,6 +24,7 @@ use super::session::Session;
 use super::{Exit, Failure, service, signals};
 
 use folder::Moment;
+use warehouse::Warehouse;
 
 /// What happens to the stores, as `examples/demo/later` does it; the reader meets the same records in the plan.
 const STORY: &str = "\
@@ -55,11 +57,18 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
     // As `trueup -f DIR/manifests` would; the folder given for other commands is not the demo's.
     let shared = Shared { manifests: args.dir.join(folder::MANIFESTS), ..session.shared.clone() };
     let session = &Session { ui: session.ui, shared: &shared };
+    let warehouse = args.bigquery.as_deref().map(|url| Warehouse::at(&args.dir, url)).transpose()?;
+    if let Some(warehouse) = &warehouse {
+        warehouse.run(Moment::First).await?;
+    }
     let spec = session.load()?;
     let engine = Engine::open(spec, true).await?;
     agree(session, &engine, &args.dir).await?;
     for store in engine.spec().stores.keys() {
-        folder::run(&args.dir, store.as_str(), Moment::Later)?;
+        match &warehouse {
+            Some(warehouse) if store.as_str() == warehouse::NAME => warehouse.run(Moment::Later).await?,
+            _ => folder::run(&args.dir, store.as_str(), Moment::Later)?,
+        }
     }
     session.ui.out(&format!("\n{STORY}\n"));
     let exit = repair(session, &engine, args).await?;

@@ -102,6 +102,7 @@ fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<
         options.credentials = maybe(&dataset.credentials)?;
     }
     options.max_bytes = dataset.max_bytes;
+    options.trust_modified = dataset.skip_unmodified;
     options.read_only = store.read_only;
     Ok(Arc::new(BigQueryStore::open(store.name.clone(), options)?))
 }

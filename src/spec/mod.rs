@@ -140,6 +140,8 @@ pub struct BigQuerySpec {
     pub emulator: Option<Reference>,
     /// The gRPC address of an emulator.
     pub emulator_grpc: Option<Reference>,
+    /// Whether the service's word that a table was not changed is relied on; none: the real service's is.
+    pub skip_unmodified: Option<bool>,
     /// What a query may be billed for at most, in bytes.
     pub max_bytes: Option<u64>,
 }

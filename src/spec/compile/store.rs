@@ -173,6 +173,7 @@ fn dataset(doc: &Doc<StoreBody>, body: &BigQueryStore, out: &mut Diagnostics) ->
         credentials: maybe(&body.credentials),
         emulator: maybe(&body.emulator),
         emulator_grpc: maybe(&body.emulator_grpc),
+        skip_unmodified: body.skip_unmodified,
         max_bytes: size.and_then(|size| match size {
             Size::Bytes(bytes) => Some(*bytes),
             // A text that is no size is told among the limits.

@@ -82,6 +82,10 @@ pub struct BigQueryStore {
     /// The emulator's gRPC address, for the Storage Read API; without it rows come page by page over REST.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emulator_grpc: Option<String>,
+    /// Whether a table that was not changed since the last pass, as the service says, is not read again: yes where nothing is said,
+    /// but for an emulator, whose word is not relied on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_unmodified: Option<bool>,
 }
 
 /// A Twenty CRM workspace.

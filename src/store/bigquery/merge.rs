@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::image::Columns;
 use super::layout::Layout;
 use super::schema::{Kind, Node};
-use super::sql::{column, parameter_type, quoted, string_type, structs, value_of};
+use super::sql::{column, parameter_type, quoted, string_type, structs, unchanged, value_of};
 
 /// What is done to one row.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +63,9 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
     let guard: String = guarded
         .iter()
         .filter_map(|slot| Some((slot, layout.slots.get(*slot)?)))
-        .map(|(at, slot)| format!(" AND {} IS NOT DISTINCT FROM S.g{at}", slot.text_sql()))
+        .map(|(at, slot)| {
+            format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}")))
+        })
         .collect();
     if updates {
         let new = |slot: usize, path: &[String], node: &Node| {

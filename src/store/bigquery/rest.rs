@@ -408,10 +408,6 @@ impl Rest {
 }
 
 impl Pages {
-    /// How many rows there are in all.
-    pub(super) fn total(&self) -> u64 {
-        self.total
-    }
 
     /// The next rows; none after the last. An end before all rows have come is an error.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Cells>>, Failure> {

@@ -54,6 +54,18 @@ pub(super) fn value_of(parameter: &str, node: &Node) -> String {
     }
 }
 
+/// A condition that a column holds what a parameter says, as its text was read.
+pub(super) fn unchanged(column: &str, node: &Node, parameter: &str) -> String {
+    // Numbers are compared as numbers: the same one has more than one text.
+    let (ours, theirs) = match node.kind {
+        Kind::Int | Kind::Float | Kind::Numeric | Kind::BigNumeric if !node.repeated => {
+            (column.to_owned(), value_of(parameter, node))
+        }
+        _ => (text_of(column, node), parameter.to_owned()),
+    };
+    format!("{ours} IS NOT DISTINCT FROM {theirs}")
+}
+
 /// The type that a column's parameter has: a text, but for arrays.
 pub(super) fn parameter_type(node: &Node) -> Json {
     if node.repeated { json!({ "type": "ARRAY", "arrayType": element_type(node) }) } else { string_type() }

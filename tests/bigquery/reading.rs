@@ -1,0 +1,111 @@
+//! The two ways of reading, and what a pass costs.
+
+use trueup::model::StoreName;
+use trueup::store::bigquery::{BigQueryOptions, BigQueryStore, ReadPaths};
+use trueup::store::{LazyRow, SnapshotItem, Store as _};
+
+use crate::emulator::{Emulator, PROJECT};
+use crate::proxy::Proxy;
+use crate::setting::{Setting, clean_pass};
+
+const MANY: u32 = 5_000;
+
+fn open(options: BigQueryOptions) -> BigQueryStore {
+    BigQueryStore::open(StoreName::new("warehouse").unwrap(), options).unwrap()
+}
+
+/// People by the thousand, as another application would have them.
+async fn fill(emulator: &Emulator, setting: &Setting, many: u32) {
+    let sql = format!(
+        "INSERT INTO {} (id, name, size, tags) SELECT CONCAT('p', CAST(n AS STRING)), CONCAT('Person ', CAST(n AS STRING)), n, ['t'] \
+         FROM UNNEST(GENERATE_ARRAY(1, {many})) AS n",
+        setting.table()
+    );
+    emulator.query(&sql, &[]).await;
+}
+
+async fn rows(store: &BigQueryStore, setting: &Setting) -> Vec<trueup::model::Row> {
+    let mut stream = store.snapshot(setting.mapped()).await.expect("a stream");
+    let mut rows = Vec::new();
+    while let Some(item) = stream.recv().await {
+        match item.expect("a piece") {
+            SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
+            SnapshotItem::End(certificate) => assert!(certificate.is_complete(), "{certificate:?}"),
+            #[allow(unreachable_patterns)]
+            other => panic!("{other:?}"),
+        }
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ways_of_reading_give_the_same_rows() {
+    let emulator = Emulator::shared();
+    let setting = Setting::new(emulator, &emulator.rest_url(), "").await;
+    fill(emulator, &setting, 30).await;
+    let insert = format!(
+        "INSERT INTO {} (id, name, size, address, tags, links) VALUES \
+         ('é', 'Ada', 9007199254740993, STRUCT('Town', NULL), ['x', ''], [STRUCT('web', 1), STRUCT(NULL, NULL)]), \
+         ('', NULL, NULL, NULL, [], [])",
+        setting.table()
+    );
+    emulator.query(&insert, &[]).await;
+    drop(setting.engine().await);
+    let arrow = open(emulator.options(&setting.dataset));
+    let read = rows(&arrow, &setting).await;
+    assert_eq!(arrow.read_paths(), ReadPaths { storage: 1, rest: 0 }, "Arrow answered");
+
+    let mut options = emulator.options(&setting.dataset);
+    options.emulator.as_mut().unwrap().grpc = None;
+    let paged = open(options);
+    assert_eq!(rows(&paged, &setting).await, read);
+    assert_eq!(paged.read_paths(), ReadPaths { storage: 0, rest: 1 }, "pages answered");
+
+    let mut options = emulator.options(&setting.dataset);
+    // Nobody listens there.
+    options.emulator.as_mut().unwrap().grpc = Some("http://127.0.0.1:1".to_owned());
+    let without = open(options);
+    assert_eq!(rows(&without, &setting).await, read);
+    assert_eq!(without.read_paths(), ReadPaths { storage: 0, rest: 1 }, "pages stood in");
+    assert_eq!(read.len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_nothing() {
+    let emulator = Emulator::shared();
+    let proxy = Proxy::start(&emulator.rest_url(), "people").await;
+    let setting = Setting::new(emulator, &proxy.url, ", skip_unmodified: true").await;
+    fill(emulator, &setting, MANY).await;
+    let engine = setting.engine().await;
+    let first = clean_pass(&engine).await;
+    assert_eq!(first.applied.create, u64::from(MANY));
+    assert!(proxy.rows() >= u64::from(MANY), "all of them were read: {}", proxy.rows());
+    // What the first pass wrote there is seen once more.
+    clean_pass(&engine).await;
+
+    proxy.reset();
+    let quiet = clean_pass(&engine).await;
+    assert_eq!((quiet.applied.sum(), proxy.rows(), proxy.merges()), (0, 0, Vec::new()), "{} calls", proxy.calls());
+
+    setting.local("UPDATE people SET note = 'changed' WHERE id = 'p2500'");
+    proxy.reset();
+    let one = clean_pass(&engine).await;
+    assert_eq!(proxy.merges(), [1], "one statement with one row");
+    assert_eq!(one.applied.sum(), 2, "{:?}: there, and the metadata here", one.applied);
+    let rows = setting.cells(emulator, "SELECT id FROM PEOPLE WHERE note = 'changed'").await;
+    assert_eq!(rows, [["p2500"]]);
+
+    // Edited there by hand: it is read again, and only that goes on.
+    let sql = format!("UPDATE {} SET note = 'by hand' WHERE id = 'p77'", setting.table());
+    through(&proxy, &sql).await;
+    clean_pass(&engine).await;
+    assert_eq!(setting.local_text("SELECT note FROM people WHERE id = 'p77'").as_deref(), Some("by hand"));
+}
+
+/// A statement of another application, seen by the proxy.
+async fn through(proxy: &Proxy, sql: &str) {
+    let url = format!("{}/bigquery/v2/projects/{PROJECT}/queries", proxy.url);
+    let body = serde_json::json!({ "query": sql, "useLegacySql": false });
+    let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap();
+    assert!(answer.status().is_success());
+}
