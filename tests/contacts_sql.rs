@@ -122,6 +122,7 @@ fn the_extensions_of_the_architecture_are_added() {
             "\"version\" bigint;",
             "\"last_updated\" timestamptz;",
             "\"sync_status\" text;",
+            "\"source_systems\" text[];",
         ],
     );
     for store in shipped::STORES {

@@ -211,6 +211,7 @@ fn wanted_columns(mapped: &Mapped) -> Vec<(String, &'static str)> {
                 let declared = match name {
                     "version" => "bigint",
                     "last_updated" => "timestamptz",
+                    "source_systems" => "text[]",
                     _ if at >= sync::FIRST_LIST => "jsonb",
                     _ => "text",
                 };
