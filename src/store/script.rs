@@ -70,10 +70,14 @@ fn bigquery(store: &StoreName, dataset: &str, mapped: &[Mapped]) -> Result<Vec<S
             keys.join(", "),
             clustered.join(", ")
         ));
-        let columns = bigquery_columns(one);
-        statements.extend(columns.into_iter().map(|(column, declared)| {
-            format!("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {} {declared}", tick(&column))
-        }));
+        // One statement: the service takes few changes of a table in a short time.
+        let columns: Vec<String> = bigquery_columns(one)
+            .into_iter()
+            .map(|(column, declared)| format!("ADD COLUMN IF NOT EXISTS {} {declared}", tick(&column)))
+            .collect();
+        if !columns.is_empty() {
+            statements.push(format!("ALTER TABLE {table}\n  {}", columns.join(",\n  ")));
+        }
     }
     Ok(statements)
 }
