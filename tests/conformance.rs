@@ -1,6 +1,10 @@
 //! One conformance suite that every store passes. A store takes part with a [`Harness`]: a way to make it, and to act on it as
 //! another application would.
 
+#[path = "conformance/bigquery.rs"]
+mod bigquery;
+#[path = "emulator/mod.rs"]
+mod emulator;
 #[path = "conformance/harness.rs"]
 mod harness;
 #[path = "conformance/memory.rs"]
@@ -22,6 +26,11 @@ mod writes;
 
 macro_rules! conformance {
     ($($module:ident::$case:ident,)*) => {
+        mod on_bigquery {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $case() {
+                crate::$module::$case::<crate::bigquery::OnBigQuery>().await;
+            })*
+        }
         mod on_memory {
             $(#[tokio::test(flavor = "multi_thread")] async fn $case() {
                 crate::$module::$case::<crate::memory::OnMemory>().await;

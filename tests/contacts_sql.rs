@@ -12,7 +12,7 @@ use std::path::Path;
 use server::Database;
 use shell::Place;
 use sqlx::Row as _;
-use trueup::controller::script_of;
+use trueup::controller::scripts;
 use trueup::model::{Mapped, StoreName};
 use trueup::reconcile::Ledger;
 use trueup::spec::Spec;
@@ -25,16 +25,8 @@ fn name(store: &str) -> StoreName {
     StoreName::new(store).unwrap()
 }
 
-fn dialect(store: &str) -> Dialect {
-    match store {
-        "bigquery" => Dialect::BigQuery { dataset: "identity".into() },
-        "local_sqlite" => Dialect::Sqlite,
-        _ => Dialect::Postgres { schema: "public".into() },
-    }
-}
-
 fn made(store: &str) -> String {
-    script_of(&shipped::spec(), &name(store), &dialect(store)).unwrap()
+    scripts(&shipped::spec()).unwrap().remove(&name(store)).unwrap()
 }
 
 fn mapped(spec: &Spec, store: &str) -> Vec<Mapped> {
@@ -105,8 +97,8 @@ fn the_extensions_of_the_architecture_are_added() {
     has(
         "bigquery",
         &[
-            "ADD COLUMN IF NOT EXISTS `sync_metadata` STRUCT<`version` INT64, `last_updated` TIMESTAMP, \
-             `last_updated_by` STRING, `sync_status` STRING, `source_systems` ARRAY<STRING>, `sync_errors` ARRAY<STRUCT<",
+            "ADD COLUMN IF NOT EXISTS `sync_metadata` STRUCT<`last_updated` TIMESTAMP, `last_updated_by` STRING, \
+             `source_systems` ARRAY<STRING>, `sync_errors` ARRAY<STRUCT<",
             "CREATE TABLE IF NOT EXISTS `identity`.`contacts_master` (`contact_id` INT64 NOT NULL) CLUSTER BY `contact_id`;",
             "CREATE TABLE IF NOT EXISTS `identity`.`contact_identifiers`",
             "CREATE TABLE IF NOT EXISTS `identity`.`businesses`",

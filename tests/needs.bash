@@ -83,3 +83,54 @@ need_openssl() {
         fi
     fi
 }
+
+# Where the BigQuery emulator is kept, for all working copies.
+bigquery_emulator_folder() {
+    echo "${XDG_CACHE_HOME:-$HOME/.cache}/trueup-tests/bigquery-0.3.2"
+}
+
+# A Python of the one version that the emulator runs on.
+python_3_13() {
+    local found
+    for found in "$(command -v python3.13)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.13.*/bin/python \
+        "$(command -v uv >/dev/null && uv python find 3.13 2>/dev/null)"; do
+        if [ -x "$found" ] && "$found" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null; then
+            echo "$found"
+            return
+        fi
+    done
+    return 1
+}
+
+# A BigQuery emulator, which tests start and end (tests/emulator). It works offline only with its database's extensions at hand.
+need_bigquery_emulator() {
+    local folder python
+    folder=$(bigquery_emulator_folder)
+    [ -e "$folder/ready" ] && return
+    mkdir -p "$folder"
+    (
+        flock 9
+        [ -e "$folder/ready" ] && exit 0
+        if ! python=$(python_3_13) && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+            export DEBIAN_FRONTEND=noninteractive
+            apt-get update -qq </dev/null >&2 || true
+            apt-get install -y -qq --no-install-recommends python3.13 python3.13-venv </dev/null >&2 || true
+        fi
+        if ! python=$(python_3_13); then
+            echo "$0: the BigQuery emulator that tests start runs on Python 3.13, which is not here; install python3.13 with venv (or pyenv install 3.13)" >&2
+            exit 1
+        fi
+        echo "$0: installing a BigQuery emulator (for stores in BigQuery)" >&2
+        "$python" -m venv --clear "$folder/venv" >&2
+        "$folder/venv/bin/pip" install -q local-bigquery==0.3.2 duckdb==1.5.5 duckdb-extension-icu==1.5.5 \
+            duckdb-extension-ducklake==1.5.5 duckdb-extension-spatial==1.5.5 </dev/null >&2 || {
+            echo "$0: the BigQuery emulator could not be installed; pip says why above" >&2
+            exit 1
+        }
+        platform=$("$folder/venv/bin/python" -c 'import duckdb; print(duckdb.sql("PRAGMA platform").fetchone()[0])')
+        extensions="$folder/home/.duckdb/extensions/v1.5.5/$platform"
+        mkdir -p "$extensions"
+        find "$folder/venv" -name '*.duckdb_extension' -exec cp {} "$extensions/" \;
+        touch "$folder/ready"
+    ) 9>"$folder/lock"
+}

@@ -25,7 +25,7 @@ use crate::telemetry::{Event, Observer};
 
 pub use conflicts::Choice;
 pub use run::{DeepChecks, EnginePass, Pass, RunOptions, RunSummary, run};
-pub use scripts::{script_of, scripts};
+pub use scripts::scripts;
 
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::apply::Opened;
 use crate::model::{ErrorKind, StoreError, StoreName};
-use crate::spec::{Reference, Spec, StateSpec, StoreKind, StoreSpec};
+use crate::spec::{BigQuerySpec, Reference, Spec, StateSpec, StoreKind, StoreSpec};
 use crate::state::postgres::PostgresState;
 use crate::state::sqlite::SqliteState;
 use crate::state::{State, StateError};
 use crate::store::Store;
+use crate::store::bigquery::{BigQueryOptions, BigQueryStore, Emulator};
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -59,11 +60,43 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
             let url = url.to_str().unwrap_or("");
             Ok(Arc::new(PostgresStore::open(store.name.clone(), url, options)?))
         }
+        StoreKind::BigQuery(dataset) => bigquery(folder, store, dataset),
         StoreKind::Unsupported { kind } => {
             let message = format!("this version cannot open stores of kind `{kind}`");
             Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
         }
     }
+}
+
+/// Takes note of where a dataset is. An emulator that the environment names stands in for the service, wherever the manifest names none.
+fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<Arc<dyn Store>, StoreError> {
+    let text = |reference: &Reference| -> Result<String, StoreError> {
+        let found = look_up(folder, &store.name, reference)?;
+        found.into_os_string().into_string().map_err(|_| {
+            StoreError::new(ErrorKind::Invalid, &store.name, "a setting of the store is no text")
+        })
+    };
+    let maybe = |reference: &Option<Reference>| reference.as_ref().map(text).transpose();
+    let mut options = BigQueryOptions::new(text(&dataset.project)?, text(&dataset.dataset)?);
+    let host = std::env::var("BIGQUERY_EMULATOR_HOST").ok().filter(|host| !host.is_empty());
+    let host = host.map(|host| if host.contains("://") { host } else { format!("http://{host}") });
+    let rest = maybe(&dataset.emulator)?.or(host);
+    options.emulator = match rest {
+        Some(rest) => {
+            let named = std::env::var("BIGQUERY_EMULATOR_GRPC").ok().filter(|host| !host.is_empty());
+            let named = named.map(|host| if host.contains("://") { host } else { format!("http://{host}") });
+            Some(Emulator { rest, grpc: maybe(&dataset.emulator_grpc)?.or(named) })
+        }
+        None => None,
+    };
+    options.location = maybe(&dataset.location)?;
+    // Nobody is asked for credentials in front of an emulator.
+    if options.emulator.is_none() {
+        options.credentials = maybe(&dataset.credentials)?;
+    }
+    options.max_bytes = dataset.max_bytes;
+    options.read_only = store.read_only;
+    Ok(Arc::new(BigQueryStore::open(store.name.clone(), options)?))
 }
 
 /// What a reference refers to, for a store.

@@ -105,6 +105,8 @@ pub enum StoreKind {
         /// The schema of tables that name none; none: `public`.
         schema: Option<String>,
     },
+    /// A `BigQuery` dataset.
+    BigQuery(Box<BigQuerySpec>),
     /// A kind that manifests may name and this version cannot open.
     Unsupported {
         /// The kind's name.
@@ -118,9 +120,28 @@ impl StoreKind {
         match self {
             Self::Memory { own_ids } => *own_ids,
             Self::Unsupported { kind } => kind == "twenty",
-            Self::Sqlite { .. } | Self::Postgres { .. } => false,
+            Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => false,
         }
     }
+}
+
+/// Where a `BigQuery` dataset is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BigQuerySpec {
+    /// The project that is asked and billed.
+    pub project: Reference,
+    /// The dataset of tables that name none.
+    pub dataset: Reference,
+    /// Where it is.
+    pub location: Option<Reference>,
+    /// A service account's key or other credentials; none: the environment's own account.
+    pub credentials: Option<Reference>,
+    /// The REST address of an emulator.
+    pub emulator: Option<Reference>,
+    /// The gRPC address of an emulator.
+    pub emulator_grpc: Option<Reference>,
+    /// What a query may be billed for at most, in bytes.
+    pub max_bytes: Option<u64>,
 }
 
 /// A store of the spec.

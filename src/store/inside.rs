@@ -1,6 +1,6 @@
 //! Values inside JSON columns, and columns as JSON: what stores with JSON columns have in common.
 
-use base64_text::base64;
+pub(super) use base64_text::base64;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
@@ -94,7 +94,7 @@ mod base64_text {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
     /// Bytes in base64 with padding, as RFC 4648 has it.
-    pub(super) fn base64(bytes: &[u8]) -> String {
+    pub(in super::super) fn base64(bytes: &[u8]) -> String {
         let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
         for chunk in bytes.chunks(3) {
             let part = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));

@@ -16,6 +16,7 @@ use crate::model::{
     RecordKey, StoreError, StoreName, Stray,
 };
 
+pub mod bigquery;
 mod checks;
 pub(crate) mod files;
 mod inside;

@@ -18,6 +18,13 @@ use trueup::store::{LazyRow, SnapshotItem, Store};
 pub(crate) trait Harness: Sized + Send + Sync {
     /// Whether it holds texts with the character U+0000.
     const HOLDS_NUL: bool = true;
+    /// Names of a table and of two columns that are as bad as they can be there.
+    const HOSTILE_NAMES: [&'static str; 3] = ["th'ings\"; DROP TABLE things; --", "na\"me' --", "select"];
+
+    /// Whether its columns hold a value at all.
+    fn holds(_value: &Value) -> bool {
+        true
+    }
 
     /// An empty store.
     async fn new() -> Self;

@@ -36,10 +36,10 @@ pub(crate) async fn migration_adds_columns_and_keeps_rows<H: Harness>() {
 }
 
 pub(crate) async fn names_are_not_statements<H: Harness>() {
-    let mut words = Words { table: "th'ings\"; DROP TABLE things; --", ..Words::new("things") };
+    let mut words = Words { table: H::HOSTILE_NAMES[0], ..Words::new("things") };
     words.fields = vec![
-        ("name", FieldType::String, Form::Native, "na\"me' --".to_owned()),
-        ("count", FieldType::Int64, Form::Native, "select".to_owned()),
+        ("name", FieldType::String, Form::Native, H::HOSTILE_NAMES[1].to_owned()),
+        ("count", FieldType::Int64, Form::Native, H::HOSTILE_NAMES[2].to_owned()),
     ];
     let mapped = words.mapped();
     let plain = things();

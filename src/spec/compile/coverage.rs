@@ -103,8 +103,8 @@ impl<'a> Checker<'a> {
             return;
         }
         let kind = stores.specs.get(&self.mapping.store).map(|spec| &spec.kind);
-        let folds = matches!(kind, Some(StoreKind::Sqlite { .. }))
-            || matches!(kind, Some(StoreKind::Unsupported { kind }) if kind == "bigquery");
+        let folds =
+            matches!(kind, Some(StoreKind::Sqlite { .. })) || matches!(kind, Some(StoreKind::BigQuery(_)));
         let fold = |path: &[String]| -> Vec<String> {
             path.iter().map(|step| if folds { step.to_lowercase() } else { step.clone() }).collect()
         };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Doc, Docs};
 use crate::model::{Diagnostic, Diagnostics, StoreName};
-use crate::spec::raw::{Limits, Size, StoreBody};
+use crate::spec::raw::{BigQueryStore, Limits, Size, StoreBody};
 use crate::spec::words::{list, reference, size_bytes};
-use crate::spec::{Reference, StoreKind, StoreSpec};
+use crate::spec::{BigQuerySpec, Reference, StoreKind, StoreSpec};
 
 /// The stores, and which of them is canonical.
 #[derive(Default)]
@@ -108,6 +108,9 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
         return StoreKind::Memory { own_ids: false };
     };
     connection(doc, out);
+    if let Some(bigquery) = body.bigquery.as_ref().filter(|_| *kind == "bigquery") {
+        return StoreKind::BigQuery(Box::new(dataset(doc, bigquery, out)));
+    }
     match (&body.sqlite, &body.memory, &body.postgres) {
         (Some(sqlite), ..) => {
             let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
@@ -130,10 +133,51 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
             out.push(
                 Diagnostic::error(format!("this version cannot open a `{kind}` store"))
                     .at(doc.key_place(&[kind]))
-                    .hint("it can open `postgres`, `sqlite` and `memory` stores"),
+                    .hint("it can open `bigquery`, `postgres`, `sqlite` and `memory` stores"),
             );
             StoreKind::Unsupported { kind: (*kind).to_owned() }
         }
+    }
+}
+
+fn dataset(doc: &Doc<StoreBody>, body: &BigQueryStore, out: &mut Diagnostics) -> BigQuerySpec {
+    for (name, text) in [("project", &body.project), ("dataset", &body.dataset)] {
+        if text.trim().is_empty() {
+            out.push(Diagnostic::error(format!("the {name} has no name")).at(doc.place(&["bigquery", name])));
+        }
+    }
+    for (name, text) in [("emulator", &body.emulator), ("emulator_grpc", &body.emulator_grpc)] {
+        let plain = text.as_ref().filter(|text| matches!(reference(text), Ok(Reference::Plain(_))));
+        if plain.is_some_and(|text| !text.starts_with("http://") && !text.starts_with("https://")) {
+            out.push(
+                Diagnostic::error(format!("`{name}` is no address"))
+                    .at(doc.place(&["bigquery", name]))
+                    .hint("write it like `http://127.0.0.1:9050`"),
+            );
+        }
+    }
+    if body.emulator.is_none() && body.emulator_grpc.is_some() {
+        out.push(
+            Diagnostic::error("`emulator_grpc` is given without `emulator`")
+                .at(doc.key_place(&["bigquery", "emulator_grpc"]))
+                .hint("name the emulator's REST address in `emulator`"),
+        );
+    }
+    let said = |text: &str| reference(text).unwrap_or_else(|_| Reference::Plain(String::new()));
+    let maybe = |text: &Option<String>| text.as_deref().map(said);
+    let size = doc.body.limits.as_ref().and_then(|limits| limits.max_bytes_per_pass.as_ref());
+    BigQuerySpec {
+        project: said(&body.project),
+        dataset: said(&body.dataset),
+        location: maybe(&body.location),
+        credentials: maybe(&body.credentials),
+        emulator: maybe(&body.emulator),
+        emulator_grpc: maybe(&body.emulator_grpc),
+        max_bytes: size.and_then(|size| match size {
+            Size::Bytes(bytes) => Some(*bytes),
+            // A text that is no size is told among the limits.
+            Size::Text(text) => size_bytes(text).ok(),
+        }),
     }
 }
 
@@ -153,6 +197,8 @@ fn connection(doc: &Doc<StoreBody>, out: &mut Diagnostics) {
         texts.push((["bigquery", "dataset"], Some(&bigquery.dataset), false));
         texts.push((["bigquery", "location"], bigquery.location.as_deref(), false));
         texts.push((["bigquery", "credentials"], bigquery.credentials.as_deref(), true));
+        texts.push((["bigquery", "emulator"], bigquery.emulator.as_deref(), false));
+        texts.push((["bigquery", "emulator_grpc"], bigquery.emulator_grpc.as_deref(), false));
     }
     if let Some(twenty) = &body.twenty {
         texts.push((["twenty", "url"], Some(&twenty.url), has_password(&twenty.url)));
@@ -200,8 +246,9 @@ fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
     if matches!(kind, StoreKind::Unsupported { .. }) {
         return;
     }
+    let bills = matches!(kind, StoreKind::BigQuery(_));
     let idle = [
-        ("max_bytes_per_pass", max_bytes_per_pass.is_some()),
+        ("max_bytes_per_pass", max_bytes_per_pass.is_some() && !bills),
         ("calls_per_second", calls_per_second.is_some()),
         ("calls_per_minute", calls_per_minute.is_some()),
     ];

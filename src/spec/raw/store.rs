@@ -75,6 +75,13 @@ pub struct BigQueryStore {
     /// The service account's key, as `${env:NAME}` or `${file:PATH}`; without it the environment's own account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<String>,
+    /// An emulator that stands in for the service, asked without credentials: its REST address, `http://127.0.0.1:9050`. The
+    /// environment variable `BIGQUERY_EMULATOR_HOST` names one as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emulator: Option<String>,
+    /// The emulator's gRPC address, for the Storage Read API; without it rows come page by page over REST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emulator_grpc: Option<String>,
 }
 
 /// A Twenty CRM workspace.

@@ -1,0 +1,183 @@
+//! What went wrong at the service, in the closed set of kinds and without a value in the text.
+//!
+//! The service's own messages are never passed on, for they quote values. Its reasons are words of a fixed set.
+
+use crate::model::{ErrorKind, StoreError, StoreName};
+
+/// How a call, or a job, failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The status of the answer; none where none came.
+    pub(super) status: Option<u16>,
+    /// The service's word for it, such as `rateLimitExceeded`.
+    pub(super) reason: String,
+    /// The service asks to wait this long.
+    pub(super) retry_after_ms: Option<u64>,
+    /// Another statement was in the way.
+    pub(super) serialization: bool,
+    /// What was sent may have arrived.
+    pub(super) sent: bool,
+    /// What made no sense in an answer, in our words.
+    pub(super) senseless: Option<&'static str>,
+    /// The credentials could not be had, in our words.
+    pub(super) credentials: Option<&'static str>,
+}
+
+impl Failure {
+    /// An answer that makes no sense.
+    pub(super) fn senseless(what: &'static str) -> Self {
+        Self { senseless: Some(what), sent: true, ..Self::default() }
+    }
+
+    /// What the service says of an error, as it stands in its answers and in jobs.
+    pub(super) fn told(status: Option<u16>, error: &serde_json::Value) -> Self {
+        let text = |json: &serde_json::Value, name: &str| {
+            json.get(name).and_then(serde_json::Value::as_str).unwrap_or("").to_owned()
+        };
+        let first = error.get("errors").and_then(|errors| errors.get(0));
+        let reason = match text(error, "reason") {
+            reason if reason.is_empty() => first.map_or(String::new(), |first| text(first, "reason")),
+            reason => reason,
+        };
+        let message = text(error, "message") + &first.map_or(String::new(), |first| text(first, "message"));
+        Self {
+            status,
+            reason: reason.chars().filter(char::is_ascii_alphanumeric).take(40).collect(),
+            serialization: message.contains("Could not serialize access")
+                || message.contains("due to concurrent update"),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the same once more is worth a try.
+    pub(super) fn may_pass(&self) -> bool {
+        self.credentials.is_none()
+            && (self.serialization
+                || matches!(
+                    self.reason.as_str(),
+                    "rateLimitExceeded"
+                        | "jobRateLimitExceeded"
+                        | "backendError"
+                        | "internalError"
+                        | "tableUnavailable"
+                        | "jobBackendError"
+                        | "jobInternalError"
+                )
+                || match self.status {
+                    None => self.reason.is_empty(),
+                    Some(status) => status == 429 || status == 408 || status >= 500,
+                })
+            || self.reason == "quotaExceeded"
+    }
+
+    /// Whether it was the statement that was refused, so that a part of it may go through.
+    pub(super) fn is_refusal(&self) -> bool {
+        !self.may_pass() && matches!(self.reason.as_str(), "invalidQuery" | "invalid")
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == Some(404) || self.reason == "notFound"
+    }
+
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.status == Some(409) || self.reason == "duplicate"
+    }
+
+    pub(super) fn store_error(&self, store: &StoreName) -> StoreError {
+        let new = |kind, message: String| StoreError::new(kind, store, message);
+        if let Some(what) = self.credentials {
+            return new(ErrorKind::Unauthorised, what.to_owned()).hint(
+                "set the store's `credentials` to a service account's key, or log in with application-default credentials",
+            );
+        }
+        if let Some(what) = self.senseless {
+            return new(
+                ErrorKind::Corrupt,
+                format!("BigQuery answered in a way that makes no sense: {what}"),
+            );
+        }
+        let reason = match (self.status, self.reason.as_str()) {
+            (Some(status), "") => format!("status {status}"),
+            (_, reason) => format!("`{reason}`"),
+        };
+        if self.serialization {
+            return new(ErrorKind::Unavailable, "other statements stood in the way again and again".into());
+        }
+        match self.reason.as_str() {
+            "rateLimitExceeded" | "jobRateLimitExceeded" | "quotaExceeded" => {
+                let told = new(ErrorKind::RateLimited, format!("BigQuery's quota is used up ({reason})"));
+                return StoreError { retry_after_ms: self.retry_after_ms, ..told }
+                    .hint("it is tried again in the next pass; raise the project's quota if this goes on");
+            }
+            "bytesBilledLimitExceeded" => {
+                return new(ErrorKind::Invalid, "a query would read more bytes than it may".into())
+                    .hint("raise the store's `limits.max_bytes_per_pass`");
+            }
+            "accessDenied" => {
+                return new(ErrorKind::Unauthorised, "the account may not do this".into()).hint(ROLES_HINT);
+            }
+            "billingNotEnabled" => {
+                return new(
+                    ErrorKind::Unauthorised,
+                    "the project has no billing, and cannot be written".into(),
+                );
+            }
+            "responseTooLarge" | "resourcesExceeded" => {
+                return new(ErrorKind::Unavailable, format!("BigQuery ran out of resources ({reason})"));
+            }
+            _ => {}
+        }
+        match self.status {
+            None if self.reason.is_empty() => {
+                new(ErrorKind::Unavailable, "BigQuery cannot be reached, or did not answer in time".into())
+                    .hint("check the network, and the store's `emulator` if it names one")
+            }
+            Some(401) => new(ErrorKind::Unauthorised, "BigQuery refuses the credentials".into())
+                .hint("check the store's `credentials`"),
+            Some(403) => {
+                new(ErrorKind::Unauthorised, format!("BigQuery refuses this ({reason})")).hint(ROLES_HINT)
+            }
+            Some(429) => StoreError {
+                retry_after_ms: self.retry_after_ms,
+                ..new(ErrorKind::RateLimited, "BigQuery takes no more calls for now".into())
+            },
+            Some(status) if status >= 500 || status == 408 => {
+                new(ErrorKind::Unavailable, format!("BigQuery cannot answer now ({reason})"))
+            }
+            _ if self.is_not_found() => {
+                new(ErrorKind::NotFound, "there is no such project, dataset, table or job".into()).hint(
+                    "check the store's `project`, `dataset` and `location`; `trueup migrate` adds tables",
+                )
+            }
+            _ if self.may_pass() => {
+                new(ErrorKind::Unavailable, format!("BigQuery failed to do this ({reason})"))
+            }
+            _ => new(ErrorKind::Invalid, format!("BigQuery refuses this ({reason})")),
+        }
+    }
+}
+
+const ROLES_HINT: &str = "grant it BigQuery Data Editor on the dataset, and BigQuery Job User and Read Session User on the project";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_stays() {
+        let told = |status, reason: &str, message: &str| {
+            let error = serde_json::json!({ "errors": [{ "reason": reason, "message": message }] });
+            Failure::told(status, &error)
+        };
+        assert!(told(Some(403), "rateLimitExceeded", "").may_pass());
+        assert!(told(Some(503), "", "").may_pass() && Failure::default().may_pass());
+        let aborted = told(Some(400), "invalidQuery", "Could not serialize access to table d.t");
+        assert!(aborted.may_pass() && !aborted.is_refusal());
+        let wrong = told(Some(400), "invalidQuery", "Bad int64 value: s3cret");
+        assert!(!wrong.may_pass() && wrong.is_refusal());
+        let name = StoreName::new("bq").expect("a name");
+        assert!(!wrong.store_error(&name).to_string().contains("s3cret"));
+        assert_eq!(told(Some(403), "accessDenied", "").store_error(&name).kind, ErrorKind::Unauthorised);
+        assert_eq!(told(Some(404), "notFound", "").store_error(&name).kind, ErrorKind::NotFound);
+    }
+}

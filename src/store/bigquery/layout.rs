@@ -1,0 +1,262 @@
+//! How a table stands to a mapping: which columns are read and written, and where in them fields and metadata stand.
+
+use std::ops::Range;
+
+use crate::model::{
+    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+};
+
+use super::super::sync;
+use super::schema::{Kind, Node, TableInfo};
+use super::sql::{column, quoted, text_of};
+
+/// A column that is read, or a field of a STRUCT that is one.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    /// Its names, from the column inwards, as the table has them.
+    pub(super) path: Vec<String>,
+    pub(super) node: Node,
+}
+
+impl Slot {
+    /// The expression that reads it as text.
+    pub(super) fn text_sql(&self) -> String {
+        text_of(&column(&self.path), &self.node)
+    }
+}
+
+/// The part of a table's row that something mapped stands in.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The place among the slots.
+    pub(super) slot: usize,
+    /// The path inside the slot's JSON; empty: the slot itself.
+    pub(super) path: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct FieldPlace {
+    pub(super) id: FieldId,
+    pub(super) ty: FieldType,
+    pub(super) form: Form,
+    pub(super) place: Place,
+}
+
+/// Where sync metadata stands.
+#[derive(Debug, Clone)]
+pub(super) enum MetaPlace {
+    None,
+    /// As one JSON object.
+    Object(Place),
+    /// In a column, or a field of a STRUCT, for each part.
+    Parts([Option<Place>; 6]),
+}
+
+/// A mapping laid onto a table as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) names: TableNames,
+    pub(super) info: TableInfo,
+    /// The key's columns.
+    pub(super) key: Vec<Slot>,
+    /// What is read besides the key; first the slots of [`Layout::compared`].
+    pub(super) slots: Vec<Slot>,
+    /// The slots of fields and sync metadata.
+    pub(super) compared: Range<usize>,
+    pub(super) fields: Vec<FieldPlace>,
+    pub(super) meta: MetaPlace,
+    /// Parts of the metadata that have a place in the mapping and none in the table.
+    pub(super) meta_missing: bool,
+    pub(super) created: Option<Place>,
+    pub(super) updated: Option<Place>,
+    pub(super) missing: Vec<String>,
+}
+
+/// Names of the table that an entity's mapping names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TableNames {
+    pub(super) project: String,
+    pub(super) dataset: String,
+    pub(super) table: String,
+    /// For people.
+    pub(super) title: String,
+}
+
+impl TableNames {
+    pub(super) fn of(
+        store: &StoreName,
+        project: &str,
+        dataset: &str,
+        mapped: &Mapped,
+    ) -> Result<Self, StoreError> {
+        match &mapped.mapping.shape {
+            Shape::Table(table) => Ok(Self {
+                project: project.to_owned(),
+                dataset: table.schema.clone().unwrap_or_else(|| dataset.to_owned()),
+                table: table.name.clone(),
+                title: table.to_string(),
+            }),
+            _ => Err(StoreError::new(
+                ErrorKind::Unsupported,
+                store,
+                format!("`{}` is mapped to an object: BigQuery has tables only", mapped.name()),
+            )),
+        }
+    }
+
+    /// As SQL has it.
+    pub(super) fn sql(&self) -> String {
+        quoted(&format!("{}.{}.{}", self.project, self.dataset, self.table))
+    }
+
+    /// What statements that change the table are kept apart by.
+    pub(super) fn lane(&self) -> String {
+        format!("{}.{}", self.dataset, self.table)
+    }
+
+    pub(super) fn not_found(&self, store: &StoreName) -> StoreError {
+        StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{}`", self.title))
+            .hint("run `trueup migrate` to add it")
+    }
+}
+
+impl Layout {
+    /// Lays a mapping onto its table.
+    ///
+    /// # Errors
+    /// When the table lacks a column of the key.
+    pub(super) fn of(
+        store: &StoreName,
+        names: TableNames,
+        info: TableInfo,
+        mapped: &Mapped,
+    ) -> Result<Self, StoreError> {
+        let mut layout = Self {
+            names,
+            info,
+            key: Vec::new(),
+            slots: Vec::new(),
+            compared: 0..0,
+            fields: Vec::new(),
+            meta: MetaPlace::None,
+            meta_missing: false,
+            created: None,
+            updated: None,
+            missing: Vec::new(),
+        };
+        layout.place_all(store, mapped)?;
+        layout.missing.sort();
+        layout.missing.dedup();
+        Ok(layout)
+    }
+
+    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
+        let mapping = &mapped.mapping;
+        for part in &mapping.key {
+            let found = Node::find(&self.info.columns, part.column.head());
+            let node = found.filter(|node| !node.repeated && node.kind != Kind::Record).ok_or_else(|| {
+                let title = &self.names.title;
+                let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
+                StoreError::new(ErrorKind::NotFound, store, message)
+                    .hint("check the mapping's key; a key's column is only made together with its table")
+            })?;
+            self.key.push(Slot { path: vec![node.name.clone()], node: node.clone() });
+        }
+        for (id, field) in &mapping.fields {
+            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
+            if let Some(place) = self.place(&field.column) {
+                self.fields.push(FieldPlace { id: *id, ty: known.ty, form: field.form, place });
+            }
+        }
+        self.place_meta(&mapping.sync);
+        self.compared = 0..self.slots.len();
+        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
+        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
+        Ok(())
+    }
+
+    fn place_meta(&mut self, sync: &SyncPlace) {
+        let columns: [Option<Column>; 6] = match sync {
+            SyncPlace::None => return,
+            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
+                let head = Node::find(&self.info.columns, column.head());
+                if head.is_none_or(|node| node.kind != Kind::Record) {
+                    let place = self.place(column);
+                    self.meta_missing = place.is_none();
+                    self.meta = place.map_or(MetaPlace::None, MetaPlace::Object);
+                    return;
+                }
+                sync::PARTS.map(|part| {
+                    let mut path = column.0.clone();
+                    path.push(part.to_owned());
+                    Some(Column(path))
+                })
+            }
+            place @ SyncPlace::Columns { .. } => sync::part_columns(place).map(Option::<&Column>::cloned),
+        };
+        let places = columns.clone().map(|column| self.place(&column?));
+        self.meta_missing =
+            places.iter().zip(&columns).any(|(place, column)| place.is_none() && column.is_some());
+        self.meta = MetaPlace::Parts(places);
+    }
+
+    /// Finds a column, or a field in one, and reads it with the others; notes it as missing if it is not there.
+    fn place(&mut self, column: &Column) -> Option<Place> {
+        let mut names = column.0.iter();
+        let mut node = names.next().and_then(|name| Node::find(&self.info.columns, name));
+        let mut path: Vec<String> = node.iter().map(|node| node.name.clone()).collect();
+        let mut rest = Vec::new();
+        for name in names {
+            let Some(outer) = node else { break };
+            if outer.kind == Kind::Record && !outer.repeated {
+                node = Node::find(&outer.fields, name);
+                path.extend(node.map(|node| node.name.clone()));
+            } else {
+                rest.push(name.clone());
+            }
+        }
+        let Some(node) = node else {
+            self.missing.push(column.to_string());
+            return None;
+        };
+        let known = self.slots.iter().position(|slot| slot.path == path);
+        let slot = known.unwrap_or_else(|| {
+            self.slots.push(Slot { path, node: node.clone() });
+            self.slots.len() - 1
+        });
+        Some(Place { slot, path: rest })
+    }
+
+    /// The column of a slot.
+    pub(super) fn node(&self, slot: usize) -> Option<&Node> {
+        self.slots.get(slot).map(|slot| &slot.node)
+    }
+
+    /// A slot's name for people.
+    pub(super) fn title_of(&self, slot: usize) -> String {
+        let path = self.slots.get(slot).map_or(String::new(), |slot| slot.path.join("."));
+        format!("{}.{path}", self.names.title)
+    }
+
+    /// Everything that is read, as texts: the key's parts, then the slots.
+    pub(super) fn select_list(&self) -> String {
+        let texts = self.key.iter().chain(&self.slots).enumerate();
+        texts.map(|(at, slot)| format!("{} AS c{at}", slot.text_sql())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A condition on the rows of a list of keys, which is given as a parameter.
+    pub(super) fn keys_join(&self) -> String {
+        let terms: Vec<String> = self
+            .key
+            .iter()
+            .enumerate()
+            .map(|(at, slot)| format!("{} = {}", column(&slot.path), key_value(slot, &format!("S.k{at}"))))
+            .collect();
+        terms.join(" AND ")
+    }
+}
+
+/// A key's parameter as its column's type.
+pub(super) fn key_value(slot: &Slot, parameter: &str) -> String {
+    super::sql::value_of(parameter, &slot.node)
+}

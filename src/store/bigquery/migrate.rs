@@ -1,0 +1,364 @@
+//! Tables and columns that mappings need. They are added; nothing is ever dropped or rewritten.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use crate::model::{
+    Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
+};
+
+use super::super::{MigrationStep, form_suits, sync};
+use super::BigQueryStore;
+use super::layout::TableNames;
+use super::receipts::RECEIPTS;
+use super::schema::{Kind, Node, TableInfo};
+use super::sql::quoted;
+
+/// The longest name of a column.
+const LONGEST_NAME: usize = 300;
+/// Columns that a table is clustered by, at most.
+const MOST_CLUSTERED: usize = 4;
+
+/// A column to be made: a type, or the fields of a STRUCT.
+#[derive(Debug, Clone)]
+enum Made {
+    Type(&'static str),
+    Fields(BTreeMap<String, Made>),
+}
+
+impl Made {
+    fn sql(&self) -> String {
+        match self {
+            Self::Type(word) => (*word).to_owned(),
+            Self::Fields(fields) => {
+                let fields: Vec<String> =
+                    fields.iter().map(|(name, made)| format!("{} {}", quoted(name), made.sql())).collect();
+                format!("STRUCT<{}>", fields.join(", "))
+            }
+        }
+    }
+}
+
+impl BigQueryStore {
+    pub(super) async fn missing(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
+        let mut steps = Vec::new();
+        let mut infos: BTreeMap<TableNames, Option<TableInfo>> = BTreeMap::new();
+        // Columns that an earlier step of this plan adds, by table: two entities may share one.
+        let mut planned: BTreeSet<(TableNames, String)> = BTreeSet::new();
+        let mut created: BTreeSet<TableNames> = BTreeSet::new();
+        let mut datasets: BTreeSet<String> = BTreeSet::new();
+        for one in mapped {
+            let names = self.names(one)?;
+            check_names(&self.name, one)?;
+            if datasets.insert(names.dataset.clone()) {
+                steps.extend(self.missing_dataset(&names.dataset).await?);
+            }
+            if !infos.contains_key(&names) {
+                infos.insert(names.clone(), self.table_info(&names).await?);
+            }
+            let info = infos.get(&names).and_then(Option::as_ref);
+            let wanted = wanted_columns(one);
+            if info.is_none() && created.insert(names.clone()) {
+                steps.push(create_table(&names, one, &wanted));
+                let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
+                let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
+                planned.extend(all.map(|name| (names.clone(), name.to_lowercase())));
+                continue;
+            }
+            if let Some(info) = info {
+                has_key(&self.name, one, &names.title, info)?;
+            }
+            for (name, made) in wanted {
+                let there = info.and_then(|info| Node::find(&info.columns, &name));
+                if let Some(node) = there {
+                    has_fields(&self.name, &names.title, node, &made)?;
+                } else if planned.insert((names.clone(), name.to_lowercase())) {
+                    steps.push(MigrationStep {
+                        adds: format!("column `{}.{name}`", names.title),
+                        statement: format!(
+                            "ALTER TABLE {} ADD COLUMN {} {}",
+                            names.sql(),
+                            quoted(&name),
+                            made.sql()
+                        ),
+                    });
+                }
+            }
+        }
+        if mapped.iter().any(|one| one.entity.system) {
+            let names = TableNames {
+                project: self.rest.project.clone(),
+                dataset: self.dataset.clone(),
+                table: RECEIPTS.to_owned(),
+                title: RECEIPTS.to_owned(),
+            };
+            if self.table_info(&names).await?.is_none() {
+                steps.push(MigrationStep {
+                    adds: format!("table `{RECEIPTS}`"),
+                    statement: create_receipts("CREATE TABLE", &names.sql()),
+                });
+            }
+        }
+        Ok(steps)
+    }
+
+    async fn missing_dataset(&self, dataset: &str) -> Result<Option<MigrationStep>, StoreError> {
+        let there = self.rest.dataset(dataset).await.map_err(|failure| self.told(&failure))?;
+        if there {
+            return Ok(None);
+        }
+        let mut statement = format!("CREATE SCHEMA {}", quoted(&format!("{}.{dataset}", self.rest.project)));
+        if let Some(location) = self.rest.location() {
+            let plain: String =
+                location.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect();
+            let _ = write!(statement, " OPTIONS (location = '{plain}')");
+        }
+        Ok(Some(MigrationStep { adds: format!("dataset `{dataset}`"), statement }))
+    }
+
+    pub(super) async fn run_steps(&self, steps: &[MigrationStep]) -> Result<(), StoreError> {
+        for step in steps {
+            // Metadata of one table may be changed five times in ten seconds: the lane sees to half of that, trying again to the rest.
+            let lane = step.statement.split('(').next().unwrap_or("").split(" ADD ").next().unwrap_or("");
+            self.rest.change_again(lane, &step.statement, Vec::new()).await.map_err(|failure| {
+                let told = self.told(&failure);
+                StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
+                    .hint("plan the migration again: the dataset may have changed since")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Statements that give any dataset, whatever it has of them already, the tables and columns of these mappings. They may be run
+/// again. `dataset` is the one of tables that name none; the project is the one that they are run in.
+pub(in crate::store) fn script(
+    store: &StoreName,
+    dataset: &str,
+    mapped: &[Mapped],
+) -> Result<Vec<String>, StoreError> {
+    let mut statements = vec![format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(dataset))];
+    for one in mapped {
+        check_names(store, one)?;
+        let Shape::Table(table) = &one.mapping.shape else {
+            let message = format!("`{}` has no table there", one.name());
+            return Err(StoreError::new(ErrorKind::Unsupported, store, message));
+        };
+        let within = table.schema.as_deref().unwrap_or(dataset);
+        let name = format!("{}.{}", quoted(within), quoted(&table.name));
+        statements.push(create_statement("CREATE TABLE IF NOT EXISTS", &name, one, &[]));
+        let columns: Vec<String> = wanted_columns(one)
+            .iter()
+            .map(|(column, made)| format!("ADD COLUMN IF NOT EXISTS {} {}", quoted(column), made.sql()))
+            .collect();
+        // One statement: the service takes few changes of a table in a short time.
+        if !columns.is_empty() {
+            statements.push(format!("ALTER TABLE {name}\n  {}", columns.join(",\n  ")));
+        }
+    }
+    if mapped.iter().any(|one| one.entity.system) {
+        let name = format!("{}.{}", quoted(dataset), quoted(RECEIPTS));
+        statements.push(create_receipts("CREATE TABLE IF NOT EXISTS", &name));
+    }
+    Ok(statements)
+}
+
+fn create_receipts(how: &str, name: &str) -> String {
+    format!("{how} {name} (`batch` STRING NOT NULL, `note` STRING, `lost` STRING) CLUSTER BY `batch`")
+}
+
+fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, Made)]) -> MigrationStep {
+    MigrationStep {
+        adds: format!("table `{}`", names.title),
+        statement: create_statement("CREATE TABLE", &names.sql(), mapped, wanted),
+    }
+}
+
+fn create_statement(how: &str, name: &str, mapped: &Mapped, wanted: &[(String, Made)]) -> String {
+    let keys = mapped.mapping.key.iter().zip(&mapped.entity.key);
+    let key_columns = keys.map(|(part, known)| {
+        format!("{} {} NOT NULL", quoted(part.column.head()), column_type(known.ty, part.form))
+    });
+    let columns = wanted.iter().map(|(name, made)| format!("{} {}", quoted(name), made.sql()));
+    let all: Vec<String> = key_columns.chain(columns).collect();
+    let clustered: Vec<String> =
+        mapped.mapping.key.iter().take(MOST_CLUSTERED).map(|part| quoted(part.column.head())).collect();
+    format!("{how} {name} ({}) CLUSTER BY {}", all.join(", "), clustered.join(", "))
+}
+
+/// A key's columns come with their table: they cannot be added to rows that would lack them.
+fn has_key(store: &StoreName, mapped: &Mapped, title: &str, info: &TableInfo) -> Result<(), StoreError> {
+    let mut parts = mapped.mapping.key.iter();
+    let lacking = parts.find(|part| Node::find(&info.columns, part.column.head()).is_none());
+    lacking.map_or(Ok(()), |part| {
+        let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
+        Err(StoreError::new(ErrorKind::Invalid, store, message)
+            .hint("add it there and fill it, or map the key to a column that is there"))
+    })
+}
+
+/// Fields of a STRUCT that is there cannot be added by a statement.
+fn has_fields(store: &StoreName, title: &str, node: &Node, made: &Made) -> Result<(), StoreError> {
+    let Made::Fields(fields) = made else { return Ok(()) };
+    if node.kind != Kind::Record || node.repeated {
+        return Ok(());
+    }
+    for (name, inner) in fields {
+        match Node::find(&node.fields, name) {
+            Some(field) => has_fields(store, title, field, inner)?,
+            None => {
+                let message = format!("the STRUCT `{title}.{}` has no field `{name}`", node.name);
+                return Err(StoreError::new(ErrorKind::Unsupported, store, message).hint(
+                    "no statement adds fields to a STRUCT: add it in the console, or with `bq update`",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The columns besides the key's that a mapping names, each once, with what they are made as.
+fn wanted_columns(mapped: &Mapped) -> Vec<(String, Made)> {
+    let mapping = &mapped.mapping;
+    let mut wanted: Vec<(String, Made)> = Vec::new();
+    let keys: Vec<&str> = mapping.key.iter().map(|part| part.column.head()).collect();
+    let mut want = |column: &Column, declared: &'static str| {
+        if keys.iter().any(|key| key.eq_ignore_ascii_case(column.head())) {
+            return;
+        }
+        let name = column.head();
+        let known = wanted.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
+        // A column with a path into it holds JSON, unless it is a STRUCT already.
+        let made = if column.0.len() > 1 { Made::Type("JSON") } else { Made::Type(declared) };
+        if known.is_none() {
+            wanted.push((name.to_owned(), made));
+        }
+    };
+    for (id, field) in &mapping.fields {
+        let ty = mapped.entity.fields.get(id.index()).map_or(FieldType::String, |field| field.ty);
+        want(&field.column, column_type(ty, field.form));
+    }
+    for column in mapping.created.iter().chain(&mapping.updated) {
+        want(column, "TIMESTAMP");
+    }
+    match &mapping.sync {
+        SyncPlace::None => {}
+        SyncPlace::Json(column) => want(column, "JSON"),
+        SyncPlace::JsonText(column) => want(column, "STRING"),
+        SyncPlace::Struct(column) if column.0.len() == 1 => {
+            let fields = sync::PARTS.iter().map(|part| ((*part).to_owned(), Made::Type(part_type(part))));
+            wanted.push((column.head().to_owned(), Made::Fields(fields.collect())));
+        }
+        SyncPlace::Struct(column) => want(column, "JSON"),
+        place @ SyncPlace::Columns { .. } => {
+            for (name, column) in sync::PARTS.into_iter().zip(sync::part_columns(place)) {
+                if let Some(column) = column {
+                    want(column, part_type(name));
+                }
+            }
+        }
+    }
+    wanted
+}
+
+/// The type of a part of the sync metadata.
+fn part_type(part: &str) -> &'static str {
+    match part {
+        "version" => "INT64",
+        "last_updated" => "TIMESTAMP",
+        "source_systems" => "ARRAY<STRING>",
+        "sync_errors" => {
+            "ARRAY<STRUCT<`at` TIMESTAMP, `store` STRING, `field` STRING, `rule` STRING, `message` STRING>>"
+        }
+        _ => "STRING",
+    }
+}
+
+fn column_type(ty: FieldType, form: Form) -> &'static str {
+    match (form, ty) {
+        (Form::Int64 | Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros, _)
+        | (Form::Native, FieldType::Int64) => "INT64",
+        (Form::Text | Form::JsonText, _) | (Form::Native, FieldType::String) => "STRING",
+        (Form::Native, FieldType::Float64) => "FLOAT64",
+        (Form::Native, FieldType::Numeric) => "NUMERIC",
+        (Form::Native, FieldType::Bool) => "BOOL",
+        (Form::Native, FieldType::Date) => "DATE",
+        (Form::Native, FieldType::Timestamp) => "TIMESTAMP",
+        (Form::Native, FieldType::Json) => "JSON",
+        (Form::Native, FieldType::StringList) => "ARRAY<STRING>",
+    }
+}
+
+/// Names that the service takes: what else stands in one would be a statement's business.
+fn check_names(store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
+    match bad_name(mapped) {
+        Some(name) => {
+            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
+            Err(StoreError::new(ErrorKind::Invalid, store, message).hint(NAMES_HINT))
+        }
+        None => Ok(()),
+    }
+}
+
+const NAMES_HINT: &str = "use letters, digits and `_`";
+
+fn bad_name(mapped: &Mapped) -> Option<String> {
+    let table = match &mapped.mapping.shape {
+        Shape::Table(table) => table.schema.iter().chain([&table.name]).cloned().collect(),
+        _ => Vec::new(),
+    };
+    let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned());
+    let columns = wanted_columns(mapped).into_iter().map(|(name, _)| name);
+    let cannot_be = |name: &String| {
+        name.is_empty()
+            || name.len() > LONGEST_NAME
+            || !name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
+    };
+    table.into_iter().chain(keys).chain(columns).find(cannot_be)
+}
+
+/// What of these mappings BigQuery cannot do.
+pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for one in mapped {
+        let whose = format!("store `{store}`, entity `{}`", one.name());
+        let mut complain = |message: &str, hint: &str| {
+            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
+        };
+        if !matches!(one.mapping.shape, Shape::Table(_)) {
+            complain("BigQuery has tables, no objects", "write `table:` instead of `object:`");
+        }
+        if one.mapping.triggers {
+            complain("BigQuery has no triggers", "leave `triggers` out");
+        }
+        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
+            complain("a key cannot stand inside a STRUCT or JSON column", "give the key a column of its own");
+        }
+        let is_key = |ty| matches!(ty, FieldType::String | FieldType::Int64);
+        if one.entity.key.iter().any(|part| !is_key(part.ty)) {
+            complain("a key's column is STRING or INT64", "use a key of another type");
+        }
+        let mut taken: BTreeSet<String> = BTreeSet::new();
+        for (id, field) in &one.mapping.fields {
+            let Some(known) = one.entity.fields.get(id.index()) else { continue };
+            if !form_suits(known.ty, field.form) {
+                let message = format!(
+                    "the {} `{}` cannot stand in the form `{}`",
+                    known.ty.as_str(),
+                    known.name,
+                    field.form.as_str()
+                );
+                complain(&message, "leave the form out, or use `text`");
+            }
+            if !taken.insert(field.column.to_string().to_lowercase()) {
+                let message = format!("two fields stand in the column `{}`", field.column);
+                complain(&message, "give each field a column of its own");
+            }
+        }
+        if let Some(name) = bad_name(one) {
+            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
+            complain(&message, NAMES_HINT);
+        }
+    }
+    found
+}

@@ -1,0 +1,239 @@
+//! Rows as they were read, whichever way: a text for each column, one after the other, decoded where somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use serde_json::Value as Json;
+
+use crate::model::{
+    Cell, FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, SyncPlace, Timestamp, Value,
+    decode,
+};
+
+use super::super::inside::{inner_native, native_json, unreadable};
+use super::super::{LazyRow, RowDecoder, sync};
+use super::kind::native;
+use super::layout::{Layout, MetaPlace, Place};
+use super::schema::Kind;
+
+/// A row's columns, none for each that is NULL.
+pub(super) type Values<'a> = Vec<Option<&'a str>>;
+
+/// Adds a column to a row that is put together.
+pub(super) fn push(row: &mut Vec<u8>, text: Option<&str>) {
+    let length = text.map_or(-1, |text| i32::try_from(text.len()).unwrap_or(i32::MAX));
+    row.extend(length.to_be_bytes());
+    row.extend(text.unwrap_or("").as_bytes());
+}
+
+/// Where the columns of a row stand in it, none for each that is NULL.
+fn columns(bytes: &[u8]) -> impl Iterator<Item = Option<Range<usize>>> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let length = i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        let from = at + 4;
+        let length = usize::try_from(length).ok();
+        at = from + length.unwrap_or(0);
+        Some(length.map(|_| from..at))
+    })
+}
+
+fn text(bytes: &[u8], range: Option<Range<usize>>) -> Option<&str> {
+    std::str::from_utf8(bytes.get(range?)?).ok()
+}
+
+/// Reads the rows of one snapshot.
+pub(super) struct Decoder {
+    pub(super) layout: Arc<Layout>,
+    pub(super) mapped: Mapped,
+    class: String,
+}
+
+impl Decoder {
+    pub(super) fn new(layout: Arc<Layout>, mapped: Mapped) -> Arc<Self> {
+        let class = class(&layout, &mapped);
+        Arc::new(Self { layout, mapped, class })
+    }
+
+    /// A row's key; none where it has no usable one.
+    pub(super) fn key(&self, bytes: &[u8]) -> Option<RecordKey> {
+        let mut parts = Vec::with_capacity(self.layout.key.len());
+        for range in columns(bytes).take(self.layout.key.len()) {
+            parts.push(text(bytes, Some(range?))?.to_owned());
+        }
+        self.layout.key_of(&self.mapped, parts)
+    }
+
+    /// A row whose key is known.
+    pub(super) fn lazy(self: &Arc<Self>, key: RecordKey, bytes: Bytes) -> LazyRow {
+        let keys = self.layout.key.len();
+        let (mut from, mut to) = (0, 0);
+        for (at, column) in columns(&bytes).enumerate().take(keys + self.layout.compared.end) {
+            to = column.map_or(to + 4, |column| column.end);
+            if at < keys {
+                from = to;
+            }
+        }
+        LazyRow::raw(key, bytes, from..to, Arc::clone(self) as Arc<dyn RowDecoder>)
+    }
+
+    fn values<'b>(&self, bytes: &'b [u8]) -> Values<'b> {
+        columns(bytes).skip(self.layout.key.len()).map(|range| text(bytes, range)).collect()
+    }
+}
+
+impl RowDecoder for Decoder {
+    fn class(&self) -> &str {
+        &self.class
+    }
+
+    fn decode(&self, key: &RecordKey, bytes: &[u8]) -> Row {
+        self.layout.read_row(&self.mapped, key.clone(), &self.values(bytes))
+    }
+
+    fn times(&self, _key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
+        let values = self.values(bytes);
+        let zone = &self.mapped.mapping.timezone;
+        let mut inner = Inner { layout: &self.layout, values: &values, parsed: BTreeMap::new() };
+        let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
+        (time(&self.layout.created), time(&self.layout.updated))
+    }
+}
+
+/// What the compared bytes of a row mean.
+fn class(layout: &Layout, mapped: &Mapped) -> String {
+    let mut text = String::from("bigquery 1");
+    for slot in layout.slots.get(layout.compared.clone()).unwrap_or(&[]) {
+        let _ = write!(text, "; {:?} {}", slot.node.kind, slot.node.repeated);
+    }
+    for field in &layout.fields {
+        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
+        let Place { slot, path } = &field.place;
+        let _ = write!(text, "; {name} {} {} {slot} {path:?}", field.ty.as_str(), field.form.as_str());
+    }
+    let kept = match &mapped.mapping.sync {
+        SyncPlace::Columns { .. } => "columns",
+        SyncPlace::None => "none",
+        _ => "object",
+    };
+    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
+    text
+}
+
+/// The JSON inside columns, parsed once a row and only where a path leads into it.
+struct Inner<'a> {
+    layout: &'a Layout,
+    values: &'a [Option<&'a str>],
+    parsed: BTreeMap<usize, Option<Json>>,
+}
+
+impl Inner<'_> {
+    /// The value at a place inside a column.
+    fn at(&mut self, place: &Place) -> Result<Option<&Json>, ()> {
+        let values = self.values;
+        let json = self.parsed.entry(place.slot).or_insert_with(|| {
+            match values.get(place.slot).copied().flatten() {
+                None | Some("") => Some(Json::Null),
+                Some(text) => serde_json::from_str(text).ok(),
+            }
+        });
+        let Some(json) = json else { return Err(()) };
+        let mut json = Some(&*json);
+        for name in &place.path {
+            json = json.and_then(|json| json.get(name));
+        }
+        Ok(json)
+    }
+
+    /// What stands at a place, as a column of its own would hold it.
+    fn native(&mut self, place: &Place, ty: FieldType, form: Form) -> Result<Native, Native> {
+        let (layout, values) = (self.layout, self.values);
+        let whole = || {
+            let text = values.get(place.slot).copied().flatten();
+            layout.node(place.slot).map_or(Native::Null, |node| native(node, text, ty, form))
+        };
+        if place.path.is_empty() {
+            return Ok(whole());
+        }
+        match self.at(place) {
+            Ok(json) => Ok(inner_native(json, ty, form)),
+            Err(()) => Err(whole()),
+        }
+    }
+
+    fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
+        let native = self.native(place?, FieldType::Timestamp, Form::Native).ok()?;
+        match decode(&native, FieldType::Timestamp, Form::Native, zone) {
+            Ok(Value::Time(time)) => Some(time),
+            _ => None,
+        }
+    }
+}
+
+impl Layout {
+    /// The key of these parts; none where one is no key of its type.
+    pub(super) fn key_of(&self, mapped: &Mapped, parts: Vec<String>) -> Option<RecordKey> {
+        if parts.len() != self.key.len() {
+            return None;
+        }
+        for ((text, part), column) in parts.iter().zip(&mapped.entity.key).zip(&self.key) {
+            // One number, one text: `007` would be a second key of 7.
+            if part.ty == FieldType::Int64 && column.node.kind != Kind::Int {
+                text.parse::<i64>().ok().filter(|number| number.to_string() == *text)?;
+            }
+        }
+        Some(RecordKey::new(parts))
+    }
+
+    /// A row in canonical form.
+    pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, values: &[Option<&str>]) -> Row {
+        let zone = &mapped.mapping.timezone;
+        let mut inner = Inner { layout: self, values, parsed: BTreeMap::new() };
+        let mut cells: Vec<(FieldId, Cell)> = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            let cell = match inner.native(&field.place, field.ty, field.form) {
+                Ok(native) => decode(&native, field.ty, field.form, zone)
+                    .map_or_else(|error| unreadable(&native, error.0), Cell::Value),
+                Err(whole) => unreadable(&whole, "the column around it holds no JSON".to_owned()),
+            };
+            cells.push((field.id, cell));
+        }
+        let created = inner.time(self.created.as_ref(), zone);
+        let updated = inner.time(self.updated.as_ref(), zone);
+        let meta = self.read_meta(&mut inner, zone);
+        let fields = cells.into_iter().collect();
+        Row { key, store_id: None, fields, meta, created, updated, unlinked: false }
+    }
+
+    fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {
+        match &self.meta {
+            MetaPlace::None => SyncMeta::default(),
+            MetaPlace::Object(place) => match inner.at(place) {
+                Ok(Some(Json::Object(object))) => sync::from_object(object, zone),
+                // An object kept as text inside the JSON of its column.
+                Ok(Some(Json::String(text))) => serde_json::from_str(text)
+                    .map(|object| sync::from_object(&object, zone))
+                    .unwrap_or_default(),
+                _ => SyncMeta::default(),
+            },
+            MetaPlace::Parts(places) => {
+                let mut parts: [Json; 6] = Default::default();
+                for (at, (part, place)) in parts.iter_mut().zip(places).enumerate() {
+                    let Some(place) = place else { continue };
+                    let is_list = at >= sync::FIRST_LIST;
+                    let ty = if is_list { FieldType::Json } else { FieldType::String };
+                    *part = match inner.native(place, ty, Form::Native) {
+                        Ok(Native::Text(text)) if is_list => serde_json::from_str(&text).unwrap_or_default(),
+                        Ok(Native::Blob(_)) | Err(_) => Json::Null,
+                        Ok(native) => native_json(&native),
+                    };
+                }
+                sync::from_parts(&parts, zone)
+            }
+        }
+    }
+}
