@@ -14,13 +14,13 @@ use trueup::model::{EntityName, RecordId, RecordKey};
 use trueup::prompt::{Budget, PRIVATE_FIELD, Prompt, TEMPLATE, build};
 
 /// A service with OpenAI's chat interface.
-pub struct Service {
+pub(crate) struct Service {
     /// Its address, up to `/v1`.
-    pub url: String,
+    pub(crate) url: String,
     /// What it knows its customers by.
-    pub key: String,
+    pub(crate) key: String,
     /// Which of its models is asked.
-    pub model: String,
+    pub(crate) model: String,
 }
 
 impl Service {
@@ -28,7 +28,7 @@ impl Service {
     ///
     /// # Errors
     /// When the service cannot be reached, refuses, or answers something else.
-    pub async fn ask(&self, prompt: &str, question: &str) -> Result<String, Box<dyn Error>> {
+    pub(crate) async fn ask(&self, prompt: &str, question: &str) -> Result<String, Box<dyn Error>> {
         let body = serde_json::json!({
             "model": self.model,
             "messages": [{"role": "system", "content": prompt}, {"role": "user", "content": question}],
@@ -46,7 +46,7 @@ impl Service {
 ///
 /// # Errors
 /// When the manifests have mistakes, the canonical store cannot be read or has no such record, or the budget is too small.
-pub async fn prompt(
+pub(crate) async fn prompt(
     manifests: &Path,
     record: RecordId,
     base: &str,

@@ -12,7 +12,7 @@ use std::path::Path;
 use server::Database;
 use shell::Place;
 use sqlx::Row as _;
-use trueup::controller::script_of;
+use trueup::controller::scripts;
 use trueup::model::{Mapped, StoreName};
 use trueup::reconcile::Ledger;
 use trueup::spec::Spec;
@@ -25,16 +25,8 @@ fn name(store: &str) -> StoreName {
     StoreName::new(store).unwrap()
 }
 
-fn dialect(store: &str) -> Dialect {
-    match store {
-        "bigquery" => Dialect::BigQuery { dataset: "identity".into() },
-        "local_sqlite" => Dialect::Sqlite,
-        _ => Dialect::Postgres { schema: "public".into() },
-    }
-}
-
 fn made(store: &str) -> String {
-    script_of(&shipped::spec(), &name(store), &dialect(store)).unwrap()
+    scripts(&shipped::spec()).unwrap().remove(&name(store)).unwrap()
 }
 
 fn mapped(spec: &Spec, store: &str) -> Vec<Mapped> {
@@ -78,50 +70,53 @@ fn the_extensions_of_the_architecture_are_added() {
             assert!(text.contains(part), "{part}\n{text}");
         }
     };
+    let table = |store: &str, table: &str| {
+        let text = made(store);
+        let at = text.find(&format!("ALTER TABLE {table}\n")).unwrap_or_else(|| panic!("{table}\n{text}"));
+        text[at..].split(';').next().unwrap().to_owned()
+    };
+    let (warehouse, app) = (
+        table("bigquery", "`identity`.`contacts_master`"),
+        table("supabase", "\"public\".\"contacts_master\""),
+    );
     for column in ["llm_context", "communication_stats", "social_network", "ai_insights", "recommendations"] {
-        has(
-            "bigquery",
-            &[&format!("ALTER TABLE `identity`.`contacts_master` ADD COLUMN IF NOT EXISTS `{column}` JSON;")],
+        assert!(
+            warehouse.contains(&format!("\n  ADD COLUMN IF NOT EXISTS `{column}` JSON,")),
+            "{column}: {warehouse}"
         );
-        has(
-            "supabase",
-            &[&format!(
-                "ALTER TABLE \"public\".\"contacts_master\" ADD COLUMN IF NOT EXISTS \"{column}\" jsonb;"
-            )],
+        assert!(
+            app.contains(&format!("\n  ADD COLUMN IF NOT EXISTS \"{column}\" jsonb,")),
+            "{column}: {app}"
         );
         has("local_postgres", &[&format!("\"{column}\" jsonb")]);
         has("local_sqlite", &[&format!("\"{column}\" TEXT")]);
     }
+    assert!(warehouse.contains("ADD COLUMN IF NOT EXISTS `canonical_name` STRING,"), "{warehouse}");
+    assert!(app.contains("ADD COLUMN IF NOT EXISTS \"canonical_name\" text,"), "{app}");
+    assert!(app.contains("ADD COLUMN IF NOT EXISTS \"sync_metadata\" jsonb"), "{app}");
     has(
         "bigquery",
         &[
-            "ALTER TABLE `identity`.`contacts_master` ADD COLUMN IF NOT EXISTS `canonical_name` STRING;",
-            "ADD COLUMN IF NOT EXISTS `sync_metadata` STRUCT<`version` INT64, `last_updated` TIMESTAMP, \
-             `last_updated_by` STRING, `sync_status` STRING, `source_systems` ARRAY<STRING>, `sync_errors` ARRAY<STRUCT<",
+            "ADD COLUMN IF NOT EXISTS `sync_metadata` STRUCT<`last_updated` TIMESTAMP, `last_updated_by` STRING, \
+             `source_systems` ARRAY<STRING>, `sync_errors` ARRAY<STRUCT<",
             "CREATE TABLE IF NOT EXISTS `identity`.`contacts_master` (`contact_id` INT64 NOT NULL) CLUSTER BY `contact_id`;",
             "CREATE TABLE IF NOT EXISTS `identity`.`contact_identifiers`",
             "CREATE TABLE IF NOT EXISTS `identity`.`businesses`",
             "CREATE TABLE IF NOT EXISTS `identity`.`people_businesses`",
             "CREATE TABLE IF NOT EXISTS `identity`.`sync_conflicts`",
             "CREATE TABLE IF NOT EXISTS `identity`.`trueup_tombstones`",
-            "ADD COLUMN IF NOT EXISTS `first_seen_in_primitive_engine` TIMESTAMP;",
+            "ADD COLUMN IF NOT EXISTS `first_seen_in_primitive_engine` TIMESTAMP,",
         ],
     );
-    has(
-        "supabase",
-        &[
-            "ADD COLUMN IF NOT EXISTS \"sync_metadata\" jsonb;",
-            "ADD COLUMN IF NOT EXISTS \"canonical_name\" text;",
-            "ADD COLUMN IF NOT EXISTS \"last_seen_in_primitive_engine\" timestamptz;",
-        ],
-    );
+    has("supabase", &["ADD COLUMN IF NOT EXISTS \"last_seen_in_primitive_engine\" timestamptz,"]);
     has(
         "local_postgres",
         &[
             "\"contact_id\" text COLLATE \"C\" NOT NULL, PRIMARY KEY (\"contact_id\")",
-            "\"version\" bigint;",
-            "\"last_updated\" timestamptz;",
-            "\"sync_status\" text;",
+            "\"version\" bigint,",
+            "\"last_updated\" timestamptz,",
+            "\"sync_status\" text,",
+            "\"source_systems\" text[],",
         ],
     );
     for store in shipped::STORES {

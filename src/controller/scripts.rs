@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Mapped, Shape, StoreName};
 use crate::reconcile::Ledger;
-use crate::spec::{Spec, StoreKind};
+use crate::spec::{Reference, Spec, StoreKind};
 use crate::store::script::{Dialect, script};
 
 use super::EngineError;
@@ -21,6 +21,13 @@ pub fn scripts(spec: &Spec) -> Result<BTreeMap<StoreName, String>, EngineError> 
             StoreKind::Postgres { schema, .. } => {
                 Dialect::Postgres { schema: schema.clone().unwrap_or_else(|| "public".to_owned()) }
             }
+            StoreKind::BigQuery(place) => match &place.dataset {
+                Reference::Plain(dataset) => Dialect::BigQuery { dataset: dataset.clone() },
+                _ => {
+                    let message = format!("the dataset of `{name}` is not in the manifest itself");
+                    return Err(EngineError::new(message).hint("write its name there: scripts hold it"));
+                }
+            },
             _ => continue,
         };
         all.insert(name.clone(), script_of(spec, name, &dialect)?);
@@ -28,11 +35,8 @@ pub fn scripts(spec: &Spec) -> Result<BTreeMap<StoreName, String>, EngineError> 
     Ok(all)
 }
 
-/// The script of one store in a dialect.
-///
-/// # Errors
-/// As [`scripts`].
-pub fn script_of(spec: &Spec, name: &StoreName, dialect: &Dialect) -> Result<String, EngineError> {
+/// The script of one store.
+fn script_of(spec: &Spec, name: &StoreName, dialect: &Dialect) -> Result<String, EngineError> {
     let mut mapped: Vec<Mapped> = Vec::new();
     for entity in &spec.entities {
         if let Some(mapping) = spec.mapping(&entity.name, name)

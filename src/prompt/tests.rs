@@ -1,3 +1,4 @@
+//! What prompts say, leave out and never let out of its place.
 #![allow(clippy::unwrap_used)] // A failed test may panic.
 
 use proptest::prelude::*;

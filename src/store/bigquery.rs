@@ -43,6 +43,8 @@ mod sql;
 mod storage;
 mod write;
 
+pub(super) use migrate::script;
+
 /// Writes a batch. A statement costs about as much for a thousand rows as for one, and they stay well below 10 MB.
 const BATCH_SIZE: usize = 1000;
 

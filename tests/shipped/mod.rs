@@ -40,13 +40,13 @@ pub(crate) fn with_stores(stores: &[(&str, &str)]) -> BTreeMap<String, String> {
         })
         .collect();
     files.insert("stores.yaml".into(), documents.join("---\n"));
-    let warehouse_in_memory = stores
+    let warehouse_four_stores = stores
         .iter()
         .any(|(name, kind)| *name == "bigquery" && (kind.contains("memory") || kind.contains("bigquery")));
     let absent: Vec<&str> =
         STORES.into_iter().filter(|store| !stores.iter().any(|(name, _)| name == store)).collect();
     for text in files.values_mut() {
-        if !warehouse_in_memory {
+        if !warehouse_four_stores {
             *text = text.replace("sync: {struct: sync_metadata}", "sync: {json: sync_metadata}");
         }
         for store in &absent {
@@ -93,15 +93,15 @@ pub(crate) fn compiled(files: &BTreeMap<String, String>) -> Result<Spec, Diagnos
     compile(Path::new("."), &sources, &schemas).map(|(spec, _)| spec)
 }
 
-/// The shipped model, its warehouse in memory: every store can be opened by name, and nothing else is changed.
+/// The shipped model in the four shipped stores.
 pub(crate) fn spec() -> Spec {
-    compiled(&in_memory()).unwrap_or_else(|found| panic!("{found:#?}"))
+    compiled(&four_stores()).unwrap_or_else(|found| panic!("{found:#?}"))
 }
 
 /// The manifests of [`spec`].
-pub(crate) fn in_memory() -> BTreeMap<String, String> {
+pub(crate) fn four_stores() -> BTreeMap<String, String> {
     with_stores(&[
-        ("bigquery", "memory: {}"),
+        ("bigquery", "bigquery: {project: \"${env:PROJECT}\", dataset: identity}"),
         ("supabase", "postgres: {url: \"${env:SUPABASE}\"}"),
         ("local_sqlite", "sqlite: {path: \"${env:SQLITE}\"}"),
         ("local_postgres", "postgres: {url: \"${env:POSTGRES}\"}"),

@@ -95,10 +95,7 @@ impl BigQueryStore {
             if self.table_info(&names).await?.is_none() {
                 steps.push(MigrationStep {
                     adds: format!("table `{RECEIPTS}`"),
-                    statement: format!(
-                        "CREATE TABLE {} (`batch` STRING NOT NULL, `note` STRING, `lost` STRING) CLUSTER BY `batch`",
-                        names.sql()
-                    ),
+                    statement: create_receipts("CREATE TABLE", &names.sql()),
                 });
             }
         }
@@ -133,7 +130,51 @@ impl BigQueryStore {
     }
 }
 
+/// Statements that give any dataset, whatever it has of them already, the tables and columns of these mappings. They may be run
+/// again. `dataset` is the one of tables that name none; the project is the one that they are run in.
+pub(in crate::store) fn script(
+    store: &StoreName,
+    dataset: &str,
+    mapped: &[Mapped],
+) -> Result<Vec<String>, StoreError> {
+    let mut statements = vec![format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(dataset))];
+    for one in mapped {
+        check_names(store, one)?;
+        let Shape::Table(table) = &one.mapping.shape else {
+            let message = format!("`{}` has no table there", one.name());
+            return Err(StoreError::new(ErrorKind::Unsupported, store, message));
+        };
+        let within = table.schema.as_deref().unwrap_or(dataset);
+        let name = format!("{}.{}", quoted(within), quoted(&table.name));
+        statements.push(create_statement("CREATE TABLE IF NOT EXISTS", &name, one, &[]));
+        let columns: Vec<String> = wanted_columns(one)
+            .iter()
+            .map(|(column, made)| format!("ADD COLUMN IF NOT EXISTS {} {}", quoted(column), made.sql()))
+            .collect();
+        // One statement: the service takes few changes of a table in a short time.
+        if !columns.is_empty() {
+            statements.push(format!("ALTER TABLE {name}\n  {}", columns.join(",\n  ")));
+        }
+    }
+    if mapped.iter().any(|one| one.entity.system) {
+        let name = format!("{}.{}", quoted(dataset), quoted(RECEIPTS));
+        statements.push(create_receipts("CREATE TABLE IF NOT EXISTS", &name));
+    }
+    Ok(statements)
+}
+
+fn create_receipts(how: &str, name: &str) -> String {
+    format!("{how} {name} (`batch` STRING NOT NULL, `note` STRING, `lost` STRING) CLUSTER BY `batch`")
+}
+
 fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, Made)]) -> MigrationStep {
+    MigrationStep {
+        adds: format!("table `{}`", names.title),
+        statement: create_statement("CREATE TABLE", &names.sql(), mapped, wanted),
+    }
+}
+
+fn create_statement(how: &str, name: &str, mapped: &Mapped, wanted: &[(String, Made)]) -> String {
     let keys = mapped.mapping.key.iter().zip(&mapped.entity.key);
     let key_columns = keys.map(|(part, known)| {
         format!("{} {} NOT NULL", quoted(part.column.head()), column_type(known.ty, part.form))
@@ -142,15 +183,7 @@ fn create_table(names: &TableNames, mapped: &Mapped, wanted: &[(String, Made)]) 
     let all: Vec<String> = key_columns.chain(columns).collect();
     let clustered: Vec<String> =
         mapped.mapping.key.iter().take(MOST_CLUSTERED).map(|part| quoted(part.column.head())).collect();
-    MigrationStep {
-        adds: format!("table `{}`", names.title),
-        statement: format!(
-            "CREATE TABLE {} ({}) CLUSTER BY {}",
-            names.sql(),
-            all.join(", "),
-            clustered.join(", ")
-        ),
-    }
+    format!("{how} {name} ({}) CLUSTER BY {}", all.join(", "), clustered.join(", "))
 }
 
 /// A key's columns come with their table: they cannot be added to rows that would lack them.

@@ -408,7 +408,6 @@ impl Rest {
 }
 
 impl Pages {
-
     /// The next rows; none after the last. An end before all rows have come is an error.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Cells>>, Failure> {
         loop {

@@ -23,8 +23,11 @@ pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError 
         sqlx::Error::Configuration(_) => {
             new(ErrorKind::Invalid, "the store's `url` cannot be understood").hint(URL_HINT)
         }
-        sqlx::Error::Tls(_) => new(ErrorKind::Unavailable, "no secure connection to the server came about")
-            .hint("check `sslmode` and `sslrootcert` in the store's `url`"),
+        sqlx::Error::Tls(_) => no_secure_connection(store),
+        // What rustls says of a certificate, and nothing else in a connection does.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            no_secure_connection(store)
+        }
         sqlx::Error::PoolTimedOut => {
             new(ErrorKind::Unavailable, "no connection to the server came about in time").hint(REACH_HINT)
         }
@@ -37,6 +40,12 @@ pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError 
         }
         _ => new(ErrorKind::Corrupt, "the server answered in a way that makes no sense"),
     }
+}
+
+fn no_secure_connection(store: &StoreName) -> StoreError {
+    StoreError::new(ErrorKind::Unavailable, store, "no secure connection to the server came about").hint(
+        "check `sslmode` and `sslrootcert` in the store's `url`, and that the server's certificate is for the host named there",
+    )
 }
 
 /// What an address looks like.

@@ -136,10 +136,13 @@ pub(in crate::store) fn script(
             }
         }
         statements.push(create_table("CREATE TABLE IF NOT EXISTS", &names, one, &[]).statement);
-        let columns = wanted.iter().map(|(name, declared)| {
-            format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {declared}", names.sql(), quoted(name))
-        });
-        statements.extend(columns);
+        let columns: Vec<String> = wanted
+            .iter()
+            .map(|(name, declared)| format!("ADD COLUMN IF NOT EXISTS {} {declared}", quoted(name)))
+            .collect();
+        if !columns.is_empty() {
+            statements.push(format!("ALTER TABLE {}\n  {}", names.sql(), columns.join(",\n  ")));
+        }
     }
     if mapped.iter().any(|one| one.entity.system) {
         let names =
@@ -216,6 +219,7 @@ fn wanted_columns(mapped: &Mapped) -> Vec<(String, &'static str)> {
                 let declared = match name {
                     "version" => "bigint",
                     "last_updated" => "timestamptz",
+                    "source_systems" => "text[]",
                     _ if at >= sync::FIRST_LIST => "jsonb",
                     _ => "text",
                 };
