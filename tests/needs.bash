@@ -134,3 +134,21 @@ need_bigquery_emulator() {
         touch "$folder/ready"
     ) 9>"$folder/lock"
 }
+
+# A Prometheus is run beside a controller, and `promtool` checks the alert rules. Debian's package would start a service of the system's:
+# only its two programs are taken out of it.
+need_prometheus() {
+    if command -v prometheus >/dev/null && command -v promtool >/dev/null; then return; fi
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+        echo "$0: installing Prometheus's two programs (for alert rules and dashboards)" >&2
+        local folder
+        folder=$(mktemp -d)
+        apt-get update -qq </dev/null >&2
+        (cd "$folder" && apt-get download -qq prometheus </dev/null >&2 && dpkg-deb -x prometheus_*.deb out)
+        install -m 755 "$folder/out/usr/bin/prometheus" "$folder/out/usr/bin/promtool" /usr/local/bin/
+        rm -rf "$folder"
+    else
+        echo "$0: there is no Prometheus (prometheus, promtool), which tests run; install the package prometheus" >&2
+        exit 1
+    fi
+}

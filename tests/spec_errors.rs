@@ -283,7 +283,7 @@ const CASES: &[(&str, &str)] = &[
     ("interval: 30s", "intervall: 30s"),
     ("max_deletes: 10%", "max_deletes: 0.1"),
     ("max_deletes: 10%", "max_deletes: 110%, min_records: -1"),
-    ("interval: 30s", "triggers: {webhooks: [mian], debounce: soon}"),
+    ("interval: 30s", "triggers: {webhooks: {mian: {secret: '${env:X}'}}, debounce: soon}"),
     ("interval: 30s", "state: {sqlite: '${env:STATE}'}"),
     // YAML.
     ("interval: 30s", "interval: &a 30s\n  lease: *a"),

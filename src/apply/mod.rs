@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
 use crate::model::{
@@ -174,7 +175,9 @@ impl<'a> Executor<'a> {
                 })
             }
             Effect::Write { store, entity, batch } => {
-                let outcomes = self.write(&store, &entity, &batch).await;
+                let writes = batch.writes.len();
+                let span = tracing::info_span!("batch", %store, %entity, writes);
+                let outcomes = self.write(&store, &entity, &batch).instrument(span).await;
                 Event::Wrote { store, outcomes }
             }
             Effect::ForgetReceipts(batches) => {

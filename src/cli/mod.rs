@@ -136,6 +136,7 @@ fn run(ui: &Ui, arguments: Arguments) -> Result<Exit, Failure> {
     let result = runtime.block_on(dispatch(&session, arguments.command));
     // A blocking read of the terminal must not keep the process alive.
     runtime.shutdown_background();
+    crate::telemetry::flush();
     result
 }
 

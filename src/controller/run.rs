@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::http::Health;
 use crate::reconcile::Report;
@@ -196,6 +197,10 @@ impl Loop<'_> {
             self.look_around(running).await;
         }
         let began = Instant::now();
+        let span = match &task.only {
+            None => tracing::info_span!("pass", deep = task.deep),
+            Some(records) => tracing::info_span!("look", records = records.len()),
+        };
         let options = PassOptions {
             refresh: if task.deep { Refresh::Full } else { self.options.pass.refresh },
             only: task.only.clone(),
@@ -204,11 +209,15 @@ impl Loop<'_> {
             allow: std::collections::BTreeSet::new(),
             ..self.options.pass.clone()
         };
-        let result = if self.options.dry_run {
-            look(engine, &options, running.observer).await
-        } else {
-            bounded(engine, &options, running).await
-        };
+        let result = async {
+            if self.options.dry_run {
+                look(engine, &options, running.observer).await
+            } else {
+                bounded(engine, &options, running).await
+            }
+        }
+        .instrument(span)
+        .await;
         let seconds = began.elapsed().as_secs_f64();
         match result {
             Ok(report) => {

@@ -4,7 +4,9 @@
 use std::io::IsTerminal;
 
 use tracing::{debug, error, info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::reconcile::Report;
 
@@ -35,12 +37,18 @@ pub fn init_logging(filter: Option<&str>, default: &str, style: LogStyle, color:
     let text = filter.filter(|text| !text.trim().is_empty()).unwrap_or(default);
     let filter =
         EnvFilter::try_new(text).map_err(|error| format!("TRUEUP_LOG: `{text}` is no filter: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Only the first subscriber of a process counts; tests set up several.
-    let _ = match style {
-        LogStyle::Human => builder.with_ansi(color).with_target(false).try_init(),
-        LogStyle::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match style {
+        LogStyle::Human => lines.with_ansi(color).with_target(false).boxed(),
+        LogStyle::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
     };
+    let registry = tracing_subscriber::registry().with(filter).with(lines);
+    #[cfg(feature = "otel")]
+    let registry = registry.with(super::otel::layer()?);
+    // Only the first subscriber of a process counts; tests set up several.
+    let _ = registry.try_init();
     Ok(())
 }
 

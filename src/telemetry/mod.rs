@@ -4,6 +4,8 @@
 pub(crate) mod fixture;
 mod log;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 
 use crate::diff::ActionKind;
 use crate::model::{EntityName, ErrorKind, StoreName};
@@ -13,6 +15,12 @@ use crate::resolve::Conflict;
 
 pub use log::{LogStyle, Logged, init_logging};
 pub use metrics::Metrics;
+
+/// Sends what is still to be sent to whoever collects spans; without the feature `otel`, nothing.
+pub fn flush() {
+    #[cfg(feature = "otel")]
+    otel::flush();
+}
 
 /// Something that happened.
 #[derive(Debug)]

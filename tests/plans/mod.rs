@@ -185,6 +185,7 @@ pub fn empty() -> Plan {
         rebuild: false,
         records: Records::default(),
         guards: Vec::new(),
+        approvals: std::collections::BTreeMap::new(),
         allowed: [].into(),
         books: [(entity("contacts"), [(store("hub"), books.clone()), (store("app"), books)].into())].into(),
         snapshots: [(entity("contacts"), [(store("app"), report)].into())].into(),

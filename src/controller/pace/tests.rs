@@ -92,7 +92,8 @@ fn a_store_that_is_down_is_asked_less_and_less_often_and_the_rest_goes_on() {
     loop {
         let task = pass(&mut pace, now);
         let away = task.away.contains_key(&store("app"));
-        pace.ended(&task, if away { &down } else { &Report::default() }, now);
+        let report = if away { down.clone() } else { Report::default() };
+        pace.ended(&task, &report, now);
         if !away {
             break;
         }
@@ -116,7 +117,8 @@ fn a_write_that_fails_is_tried_less_and_less_often() {
         if !held {
             tried.push(now);
         }
-        pace.ended(&task, if held { &Report::default() } else { &failing }, now);
+        let report = if held { Report::default() } else { failing.clone() };
+        pace.ended(&task, &report, now);
         now = wait(&mut pace, now);
     }
     assert!((10..25).contains(&tried.len()), "{tried:?}");

@@ -40,6 +40,7 @@ fn plan(changed: u64) -> Plan {
         rebuild: false,
         records: crate::plan::Records::default(),
         guards: Vec::new(),
+        approvals: BTreeMap::new(),
         allowed: BTreeSet::new(),
         books: [(contacts(), [(store("app"), books)].into())].into(),
         snapshots: [(contacts(), [(store("app"), report.clone()), (store("hub"), report)].into())].into(),

@@ -1,0 +1,273 @@
+//! `trueup run` as others see it: webhooks, the API, pauses, reloads, and its end.
+#![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+
+#[path = "service_kit/mod.rs"]
+mod service_kit;
+#[path = "shell/mod.rs"]
+mod shell;
+
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, Mac};
+use service_kit::{Service, settled};
+use sha2::Sha256;
+use shell::Place;
+
+/// Passes that never come by themselves: whatever happens, a hint made it happen.
+const HINTED: &str = r#"
+  interval: 1h
+  triggers:
+    debounce: 50ms
+    webhooks:
+      app: {secret: "${env:HOOK_SECRET}"}
+      local: {kind: supabase, secret: "${env:HOOK_SECRET}"}
+  http: {token: "${env:API_TOKEN}"}
+"#;
+
+fn everywhere(place: &Place, id: usize) -> [String; 3] {
+    ["hub", "app", "local"].map(|at| place.text(at, &format!("SELECT label FROM things WHERE id = '{id}'")))
+}
+
+fn signed(secret: &str, body: &str) -> [(&'static str, String); 2] {
+    let time =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    signed_at(secret, body, &time)
+}
+
+fn signed_at(secret: &str, body: &str, time: &str) -> [(&'static str, String); 2] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{time}.{body}").as_bytes());
+    let signature = trueup::model::hex(&mac.finalize().into_bytes());
+    [("x-trueup-timestamp", time.to_owned()), ("x-trueup-signature", format!("sha256={signature}"))]
+}
+
+fn as_text<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+fn taken(service: &Service, store: &str, result: &str) -> f64 {
+    service.metric(&format!("trueup_webhooks_total{{result=\"{result}\",store=\"{store}\"}}"))
+}
+
+fn started(place: &Place) -> Service {
+    let service = Service::start(place, &[]);
+    service.until("the first pass", |service| service.get("/readyz", None).0 == 200);
+    service
+}
+
+#[test]
+fn a_webhook_brings_a_record_everywhere_and_others_change_nothing() {
+    let place = settled(HINTED, 20);
+    let service = started(&place);
+    let edit = |id: usize, label: &str| {
+        place.sql("app", &format!("UPDATE things SET label = '{label}' WHERE id = '{id}'"));
+    };
+    edit(1, "hinted at");
+    edit(2, "not hinted at");
+    let body = r#"{"entity": "things", "key": "1"}"#;
+    let headers = signed("hook-hush", body);
+    assert_eq!(service.post("/webhooks/app", &as_text(&headers), body), 202);
+    service.until("the edit is everywhere", |_| everywhere(&place, 1) == ["hinted at"; 3]);
+    assert_eq!(everywhere(&place, 2), ["label 2", "not hinted at", "label 2"]);
+
+    // The same again, another's, an old one, one for another body, one without any proof.
+    let refused =
+        |headers: &[(&str, &str)], body: &str| service.post("/webhooks/app", headers, body.to_owned());
+    let body = r#"{"entity": "things", "key": "2"}"#;
+    assert_eq!(refused(&as_text(&headers), r#"{"entity": "things", "key": "1"}"#), 401, "replayed");
+    assert_eq!(refused(&as_text(&signed("other", body)), body), 401);
+    assert_eq!(refused(&as_text(&signed_at("hook-hush", body, "1700000000")), body), 401);
+    assert_eq!(refused(&as_text(&headers), body), 401);
+    assert_eq!(refused(&[], body), 401);
+    assert_eq!(service.post("/webhooks/nobody", &[], body), 401);
+    let bad = "{\"entity\": \"things\"";
+    assert_eq!(refused(&as_text(&signed("hook-hush", bad)), bad), 400);
+    let huge = format!("{{\"entity\": \"things\", \"key\": \"{}\"}}", "9".repeat(2 << 20));
+    // The connection may be cut while the body is still being sent.
+    let status = refused(&as_text(&signed("hook-hush", &huge)), &huge);
+    assert!([413, 0].contains(&status), "{status}");
+    assert_eq!(service.post("/webhooks/local", &[("x-trueup-secret", "wrong")], body), 401);
+
+    for (store, result, count) in [
+        ("app", "accepted", 1.0),
+        ("app", "replayed", 2.0),
+        ("app", "forged", 3.0),
+        ("app", "malformed", 1.0),
+        ("app", "oversized", 1.0),
+        ("none", "forged", 1.0),
+        ("local", "forged", 1.0),
+    ] {
+        assert_eq!(taken(&service, store, result), count, "{store} {result}");
+    }
+    assert_eq!(everywhere(&place, 2), ["label 2", "not hinted at", "label 2"], "nobody hinted at it");
+    assert_eq!(service.metric("trueup_looks_total{result=\"alone\"}"), 1.0);
+}
+
+#[test]
+fn nothing_is_shown_without_the_token_and_no_sensitive_value_with_it() {
+    let place = settled(HINTED, 12);
+    // Two edits without versions or times: only a person can decide.
+    for (store, value) in [("app", "hush from app"), ("local", "hush from local")] {
+        place.sql(
+            store,
+            &format!("UPDATE things SET secret_note = '{value}', label = '{store} says' WHERE id = '3'"),
+        );
+    }
+    place.sql("app", "UPDATE things SET kind = 'medium' WHERE id = '4'");
+    let service = started(&place);
+    for page in ["status", "drift", "plans", "conflicts", "errors", "passes", "", "nothing"] {
+        let path = format!("/api/v1/{page}");
+        assert_eq!(service.get(&path, None).0, 401, "{page}");
+        assert_eq!(service.get(&path, Some("wrong")).0, 401, "{page}");
+    }
+    let mut pages = String::new();
+    for page in ["status", "drift", "plans", "conflicts", "errors", "passes"] {
+        let (status, text) = service.get(&format!("/api/v1/{page}"), Some("api-hush"));
+        assert_eq!(status, 200, "{page}: {text}");
+        let _: serde_json::Value = serde_json::from_str(&text).unwrap();
+        pages += &text;
+    }
+    assert_eq!(service.get("/api/v1/nothing", Some("api-hush")).0, 404);
+    assert!(pages.contains("app says") && pages.contains("conflicts resolve"), "{pages}");
+    assert!(pages.contains("medium"), "a rejected value that is not sensitive is named");
+    pages += &service.get("/metrics", None).1;
+    for secret in ["hush from", "hook-hush", "api-hush", "hush 3"] {
+        assert!(!pages.contains(secret), "{secret} is shown");
+    }
+    assert_eq!((service.get("/healthz", None).0, service.get("/readyz", None).0), (200, 200));
+}
+
+#[test]
+fn ten_thousand_webhooks_at_once_take_little_memory_and_miss_nothing() {
+    let place = settled(HINTED, 500);
+    let service = started(&place);
+    let before = service.memory();
+    place.sql("local", "UPDATE things SET label = 'burst ' || id");
+    let began = Instant::now();
+    let accepted = service.block_on(async {
+        let senders = (0..16).map(|sender| {
+            let (client, url) = (service.client.clone(), service.url("/webhooks/local"));
+            tokio::spawn(async move {
+                let mut accepted = 0;
+                for at in 0..625 {
+                    let id = (sender * 625 + at) % 500;
+                    let body = format!(
+                        r#"{{"type":"UPDATE","table":"things","schema":"main","record":{{"id":"{id}","label":"x"}},"old_record":null}}"#
+                    );
+                    let request = client.post(&url).header("x-trueup-secret", "hook-hush").body(body);
+                    accepted += usize::from(request.send().await.unwrap().status().as_u16() == 202);
+                }
+                accepted
+            })
+        });
+        let senders: Vec<_> = senders.collect();
+        let mut accepted = 0;
+        for sender in senders {
+            accepted += sender.await.unwrap();
+        }
+        accepted
+    });
+    println!("10,000 webhooks in {:?}, {accepted} accepted", began.elapsed());
+    assert_eq!(accepted, 10_000);
+    service.until("all records are right", |_| {
+        let wrong =
+            |at: &str| place.text(at, "SELECT count(*) || '' FROM things WHERE label <> 'burst ' || id");
+        ["hub", "app", "local"].map(|at| wrong(at)) == ["0"; 3]
+    });
+    let grown = service.memory().saturating_sub(before);
+    println!("memory grew by {} KiB", grown / 1024);
+    assert!(grown < 48 << 20, "{grown} bytes");
+    assert_eq!(taken(&service, "local", "accepted"), 10_000.0);
+}
+
+#[test]
+fn a_bad_edit_of_the_manifests_is_refused_and_a_good_one_taken() {
+    let place = settled("  interval: 300ms\n", 12);
+    let service = started(&place);
+    let good = std::fs::read_to_string(place.path().join("manifests/all.yaml")).unwrap();
+    place.manifests(&good.replace("table: things", "tabel: things"));
+    service.until("the refusal is told", |service| service.metric("trueup_manifests_refused") == 1.0);
+    place.sql("app", "UPDATE things SET label = 'still at work' WHERE id = '1'");
+    service.until("the old manifests go on", |_| everywhere(&place, 1) == ["still at work"; 3]);
+    // Without one of the stores: its series go, the others stay.
+    let without = good
+        .replace("    local: {table: things, fields: {\"*\": same}}\n", "")
+        .replace("---\napiVersion: trueup/v1\nkind: Store\nmetadata: {name: local}\nspec: {sqlite: {path: ../stores/local.db}}\n", "");
+    assert_ne!(without, good);
+    let passes = service.metric("trueup_passes_total{result=\"clean\"}");
+    place.manifests(&without);
+    service.until("the new manifests hold", |service| service.metric("trueup_manifests_refused") == 0.0);
+    let metrics = service.metrics();
+    assert!(!metrics.keys().any(|name| name.contains("store=\"local\"")), "series of what left");
+    assert!(metrics["trueup_passes_total{result=\"clean\"}"] >= passes, "counters go on");
+    place.sql("app", "UPDATE things SET label = 'two are left' WHERE id = '2'");
+    service.until("the new manifests are at work", |_| {
+        everywhere(&place, 2) == ["two are left", "two are left", "label 2"]
+    });
+    let reloads = service.metric("trueup_manifest_reloads_total{result=\"taken\"}");
+    service.signal("-HUP");
+    service.until("a hang-up is heard", |service| {
+        service.metric("trueup_manifest_reloads_total{result=\"taken\"}") > reloads
+    });
+}
+
+#[test]
+fn it_ends_when_it_is_told_to() {
+    let place = settled("  interval: 1h\n", 12);
+    let mut service = started(&place);
+    let began = Instant::now();
+    service.signal("-TERM");
+    assert_eq!(service.wait(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    // Another one leads at once.
+    let _another = started(&place);
+}
+
+#[test]
+fn files_are_watched_where_manifests_say_so() {
+    let place = settled("  interval: 1h\n  triggers: {debounce: 50ms, files: [app]}\n", 12);
+    let service = started(&place);
+    place.sql("app", "UPDATE things SET label = 'seen in the file' WHERE id = '5'");
+    service.until("the edit is everywhere", |_| everywhere(&place, 5) == ["seen in the file"; 3]);
+}
+
+#[test]
+fn commands_pause_approve_and_tell() {
+    let place = settled("  interval: 300ms\n", 20);
+    let service = started(&place);
+    assert!(place.run(&["pause", "app", "--reason", " "], 1).contains("--reason"));
+    assert!(place.run(&["pause", "nothing", "--reason", "x"], 1).contains("no entity `nothing`"));
+    let page = place.run(&["pause", "app", "--reason", "a migration there", "--for", "1h"], 0);
+    assert!(page.starts_with("Paused app: nothing is written there until "), "{page}");
+    place.sql("hub", "UPDATE things SET label = 'not in app' WHERE id = '1'");
+    service.until("the others have it", |_| everywhere(&place, 1) == ["not in app", "label 1", "not in app"]);
+    service.until("the pause is told", |service| service.metric("trueup_pauses") == 1.0);
+    let drift = "trueup_drift_records{entity=\"things\",kind=\"changed\",store=\"app\"}";
+    service.until("drift is told all the same", |service| service.metric(drift) == 1.0);
+    assert!(place.run(&["status"], 0).contains("a migration there"));
+    assert!(place.run(&["resume", "local"], 1).contains("paused are app"));
+    place.run(&["resume", "app"], 0);
+    service.until("it is brought up", |_| everywhere(&place, 1) == ["not in app"; 3]);
+
+    place.sql("local", "DELETE FROM things WHERE id IN ('10', '11', '12', '13', '14')");
+    let guard = "trueup_guard_tripped{entity=\"things\",guard=\"deletes\"}";
+    service.until("the guard holds", |service| service.metric(guard) == 1.0);
+    let errors: serde_json::Value = serde_json::from_str(&place.run(&["errors", "-json"], 0)).unwrap();
+    let tripped =
+        errors["errors"].as_array().unwrap().iter().find(|error| error["kind"] == "guard").unwrap().clone();
+    let hint = tripped["hint"].as_str().unwrap();
+    let code = hint.split("trueup approve ").nth(1).unwrap_or_else(|| panic!("{hint}"));
+    assert!(place.run(&["approve", "0123456789"], 1).contains("waiting now"));
+    let page = place.run(&["approve", code], 0);
+    assert!(page.starts_with("Approved: things in "), "{page}");
+    let count = |at: &str| place.text(at, "SELECT count(*) || '' FROM things");
+    service.until("it is carried out", |_| ["hub", "app", "local"].map(|at| count(at)) == ["15"; 3]);
+    service.until("the guard is quiet", |service| service.metric(guard) == 0.0);
+    place.sql("app", "UPDATE things SET kind = 'medium' WHERE id = '4'");
+    service.until("a rejected change is told", |_| {
+        let page = place.run(&["errors"], 0);
+        page.contains("rejected since ")
+            && page.contains("things[\"4\"]")
+            && page.contains("To do: correct the value")
+    });
+}
