@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::apply::Opened;
-use crate::model::{ErrorKind, StoreError, StoreName};
+use crate::model::{ErrorKind, Mapped, StoreError, StoreName};
 use crate::spec::{BigQuerySpec, Reference, Spec, StateSpec, StoreKind, StoreSpec};
 use crate::state::postgres::PostgresState;
 use crate::state::sqlite::SqliteState;
@@ -23,7 +23,7 @@ pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
     let mut stores = Opened::new();
     for (name, store) in &spec.stores {
         let notify = spec.controller.triggers.notify.contains(name);
-        stores.insert(name.clone(), one(&spec.folder, store, create, notify).await);
+        stores.insert(name.clone(), one(spec, store, create, notify).await);
     }
     stores
 }
@@ -41,15 +41,22 @@ pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
 }
 
 async fn one(
-    folder: &Path,
+    spec: &Spec,
     store: &StoreSpec,
     create: bool,
     notify: bool,
 ) -> Result<Arc<dyn Store>, StoreError> {
+    let folder = spec.folder.as_path();
     match &store.kind {
         StoreKind::Memory { own_ids } => {
             let db = crate::store::memory::MemoryDb::new(store.name.clone());
-            Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids))))
+            // Relations lead from one object to another, so such a store has to know all of them.
+            let mapped = spec.entities.iter().filter_map(|entity| {
+                let mapping = spec.mapping(&entity.name, &store.name)?.clone();
+                Some(Mapped { entity: entity.clone(), mapping })
+            });
+            let mapped: Vec<Mapped> = mapped.filter(|mapped| mapped.mapping.own_ids).collect();
+            Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids).with_tables(&mapped))))
         }
         StoreKind::Sqlite { path } => {
             let path = folder.join(look_up(folder, &store.name, path)?);

@@ -85,7 +85,12 @@ async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_no
 
     proxy.reset();
     let quiet = clean_pass(&engine).await;
-    assert_eq!((quiet.applied.sum(), proxy.rows(), proxy.merges()), (0, 0, Vec::new()), "{} calls", proxy.calls());
+    assert_eq!(
+        (quiet.applied.sum(), proxy.rows(), proxy.merges()),
+        (0, 0, Vec::new()),
+        "{} calls",
+        proxy.calls()
+    );
 
     setting.local("UPDATE people SET note = 'changed' WHERE id = 'p2500'");
     proxy.reset();

@@ -63,9 +63,7 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
     let guard: String = guarded
         .iter()
         .filter_map(|slot| Some((slot, layout.slots.get(*slot)?)))
-        .map(|(at, slot)| {
-            format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}")))
-        })
+        .map(|(at, slot)| format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}"))))
         .collect();
     if updates {
         let new = |slot: usize, path: &[String], node: &Node| {
