@@ -102,6 +102,19 @@ pub enum StoreKind {
         /// The schema of tables that name none; none: `public`.
         schema: Option<String>,
     },
+    /// A Twenty CRM workspace.
+    Twenty {
+        /// The server's address.
+        url: Reference,
+        /// The API key.
+        api_key: Reference,
+        /// The secret that webhooks are signed with.
+        webhook_secret: Option<Reference>,
+        /// How long a call may take, in milliseconds; none: the store's own measure.
+        timeout_ms: Option<u64>,
+        /// How many calls may go out in a second and in a minute; none: the server's own defaults.
+        calls: (Option<u32>, Option<u32>),
+    },
     /// A kind that manifests may name and this version cannot open.
     Unsupported {
         /// The kind's name.

@@ -124,7 +124,7 @@ impl Compiler<'_> {
     }
 
     fn shape(&mut self) -> Option<Shape> {
-        let object_store = matches!(self.kind, StoreKind::Unsupported { kind } if kind == "twenty");
+        let object_store = matches!(self.kind, StoreKind::Twenty { .. });
         let both = matches!(self.kind, StoreKind::Memory);
         match (&self.body.table, &self.body.object) {
             (Some(_), Some(_)) => {
@@ -302,7 +302,9 @@ impl Compiler<'_> {
         }
         // Without a word about it, a part of the key stands in the column of its name.
         let Some(place) = place else {
-            return KeyMapping { column: Column::plain(name), form: Form::Native };
+            let column = Column::plain(name);
+            let form = self.form(&steps, name, ty, None, &column);
+            return KeyMapping { column, form };
         };
         match self.understood(&steps, name, &place) {
             Placed::At { column, form, direction } => {
@@ -312,7 +314,7 @@ impl Compiler<'_> {
                             .hint("remove `direction`");
                     self.push(&[steps.as_slice(), &["direction"]].concat(), found);
                 }
-                let form = self.form(&steps, name, ty, form);
+                let form = self.form(&steps, name, ty, form, &column);
                 KeyMapping { column, form }
             }
             Placed::Nowhere => {
@@ -323,9 +325,20 @@ impl Compiler<'_> {
         }
     }
 
-    fn form(&mut self, steps: &[&str], name: &str, ty: FieldType, form: Option<Form>) -> Form {
+    fn form(
+        &mut self,
+        steps: &[&str],
+        name: &str,
+        ty: FieldType,
+        form: Option<Form>,
+        column: &Column,
+    ) -> Form {
         let form = form.unwrap_or_default();
-        let allowed = place::forms_of(ty);
+        let mut allowed = place::forms_of(ty);
+        let crm = matches!(self.kind, StoreKind::Twenty { .. });
+        if crm || matches!(self.kind, StoreKind::Memory) {
+            allowed.extend(place::crm_forms_of(ty));
+        }
         if !allowed.contains(&form) {
             let words = crate::spec::words::list(allowed.iter().map(|form| form.as_str()));
             let found = Diagnostic::error(format!(
@@ -336,7 +349,7 @@ impl Compiler<'_> {
             .hint(format!("its forms are {words}"));
             self.push(&[steps, &["form"]].concat(), found);
         }
-        form
+        if crm { place::crm_form(ty, form, column) } else { form }
     }
 
     fn fields(&mut self, shape: &Shape, key: &[KeyMapping]) -> BTreeMap<FieldId, FieldMapping> {
@@ -346,7 +359,7 @@ impl Compiler<'_> {
             let field = entity.field(id);
             let name = field.name.as_str();
             let Placed::At { column, form, direction } = self.said(name) else { continue };
-            let form = self.form(&["fields", name], name, field.ty, form);
+            let form = self.form(&["fields", name], name, field.ty, form, &column);
             let tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
             let direction = direction.unwrap_or(Direction::Both);
             fields.insert(id, FieldMapping { field: id, column, form, direction, tag });

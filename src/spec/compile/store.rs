@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Doc, Docs};
 use crate::model::{Diagnostic, Diagnostics, StoreName};
-use crate::spec::raw::{Limits, Size, StoreBody};
+use crate::spec::raw::{Limits, Size, StoreBody, TwentyStore};
 use crate::spec::words::{list, reference, size_bytes};
 use crate::spec::{Reference, StoreKind, StoreSpec};
 
@@ -108,6 +108,9 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
         return StoreKind::Memory;
     };
     connection(doc, out);
+    if let Some(twenty) = body.twenty.as_ref().filter(|_| *kind == "twenty") {
+        return twenty_kind(doc, twenty, out);
+    }
     match (&body.sqlite, &body.memory, &body.postgres) {
         (Some(sqlite), ..) => {
             let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
@@ -134,6 +137,37 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
             );
             StoreKind::Unsupported { kind: (*kind).to_owned() }
         }
+    }
+}
+
+/// A Twenty workspace.
+fn twenty_kind(doc: &Doc<StoreBody>, twenty: &TwentyStore, out: &mut Diagnostics) -> StoreKind {
+    let url = reference(&twenty.url).unwrap_or_else(|_| Reference::Plain(String::new()));
+    if let Reference::Plain(text) = &url
+        && !text.starts_with("http://")
+        && !text.starts_with("https://")
+    {
+        out.push(
+            Diagnostic::error("the address of a Twenty server begins with `https://` or `http://`")
+                .at(doc.place(&["twenty", "url"])),
+        );
+    }
+    if let Some(seconds) = twenty.timeout_seconds.filter(|seconds| !(1..=600).contains(seconds)) {
+        out.push(
+            Diagnostic::error(format!("`timeout_seconds` is from 1 to 600, not {seconds}"))
+                .at(doc.place(&["twenty", "timeout_seconds"])),
+        );
+    }
+    let limits = doc.body.limits.as_ref();
+    StoreKind::Twenty {
+        url,
+        api_key: reference(&twenty.api_key).unwrap_or_else(|_| Reference::Plain(String::new())),
+        webhook_secret: twenty.webhook_secret.as_deref().and_then(|secret| reference(secret).ok()),
+        timeout_ms: twenty.timeout_seconds.map(|seconds| u64::from(seconds) * 1_000),
+        calls: (
+            limits.and_then(|limits| limits.calls_per_second),
+            limits.and_then(|limits| limits.calls_per_minute),
+        ),
     }
 }
 
@@ -200,10 +234,11 @@ fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
     if matches!(kind, StoreKind::Unsupported { .. }) {
         return;
     }
+    let paced = matches!(kind, StoreKind::Twenty { .. });
     let idle = [
         ("max_bytes_per_pass", max_bytes_per_pass.is_some()),
-        ("calls_per_second", calls_per_second.is_some()),
-        ("calls_per_minute", calls_per_minute.is_some()),
+        ("calls_per_second", calls_per_second.is_some() && !paced),
+        ("calls_per_minute", calls_per_minute.is_some() && !paced),
     ];
     for (name, _) in idle.into_iter().filter(|(_, given)| *given) {
         out.push(
