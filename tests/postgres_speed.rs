@@ -66,6 +66,7 @@ async fn snapshot(store: &Arc<dyn Store>, mapped: &Mapped, decoded: bool) -> (i6
                     }
                 }
             }
+            SnapshotItem::Strays(_) => {}
             SnapshotItem::End(certificate) => mark = certificate.mark,
         }
     }

@@ -192,6 +192,8 @@ impl<'a> Executor<'a> {
         while let Some(item) = stream.recv().await {
             match item? {
                 SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
+                // A system table's rows have keys.
+                SnapshotItem::Strays(_) => {}
                 SnapshotItem::End(certificate) if certificate.is_complete() => return Ok(rows),
                 SnapshotItem::End(_) => break,
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Certificate, Entity, EntityName, ErrorKind, Marks, Memory, Presence, RecordId, RecordKey, StoreError,
-    StoreMark, StoreName, Stretches, Unknown,
+    StoreMark, StoreName, Stray, Stretches, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::reconcile::Opened;
@@ -195,6 +195,7 @@ struct Cursor {
     store: StoreName,
     stream: Option<SnapshotStream>,
     rows: VecDeque<LazyRow>,
+    strays: Vec<Stray>,
     last: Option<RecordKey>,
     certificate: Option<Certificate>,
     /// Keys that are known not to be known: two rows have them.
@@ -210,6 +211,7 @@ impl Cursor {
             store,
             stream: None,
             rows: VecDeque::new(),
+            strays: Vec::new(),
             last: None,
             certificate: None,
             doubled: BTreeSet::new(),
@@ -264,7 +266,10 @@ impl Cursor {
                     }
                     self.rows = rows.into();
                 }
-                Some(Ok(SnapshotItem::End(certificate))) => {
+                Some(Ok(SnapshotItem::Strays(strays))) => self.strays.extend(strays),
+                Some(Ok(SnapshotItem::End(mut certificate))) => {
+                    // Nobody knows yet whose rows these are.
+                    certificate.bad_keys += self.strays.len() as u64;
                     self.doubled = certificate.duplicate_keys.iter().cloned().collect();
                     self.certificate = Some(certificate);
                     self.stream = None;

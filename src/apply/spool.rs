@@ -96,12 +96,20 @@ impl Shelf for Spool {
 }
 
 const ABSENT: u8 = 0;
+/// A row, with or without the other two.
 const PRESENT: u8 = 1;
-const PRESENT_SINCE: u8 = 2;
+const SINCE: u8 = 2;
+const UNLINKED: u8 = 4;
 /// From here on why nothing is known.
-const UNKNOWN: u8 = 3;
-const UNKNOWNS: [Unknown; 5] =
-    [Unknown::Unreachable, Unknown::Incomplete, Unknown::DuplicateKey, Unknown::Regressed, Unknown::Paused];
+const UNKNOWN: u8 = 8;
+const UNKNOWNS: [Unknown; 6] = [
+    Unknown::Unreachable,
+    Unknown::Incomplete,
+    Unknown::DuplicateKey,
+    Unknown::Regressed,
+    Unknown::Paused,
+    Unknown::Unidentified,
+];
 
 impl Many {
     /// Writes a record and gives its place: a length, the key, the memory, and what every store holds. Rows are written as
@@ -123,12 +131,10 @@ impl Many {
                     record.push(UNKNOWN + u8::try_from(at).unwrap_or_default());
                 }
                 Presence::Present(row) => {
-                    match row.created {
-                        None => record.push(PRESENT),
-                        Some(created) => {
-                            record.push(PRESENT_SINCE);
-                            record.extend(created.micros().to_le_bytes());
-                        }
+                    let since = if row.created.is_some() { SINCE } else { 0 };
+                    record.push(PRESENT | since | if row.unlinked { UNLINKED } else { 0 });
+                    if let Some(created) = row.created {
+                        record.extend(created.micros().to_le_bytes());
                     }
                     rows.stores.insert(store.clone(), shadow_of(row));
                 }
@@ -172,17 +178,20 @@ impl Many {
         };
         let count = take_byte(&mut input).ok_or_else(bad)?;
         let mut presences: BTreeMap<StoreName, Option<Unknown>> = BTreeMap::new();
-        let mut created: BTreeMap<StoreName, Option<Timestamp>> = BTreeMap::new();
+        let mut rows_told: BTreeMap<StoreName, (Option<Timestamp>, bool)> = BTreeMap::new();
         for _ in 0..count {
             let store = take_byte(&mut input).and_then(|at| self.stores.get(usize::from(at)).cloned());
             let store = store.ok_or_else(bad)?;
             match take_byte(&mut input).ok_or_else(bad)? {
                 ABSENT => drop(presences.insert(store, None)),
-                PRESENT => drop(created.insert(store, None)),
-                PRESENT_SINCE => {
-                    let (micros, rest) = input.split_first_chunk::<8>().ok_or_else(bad)?;
-                    input = rest;
-                    created.insert(store, Timestamp::from_micros(i64::from_le_bytes(*micros)));
+                present if present < UNKNOWN => {
+                    let mut created = None;
+                    if present & SINCE != 0 {
+                        let (micros, rest) = input.split_first_chunk::<8>().ok_or_else(bad)?;
+                        input = rest;
+                        created = Timestamp::from_micros(i64::from_le_bytes(*micros));
+                    }
+                    rows_told.insert(store, (created, present & UNLINKED != 0));
                 }
                 why => {
                     let why = UNKNOWNS.get(usize::from(why - UNKNOWN)).ok_or_else(bad)?;
@@ -197,8 +206,8 @@ impl Many {
             .map(|(store, why)| (store, why.map_or(Presence::Absent, Presence::Unknown)))
             .collect();
         for (store, shadow) in rows.stores {
-            let created = created.remove(&store).ok_or_else(bad)?;
-            all.insert(store, Presence::Present(self.row(entity, &key, shadow, created)));
+            let told = rows_told.remove(&store).ok_or_else(bad)?;
+            all.insert(store, Presence::Present(self.row(entity, &key, shadow, told)));
         }
         Ok(Observed { key, memory, presences: all })
     }
@@ -228,7 +237,7 @@ impl Many {
         entity: &Entity,
         key: &crate::model::RecordKey,
         shadow: Shadow,
-        created: Option<Timestamp>,
+        (created, unlinked): (Option<Timestamp>, bool),
     ) -> Row {
         let ids = self.fields.entry(entity.name.clone()).or_insert_with(|| {
             let number = |id: FieldId| Some((FieldName::new(format!("f{}", id.0)).ok()?, id));
@@ -242,6 +251,7 @@ impl Many {
             meta: shadow.meta,
             created,
             updated: shadow.updated,
+            unlinked,
         }
     }
 }

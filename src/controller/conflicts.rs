@@ -103,6 +103,7 @@ impl Engine {
             intent: intent.clone(),
             key: RecordKey::new(vec![decided.id.0.clone()]),
             store_id: None,
+            link: false,
             op: WriteOp::Update { fields, meta: None, updated: None, guard },
         };
         let batch = Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write] };

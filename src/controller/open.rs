@@ -40,7 +40,10 @@ pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
 
 async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
     match &store.kind {
-        StoreKind::Memory => Ok(Arc::new(MemoryStore::new(store.name.clone()))),
+        StoreKind::Memory { own_ids } => {
+            let db = crate::store::memory::MemoryDb::new(store.name.clone());
+            Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids))))
+        }
         StoreKind::Sqlite { path } => {
             let path = folder.join(look_up(folder, &store.name, path)?);
             let options = SqliteOptions { create, read_only: store.read_only, ..SqliteOptions::default() };

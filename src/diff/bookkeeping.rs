@@ -40,6 +40,7 @@ pub(super) fn add(view: &View<'_>, resolution: &Resolution, plans: &mut [SidePla
         kind: ActionKind::Bookkeeping,
         reason: Reason::Trouble,
         store_id: row.store_id.clone(),
+        link: false,
         changes: Vec::new(),
         guard: std::collections::BTreeMap::new(),
         meta_before: row.meta.clone(),

@@ -93,6 +93,9 @@ pub struct Action {
     pub reason: Reason,
     /// The store's own id of the row.
     pub store_id: Option<StoreRecordId>,
+    /// Whether the row, which carries no key, is given the record's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub link: bool,
     /// The fields that change; of a delete, what goes.
     pub changes: Vec<Change>,
     /// What must still be there for it to happen, besides the metadata.
@@ -231,7 +234,7 @@ fn concerned_unknown(
     let shadow = side.shadow?;
     let standing = match why {
         Unknown::Paused => Standing::Paused,
-        Unknown::Regressed => Standing::Held,
+        Unknown::Regressed | Unknown::Unidentified => Standing::Held,
         _ if shadows::lags(view, resolution, side, shadow) => Standing::Pending,
         _ => Standing::Unknown,
     };
@@ -281,6 +284,7 @@ fn deletion(
         kind: ActionKind::Delete,
         reason,
         store_id: row.store_id.clone(),
+        link: false,
         changes,
         guard: by_name(view, &row.fields),
         meta_before: row.meta.clone(),
@@ -341,6 +345,7 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         kind: ActionKind::Create,
         reason,
         store_id: None,
+        link: false,
         guard: BTreeMap::new(),
         meta_before: SyncMeta::default(),
         advance: shadows::created(view, resolution, side, &changes, meta.as_ref()),
@@ -521,6 +526,7 @@ fn update(
         kind,
         reason,
         store_id: row.store_id.clone(),
+        link: row.unlinked,
         guard,
         meta_before: row.meta.clone(),
         advance: shadows::written(view, resolution, side, row, &changes, meta.as_ref(), updated),

@@ -87,11 +87,10 @@ impl Derive {
             DeriveFn::Name => first.map(normal::name).filter(|name| !name.is_empty()),
             DeriveFn::Email => first.and_then(normal::email),
             DeriveFn::Phone => first.and_then(|text| normal::phone(text, region)).map(|phone| phone.e164),
-            DeriveFn::Identifier => texts.get(1).and_then(Option::as_deref).and_then(|text| match first {
-                Some("phone") => normal::phone(text, region).map(|phone| phone.e164),
-                Some("email") => normal::email(text),
-                _ => Some(text.trim().to_lowercase()).filter(|text| !text.is_empty()),
-            }),
+            DeriveFn::Identifier => texts
+                .get(1)
+                .and_then(Option::as_deref)
+                .and_then(|text| normal::identifier(first.unwrap_or_default(), text, region)),
             DeriveFn::CountryCode => {
                 first.and_then(|text| normal::phone(text, region)).map(|phone| phone.country_code)
             }

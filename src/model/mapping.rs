@@ -175,6 +175,8 @@ pub struct FieldMapping {
     pub direction: Direction,
     /// What the mapping means, hashed.
     pub tag: MappingTag,
+    /// Of a relation (the column is its name) the entity that it leads to: the field holds the key of that record.
+    pub relation: Option<EntityName>,
 }
 
 /// A key part's place in a store.
@@ -184,6 +186,8 @@ pub struct KeyMapping {
     pub column: Column,
     /// Its form there.
     pub form: Form,
+    /// Of a relation (the column is its name) the entity that it leads to: the part is the key of that record.
+    pub relation: Option<EntityName>,
 }
 
 /// Where a row's sync metadata lives.
@@ -266,6 +270,43 @@ pub enum Shape {
     Table(TableName),
     /// Records of an object of a CRM.
     Object(String),
+    /// Elements inside rows of another entity, which the same store holds.
+    Embedded(Embedded),
+}
+
+/// How an entity's records stand inside rows of another entity: values of several kinds, each kind in a column of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embedded {
+    /// The other entity.
+    pub parent: EntityName,
+    /// The field that refers to it.
+    pub reference: FieldId,
+    /// The field with the kind of value.
+    pub kind: FieldId,
+    /// The field with the value.
+    pub value: FieldId,
+    /// Where the values of each kind stand. Records of other kinds have no place in the store.
+    pub places: BTreeMap<String, EmbedPlace>,
+}
+
+/// Where the values of one kind stand in the other entity's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbedPlace {
+    /// The column that holds all of them.
+    pub column: Column,
+    /// The region that phone numbers without a `+` are read in.
+    pub region: Option<String>,
+    /// The field that tells which of several is the first one; none: nothing but their order in the store tells.
+    pub primary: Option<FieldId>,
+}
+
+impl Embedded {
+    /// The normal form of an element's value, by which it is found again; none for a kind that has no place here, or a value that has no
+    /// normal form.
+    pub fn normal(&self, kind: &str, value: &str) -> Option<String> {
+        let place = self.places.get(kind)?;
+        super::normal::identifier(kind, value, place.region.as_deref())
+    }
 }
 
 /// The tables that trueup keeps in the canonical store, which no entity may be mapped to: conflicts, tombstones, the number of the
@@ -296,6 +337,12 @@ pub struct Mapping {
     pub updated: Option<Column>,
     /// Which records the store holds; none: all.
     pub scope: Option<Scope>,
+    /// Whether the store has record ids of its own, so that a row need not carry the record's key: a record is found by the store's id
+    /// first, then by key.
+    pub own_ids: bool,
+    /// Where all parts of the key are relations: the column that holds the whole key as text, a JSON array of its parts, so that no two
+    /// rows have the same one.
+    pub key_text: Option<Column>,
     /// The zone of columns that carry none.
     pub timezone: TimeZone,
 }
@@ -308,6 +355,19 @@ impl Mapping {
             SyncPlace::Columns { sync_status, .. } => sync_status.is_some(),
             SyncPlace::Struct(_) | SyncPlace::Json(_) | SyncPlace::JsonText(_) => true,
         }
+    }
+
+    /// How the entity stands inside rows of another one, if it does.
+    pub fn embedded(&self) -> Option<&Embedded> {
+        match &self.shape {
+            Shape::Embedded(embedded) => Some(embedded),
+            Shape::Table(_) | Shape::Object(_) => None,
+        }
+    }
+
+    /// The parts of the key that are relations, with the entity that each leads to.
+    pub fn key_relations(&self) -> impl Iterator<Item = (usize, &EntityName)> {
+        self.key.iter().enumerate().filter_map(|(part, place)| Some((part, place.relation.as_ref()?)))
     }
 
     /// Whether the store has a place for sync metadata.

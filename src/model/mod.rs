@@ -30,13 +30,13 @@ pub use ids::{
 pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes, Transition};
 pub use json::{Json, JsonPatch};
 pub use mapping::{
-    Column, Condition, Direction, FieldMapping, Form, KeyMapping, Mapping, MappingTag, SYSTEM_TABLES, Scope,
-    ScopeExit, Shape, SyncPlace, TableName,
+    Column, Condition, Direction, EmbedPlace, Embedded, FieldMapping, Form, KeyMapping, Mapping, MappingTag,
+    SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
 };
 pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};
 pub use meta::{SyncError, SyncMeta, SyncStatus};
-pub use observed::{Cell, Certificate, Mark, Presence, Row, Unknown};
+pub use observed::{Cell, Certificate, ElementId, Mark, Presence, Row, Stray, Unknown};
 pub use schema::{
     Adopt, Check, ConflictPolicy, DeletePolicy, Entity, Field, FieldRef, FieldType, Granularity, KeyField,
     MatchTerm, OnDelete, Range, Reference, Times, Unit, UnitId,

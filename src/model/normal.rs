@@ -84,6 +84,16 @@ fn email_parts(text: &str) -> Option<(String, String)> {
     (!ascii.is_empty() && !ascii.contains(odd) && !ascii.contains('@')).then_some((local, ascii))
 }
 
+/// A value's normal form by its kind: that of a `phone` or an `email`; of any other kind the trimmed text in lower case. None when it has
+/// none.
+pub fn identifier(kind: &str, text: &str, region: Option<&str>) -> Option<String> {
+    match kind {
+        "phone" => phone(text, region).map(|phone| phone.e164),
+        "email" => email(text),
+        _ => Some(text.trim().to_lowercase()).filter(|text| !text.is_empty()),
+    }
+}
+
 /// A phone number, read in `region` (ISO 3166, as `US`) where it has no `+`; none when it does not parse.
 pub fn phone(text: &str, region: Option<&str>) -> Option<Phone> {
     let text = text.trim();

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{FieldId, RecordKey, StoreRecordId};
+use super::ids::{EntityName, FieldId, RecordKey, StoreRecordId};
 use super::meta::SyncMeta;
+use super::schema::FieldRef;
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -50,6 +51,62 @@ pub struct Row {
     pub created: Option<Timestamp>,
     /// The mapped time of the store's own last update.
     pub updated: Option<Timestamp>,
+    /// Whether the row does not carry the record's key yet: in a store with record ids of its own it was found by its id or by what it
+    /// holds, and the first write to it puts the key into it.
+    pub unlinked: bool,
+}
+
+/// A row of a store with record ids of its own that cannot be told whole by the store alone: it carries no key, or a relation of it leads
+/// to a row whose key the store does not know. Whose row it is, is found out before anything is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The entity.
+    pub entity: EntityName,
+    /// The row's id; of an element inside another entity's row the text of its [`ElementId`].
+    pub store_id: StoreRecordId,
+    /// The key, where the row carries one.
+    pub key: Option<RecordKey>,
+    /// The fields and parts of the key that are relations, and of an element the field that names the row it is in: the ids of the rows
+    /// they lead to. One that leads nowhere is not here. Their values need not be among the fields: they follow from this.
+    pub relations: BTreeMap<FieldRef, StoreRecordId>,
+    /// The fields as read.
+    pub fields: BTreeMap<FieldId, Cell>,
+    /// The row's sync metadata.
+    pub meta: SyncMeta,
+    /// The mapped creation time.
+    pub created: Option<Timestamp>,
+    /// The mapped time of the store's own last update.
+    pub updated: Option<Timestamp>,
+}
+
+/// The place of an element inside a row of another entity: in which row, of which kind, and its value's normal form. As text it is the
+/// element's id in the store, which changes when its value does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ElementId {
+    /// The id of the row it is in.
+    pub parent: StoreRecordId,
+    /// Its kind.
+    pub kind: String,
+    /// The normal form of its value, by [`super::normal::identifier`].
+    pub normal: String,
+}
+
+impl ElementId {
+    /// The id as text.
+    pub fn store_id(&self) -> StoreRecordId {
+        StoreRecordId(format!("{}#{}#{}", self.parent.0, self.kind, self.normal))
+    }
+
+    /// The id that a text is; none when it is no element's.
+    pub fn parse(id: &StoreRecordId) -> Option<Self> {
+        let mut parts = id.0.splitn(3, '#');
+        let (parent, kind, normal) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self {
+            parent: StoreRecordId(parent.to_owned()),
+            kind: kind.to_owned(),
+            normal: normal.to_owned(),
+        })
+    }
 }
 
 /// Why it is not known whether a store holds a record.
@@ -66,6 +123,8 @@ pub enum Unknown {
     Regressed,
     /// The store is paused.
     Paused,
+    /// The store has a row that may be this record's, and a person has to say whose it is.
+    Unidentified,
 }
 
 /// Whether a store holds a record.

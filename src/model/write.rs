@@ -173,6 +173,9 @@ pub struct Write {
     pub key: RecordKey,
     /// The store's own id of the row, where it is known.
     pub store_id: Option<StoreRecordId>,
+    /// Of an update in a store with record ids of its own: the row, found by its id, is given the record's key (and the relations that are
+    /// parts of it), if it still has none. With the rest of the update, or not at all.
+    pub link: bool,
     /// What to do.
     pub op: WriteOp,
 }

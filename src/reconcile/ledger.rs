@@ -271,7 +271,7 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
         entity: entity_name.clone(),
         store: canonical.clone(),
         shape: Shape::Table(TableName { schema: None, name: table.to_owned() }),
-        key: vec![KeyMapping { column: Column::plain(key), form: Form::Native }],
+        key: vec![KeyMapping { column: Column::plain(key), form: Form::Native, relation: None }],
         fields: ids()
             .zip(fields)
             .map(|(field, (column, _))| {
@@ -284,6 +284,7 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
                         form: Form::Native,
                         direction: Direction::Both,
                         tag: MappingTag(0),
+                        relation: None,
                     },
                 )
             })
@@ -293,6 +294,8 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
         created: None,
         updated: None,
         scope: None,
+        own_ids: false,
+        key_text: None,
         timezone: TimeZone::UTC,
     };
     let entity = Entity {

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::compile::{Docs, plain_text};
 use super::raw::{
-    AlertsBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody, ControllerDocument, EntityBody,
-    EntityDocument, FieldBody, FieldEntry, GuardsBody, HttpBody, KeyBody, KeyEntry, KeyPlaces, Limits,
-    Literal, MappingBody, MappingDocument, OneOrMore, OptionalLiteral, Ordered, Place, PlaceBody,
-    PostgresState, RangeBody, RangeEntry, ReferenceBody, ReferenceEntry, Size, StateBody, StoreDocument,
-    StoreMapping, SyncBody, SyncColumns, SyncColumnsBody, TimesBody,
+    AlertsBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody, ControllerDocument, EmbedBody,
+    EmbedEntry, EntityBody, EntityDocument, FieldBody, FieldEntry, GuardsBody, HttpBody, JunctionBody,
+    JunctionEntry, KeyBody, KeyEntry, KeyPlaces, Limits, Literal, MappingBody, MappingDocument, OneOrMore,
+    OptionalLiteral, Ordered, Place, PlaceBody, PostgresState, RangeBody, RangeEntry, ReferenceBody,
+    ReferenceEntry, Size, StateBody, StoreDocument, StoreMapping, SyncBody, SyncColumns, SyncColumnsBody,
+    TimesBody,
 };
 use super::words::{duration_text, ratio_text, size_bytes};
 use super::{ControllerSpec, Reference, Spec, StateSpec};
@@ -47,7 +48,9 @@ pub(super) fn documents(spec: &Spec, docs: &Docs) -> Vec<Document> {
     });
     let mappings = spec.entities.iter().filter_map(|entity| {
         let stores = spec.mappings.get(&entity.name)?;
-        let stores = stores.iter().map(|(store, mapping)| (store.to_string(), mapping_body(entity, mapping)));
+        // What stands inside another entity's objects is told there.
+        let told = stores.iter().filter(|(_, mapping)| mapping.embedded().is_none() || says_more(mapping));
+        let stores = told.map(|(store, mapping)| (store.to_string(), mapping_body(spec, entity, mapping)));
         let body = MappingBody { entity: entity.name.to_string(), stores: Ordered(stores.collect()) };
         Some(Document::Mapping(MappingDocument::new(entity.name.as_str(), body)))
     });
@@ -258,16 +261,47 @@ fn match_term(entity: &Entity, term: &MatchTerm) -> String {
     }
 }
 
-fn mapping_body(entity: &Entity, mapping: &Mapping) -> StoreMapping {
+/// Whether an entity inside another one's objects has a condition of its own, besides the kinds that have a place.
+fn says_more(mapping: &Mapping) -> bool {
+    mapping.scope.as_ref().is_some_and(|scope| scope.conditions.len() > 1)
+}
+
+fn mapping_body(spec: &Spec, entity: &Entity, mapping: &Mapping) -> StoreMapping {
+    let scope = mapping.scope.as_ref();
+    let conditions = scope.map(|scope| scope.conditions.as_slice()).unwrap_or_default().iter();
     let (table, object) = match &mapping.shape {
         Shape::Table(table) => (Some(table.to_string()), None),
         Shape::Object(object) => (None, Some(object.clone())),
+        Shape::Embedded(_) => {
+            let own = conditions.skip(1).map(|condition| condition_entry(entity, condition));
+            return StoreMapping {
+                scope: Ordered(own.collect()),
+                leave: scope.map(|scope| scope.exit),
+                ..StoreMapping::default()
+            };
+        }
     };
-    let key = entity.key.iter().zip(&mapping.key).map(|(part, place)| {
+    let parts = entity.key.iter().zip(&mapping.key);
+    let key = parts.clone().filter(|(_, place)| place.relation.is_none()).map(|(part, place)| {
         (part.name.to_string(), Place::Long(place_body(&place.column, Some(place.form), None)))
     });
+    let key = match &mapping.key_text {
+        Some(column) => KeyPlaces::One(column.to_string()),
+        None => KeyPlaces::Parts(Ordered(key.collect())),
+    };
+    let junction = parts.filter(|(_, place)| place.relation.is_some()).map(|(part, place)| {
+        let relation = place.column.head().to_owned();
+        (part.name.to_string(), JunctionEntry::Long(JunctionBody { relation, object: None }))
+    });
     let fields = mapping.fields.values().map(|place| {
-        let body = place_body(&place.column, Some(place.form), Some(place.direction));
+        let body = match &place.relation {
+            None => place_body(&place.column, Some(place.form), Some(place.direction)),
+            Some(_) => PlaceBody {
+                relation: Some(place.column.head().to_owned()),
+                direction: Some(place.direction),
+                ..PlaceBody::default()
+            },
+        };
         (entity.field(place.field).name.to_string(), Place::Long(body))
     });
     let clocks = [(&entity.times.created, &mapping.created), (&entity.times.updated, &mapping.updated)];
@@ -275,21 +309,40 @@ fn mapping_body(entity: &Entity, mapping: &Mapping) -> StoreMapping {
         let body = place_body(column.as_ref()?, None, None);
         Some((name.as_ref()?.to_string(), Place::Long(body)))
     });
-    let scope = mapping.scope.as_ref();
-    let conditions = scope.map(|scope| scope.conditions.as_slice()).unwrap_or_default().iter();
     StoreMapping {
         table,
         object,
-        key: Some(KeyPlaces::Parts(Ordered(key.collect()))),
+        key: Some(key),
         fields: Ordered(fields.chain(clocks).collect()),
         sync: sync_body(&mapping.sync)
             .map(|body| SyncBody { triggers: mapping.triggers.then_some(true), ..body }),
         scope: Ordered(conditions.map(|condition| condition_entry(entity, condition)).collect()),
         leave: scope.map(|scope| scope.exit),
         timezone: Some(mapping.timezone.iana_name().unwrap_or("UTC").to_owned()),
-        embed: Ordered::default(),
-        junction: Ordered::default(),
+        embed: Ordered(embeds(spec, mapping)),
+        junction: Ordered(junction.collect()),
     }
+}
+
+/// The entities that stand inside this one's objects.
+fn embeds(spec: &Spec, mapping: &Mapping) -> Vec<(String, Ordered<EmbedEntry>)> {
+    let mut all = Vec::new();
+    for child in &spec.entities {
+        let Some(own) = spec.mapping(&child.name, &mapping.store) else { continue };
+        let Some(embedded) = own.embedded().filter(|embedded| embedded.parent == mapping.entity) else {
+            continue;
+        };
+        let places = embedded.places.iter().map(|(kind, place)| {
+            let body = EmbedBody {
+                path: place.column.to_string(),
+                region: place.region.clone(),
+                primary: place.primary.map(|field| child.field(field).name.to_string()),
+            };
+            (kind.clone(), EmbedEntry::Long(body))
+        });
+        all.push((child.name.to_string(), Ordered(places.collect())));
+    }
+    all
 }
 
 fn place_body(column: &Column, form: Option<Form>, direction: Option<Direction>) -> PlaceBody {
@@ -298,7 +351,7 @@ fn place_body(column: &Column, form: Option<Form>, direction: Option<Direction>)
     } else {
         (None, Some(column.to_string()))
     };
-    PlaceBody { column, path, form, direction }
+    PlaceBody { column, path, relation: None, form, direction }
 }
 
 fn sync_body(sync: &SyncPlace) -> Option<SyncBody> {

@@ -94,7 +94,10 @@ pub enum StoreKind {
         path: Reference,
     },
     /// Rows in memory, gone with the process: for trials and tests.
-    Memory,
+    Memory {
+        /// Whether rows have ids of the store's own and need not carry the record's key.
+        own_ids: bool,
+    },
     /// A `PostgreSQL` database.
     Postgres {
         /// The connection's address.
@@ -120,6 +123,17 @@ pub enum StoreKind {
         /// The kind's name.
         kind: String,
     },
+}
+
+impl StoreKind {
+    /// Whether the store has record ids of its own, so that a row need not carry the record's key.
+    pub fn has_own_ids(&self) -> bool {
+        match self {
+            Self::Memory { own_ids } => *own_ids,
+            Self::Twenty { .. } => true,
+            Self::Sqlite { .. } | Self::Postgres { .. } | Self::Unsupported { .. } => false,
+        }
+    }
 }
 
 /// A store of the spec.

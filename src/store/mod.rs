@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     Batch, BatchId, Capabilities, Certificate, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName,
+    RecordKey, StoreError, StoreName, Stray,
 };
 
 mod checks;
@@ -42,6 +42,10 @@ pub enum SnapshotItem {
     /// Rows, in strictly ascending order of their keys over the whole snapshot. Rows whose key is unusable or stands twice
     /// are left out and counted in the certificate.
     Rows(Vec<LazyRow>),
+    /// Rows, in any order, that the store alone cannot tell the record of, from stores with record ids of their own: they count as read.
+    /// With an entity's rows come the elements of the entities that stand inside it: those have no snapshot of their own. They come once
+    /// for each place and normal form, the first of several; those without a normal form are left out.
+    Strays(Vec<Stray>),
     /// The end: nothing comes after it. A snapshot without it was cut short.
     End(Certificate),
 }

@@ -42,7 +42,7 @@ pub(crate) fn spec() -> Spec {
     let mappings = stores.iter().map(|store| (store.clone(), Arc::new(mapping(&contacts, store)))).collect();
     let store = |name: &StoreName| StoreSpec {
         name: name.clone(),
-        kind: StoreKind::Memory,
+        kind: StoreKind::Memory { own_ids: false },
         read_only: false,
         batch_size: None,
     };
@@ -65,6 +65,7 @@ fn mapping(entity: &EntityName, store: &StoreName) -> Mapping {
             form: Form::Native,
             direction: Direction::Both,
             tag: MappingTag(u32::from(id)),
+            relation: None,
         };
         (FieldId(id), mapping)
     };
@@ -72,13 +73,15 @@ fn mapping(entity: &EntityName, store: &StoreName) -> Mapping {
         entity: entity.clone(),
         store: store.clone(),
         shape: Shape::Table(TableName { schema: None, name: "contacts".to_owned() }),
-        key: vec![KeyMapping { column: Column::plain("contact_id"), form: Form::Native }],
+        key: vec![KeyMapping { column: Column::plain("contact_id"), form: Form::Native, relation: None }],
         fields: [field(0, "title"), field(1, "passport")].into(),
         sync: SyncPlace::None,
         triggers: false,
         created: None,
         updated: None,
         scope: None,
+        own_ids: false,
+        key_text: None,
         timezone: jiff::tz::TimeZone::UTC,
     }
 }

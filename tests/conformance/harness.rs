@@ -115,6 +115,7 @@ impl Words {
                 form,
                 direction: Direction::Both,
                 tag: MappingTag(1),
+                relation: None,
             };
             (field, mapping)
         };
@@ -125,7 +126,11 @@ impl Words {
             key: self
                 .key
                 .iter()
-                .map(|(name, _)| KeyMapping { column: Column::plain(*name), form: Form::Native })
+                .map(|(name, _)| KeyMapping {
+                    column: Column::plain(*name),
+                    form: Form::Native,
+                    relation: None,
+                })
                 .collect(),
             fields: self
                 .fields
@@ -138,6 +143,8 @@ impl Words {
             created: Some(Column::plain("created_at")),
             updated: Some(Column::plain("updated_at")),
             scope: None,
+            own_ids: false,
+            key_text: None,
             timezone: TimeZone::UTC,
         };
         Mapped { entity: Arc::new(entity), mapping: Arc::new(mapping) }
@@ -219,6 +226,7 @@ pub(crate) fn batch(id: &str, writes: Vec<(RecordKey, WriteOp)>) -> Batch {
         intent: IntentId(format!("{id}-{at}")),
         key,
         store_id: None,
+        link: false,
         op,
     };
     Batch {
@@ -251,6 +259,7 @@ pub(crate) async fn snapshot(store: &Arc<dyn Store>, mapped: &Mapped) -> (Vec<Ro
         assert!(certificate.is_none(), "nothing comes after the end");
         match item.expect("a piece") {
             SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
+            SnapshotItem::Strays(_) => panic!("these stores have no ids of their own"),
             SnapshotItem::End(end) => certificate = Some(end),
         }
     }

@@ -35,7 +35,7 @@ fn quoted(name: &str) -> String {
 fn table(mapped: &Mapped) -> String {
     match &mapped.mapping.shape {
         Shape::Table(table) => quoted(&table.name),
-        Shape::Object(_) => unreachable!("tables only"),
+        Shape::Object(_) | Shape::Embedded(_) => unreachable!("tables only"),
     }
 }
 

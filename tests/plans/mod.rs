@@ -88,6 +88,7 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
         kind,
         reason,
         store_id: None,
+        link: false,
         changes,
         guard: if kind == ActionKind::Create { BTreeMap::new() } else { guard },
         meta_before: before,

@@ -99,7 +99,13 @@ impl Applying {
     pub(super) fn ledger_write(&self, entity: EntityName, ops: Vec<(RecordKey, WriteOp)>) -> Effect {
         let writes = ops
             .into_iter()
-            .map(|(key, op)| Write { intent: IntentId(key.parts().join("/")), key, store_id: None, op })
+            .map(|(key, op)| Write {
+                intent: IntentId(key.parts().join("/")),
+                key,
+                store_id: None,
+                link: false,
+                op,
+            })
             .collect();
         let id = BatchId(format!("{}-{entity}", self.pass));
         Effect::Write {

@@ -95,6 +95,7 @@ impl Applying {
                 intent: id.clone(),
                 key: record.record.key.clone(),
                 store_id: action.store_id.clone(),
+                link: action.link,
                 op: self.operation(&record.record, action),
             };
             let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new() };

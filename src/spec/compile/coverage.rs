@@ -27,7 +27,7 @@ pub(super) fn check(
         for mapping in mapped.into_iter().flatten().map(|(_, mapping)| mapping) {
             let Some(checker) = Checker::new(docs, entity, mapping) else { continue };
             checker.whole_groups(out);
-            checker.columns(stores, out);
+            checker.columns(stores, mappings, out);
         }
         if let Some(canonical) = &stores.canonical {
             canonical_place(docs, entity, canonical, mappings, out);
@@ -50,11 +50,14 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn new(docs: &'a Docs, entity: &'a Entity, mapping: &'a Mapping) -> Option<Self> {
-        let doc = mapping_doc(docs, entity.name.as_str(), mapping.store.as_str())?;
+        let whose = mapping.embedded().map_or(&entity.name, |embedded| &embedded.parent);
+        let doc = mapping_doc(docs, whose.as_str(), mapping.store.as_str())?;
         Some(Self { doc, entity, mapping })
     }
 
     fn place(&self, steps: &[&str]) -> Place {
+        let embed = ["embed", self.entity.name.as_str()];
+        let steps = if self.mapping.embedded().is_some() { &embed } else { steps };
         let path: Vec<&str> =
             ["stores", self.mapping.store.as_str()].into_iter().chain(steps.iter().copied()).collect();
         self.doc.key_place(&path)
@@ -95,7 +98,10 @@ impl<'a> Checker<'a> {
     }
 
     /// No two things stand in one column, nor one inside another's.
-    fn columns(&self, stores: &Stores, out: &mut Diagnostics) {
+    fn columns(&self, stores: &Stores, mappings: &Mappings, out: &mut Diagnostics) {
+        if self.mapping.embedded().is_some() {
+            return;
+        }
         let kind = stores.specs.get(&self.mapping.store).map(|spec| &spec.kind);
         let folds = matches!(kind, Some(StoreKind::Sqlite { .. }))
             || matches!(kind, Some(StoreKind::Unsupported { kind }) if kind == "bigquery");
@@ -103,7 +109,8 @@ impl<'a> Checker<'a> {
             path.iter().map(|step| if folds { step.to_lowercase() } else { step.clone() }).collect()
         };
         let mut taken: Vec<(Vec<String>, String)> = Vec::new();
-        for (what, steps, path) in self.all_columns() {
+        let all = self.all_columns().into_iter().chain(self.embedded_columns(mappings));
+        for (what, steps, path) in all {
             let path = fold(&path);
             let clash = taken.iter().find(|(other, _)| path.starts_with(other) || other.starts_with(&path));
             if let Some((_, other)) = clash {
@@ -116,6 +123,23 @@ impl<'a> Checker<'a> {
             }
             taken.push((path, what));
         }
+    }
+
+    /// The columns that hold other entities' records.
+    fn embedded_columns(&self, mappings: &Mappings) -> Vec<(String, Vec<String>, Vec<String>)> {
+        let mut all = Vec::new();
+        for mapping in mappings.values().filter_map(|stores| stores.get(&self.mapping.store)) {
+            let Some(embedded) = mapping.embedded().filter(|embedded| embedded.parent == self.entity.name)
+            else {
+                continue;
+            };
+            let child = mapping.entity.as_str();
+            for (kind, place) in &embedded.places {
+                let steps = ["embed", child, kind].map(str::to_owned).to_vec();
+                all.push((format!("`{child}.{kind}`"), steps, place.column.0.clone()));
+            }
+        }
+        all
     }
 
     /// Everything that has a column: what it is, where the manifest says so, and the column.
@@ -138,6 +162,9 @@ impl<'a> Checker<'a> {
             if let (Some(name), Some(column)) = (name, column) {
                 all.push((format!("`{name}`"), steps(&["fields", name.as_str()]), column.0.clone()));
             }
+        }
+        if let Some(column) = &self.mapping.key_text {
+            all.push(("the key".to_owned(), steps(&["key"]), column.0.clone()));
         }
         match &self.mapping.sync {
             SyncPlace::None => {}
@@ -284,6 +311,7 @@ fn shared_tables(docs: &Docs, mappings: &Mappings, out: &mut Diagnostics) {
         let table = match &mapping.shape {
             Shape::Table(table) => table.to_string(),
             Shape::Object(object) => object.clone(),
+            Shape::Embedded(_) => continue,
         };
         let other = taken.insert((&mapping.store, table.clone()), mapping);
         let Some(doc) = mapping_doc(docs, mapping.entity.as_str(), mapping.store.as_str()) else { continue };

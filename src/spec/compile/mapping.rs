@@ -10,15 +10,15 @@ use super::link::type_of;
 use super::place::{self, Placed, placed};
 use super::store::Stores;
 use super::value::read;
-use super::{Doc, Docs, unknown};
+use super::{Doc, Docs, related, unknown};
 use crate::model::{
     Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldId, FieldMapping,
     FieldRef, FieldType, Form, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
 };
-use crate::spec::StoreKind;
 use crate::spec::raw::{ConditionEntry, KeyPlaces, MappingBody, Place, StoreMapping, SyncBody, SyncColumns};
 use crate::spec::words::name_hint;
 use crate::spec::yaml::{Kind, Node, Scalar, shorten};
+use crate::spec::{StoreKind, StoreSpec};
 
 /// Where a compiled mapping is written: the document's place among those gathered.
 pub(super) type Mappings = BTreeMap<EntityName, BTreeMap<StoreName, Arc<Mapping>>>;
@@ -30,6 +30,7 @@ pub(super) fn mappings(
     out: &mut Diagnostics,
 ) -> Mappings {
     let mut mappings = Mappings::new();
+    let embedded = related::embedded_places(docs);
     for doc in &docs.mappings {
         let name = &doc.body.entity;
         let Some(entity) = entities.iter().find(|entity| entity.name.as_str() == name) else {
@@ -47,15 +48,12 @@ pub(super) fn mappings(
                 }
                 continue;
             };
-            let mut compiler = Compiler {
-                doc,
-                entity,
-                store: &spec.name,
-                kind: &spec.kind,
-                body,
-                timezone: "UTC".to_owned(),
-                out,
-            };
+            // It stands inside another entity's objects, and what is said here of it is taken up there.
+            let bare = body.table.is_none() && body.object.is_none();
+            if bare && embedded.contains(&(name.as_str(), store)) {
+                continue;
+            }
+            let mut compiler = Compiler::new(doc, entity, spec, body, out);
             let mapping = compiler.mapping();
             let of_entity = mappings.entry(entity.name.clone()).or_default();
             if of_entity.contains_key(&spec.name) {
@@ -69,30 +67,47 @@ pub(super) fn mappings(
             }
         }
     }
+    related::embeds(docs, entities, stores, &mut mappings, out);
+    related::check(docs, &mappings, out);
     mappings
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     doc: &'a Doc<MappingBody>,
-    entity: &'a Entity,
-    store: &'a StoreName,
+    pub(super) entity: &'a Entity,
+    pub(super) store: &'a StoreName,
     kind: &'a StoreKind,
-    body: &'a StoreMapping,
+    pub(super) body: &'a StoreMapping,
     timezone: String,
-    out: &'a mut Diagnostics,
+    pub(super) out: &'a mut Diagnostics,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    pub(super) fn new(
+        doc: &'a Doc<MappingBody>,
+        entity: &'a Entity,
+        store: &'a StoreSpec,
+        body: &'a StoreMapping,
+        out: &'a mut Diagnostics,
+    ) -> Self {
+        let timezone = "UTC".to_owned();
+        Self { doc, entity, store: &store.name, kind: &store.kind, body, timezone, out }
+    }
+
+    pub(super) fn has_own_ids(&self) -> bool {
+        self.kind.has_own_ids()
+    }
+
     fn path<'p>(&'p self, steps: &[&'p str]) -> Vec<&'p str> {
         ["stores", self.store.as_str()].into_iter().chain(steps.iter().copied()).collect()
     }
 
-    fn push(&mut self, steps: &[&str], found: Diagnostic) {
+    pub(super) fn push(&mut self, steps: &[&str], found: Diagnostic) {
         let place = self.doc.place(&self.path(steps));
         self.out.push(found.at(place));
     }
 
-    fn push_key(&mut self, steps: &[&str], found: Diagnostic) {
+    pub(super) fn push_key(&mut self, steps: &[&str], found: Diagnostic) {
         let place = self.doc.key_place(&self.path(steps));
         self.out.push(found.at(place));
     }
@@ -101,9 +116,10 @@ impl Compiler<'_> {
     fn mapping(&mut self) -> Option<Mapping> {
         let shape = self.shape();
         let timezone = self.timezone();
-        self.later_forms();
+        self.own_ids_only();
         self.unknown_fields();
         let key = self.key();
+        let key_text = self.key_text();
         let shape = shape?;
         let fields = self.fields(&shape, &key);
         let sync = self.sync();
@@ -117,6 +133,8 @@ impl Compiler<'_> {
             created: self.clock(self.entity.times.created.as_ref().map(|name| name.as_str().to_owned())),
             updated: self.clock(self.entity.times.updated.as_ref().map(|name| name.as_str().to_owned())),
             scope: self.scope(),
+            own_ids: self.has_own_ids(),
+            key_text,
             timezone,
             shape,
         };
@@ -125,7 +143,7 @@ impl Compiler<'_> {
 
     fn shape(&mut self) -> Option<Shape> {
         let object_store = matches!(self.kind, StoreKind::Twenty { .. });
-        let both = matches!(self.kind, StoreKind::Memory);
+        let both = matches!(self.kind, StoreKind::Memory { .. });
         match (&self.body.table, &self.body.object) {
             (Some(_), Some(_)) => {
                 let found = Diagnostic::error("an entity is a table or an object, not both")
@@ -186,25 +204,6 @@ impl Compiler<'_> {
         TimeZone::UTC
     }
 
-    /// Forms that later versions apply. Without them values would silently stay behind, so a store that could be opened
-    /// refuses them; for one that cannot be opened yet that has been said.
-    fn later_forms(&mut self) {
-        for (word, used) in
-            [("embed", !self.body.embed.is_empty()), ("junction", !self.body.junction.is_empty())]
-        {
-            if !used {
-                continue;
-            }
-            let found = if matches!(self.kind, StoreKind::Unsupported { .. }) {
-                Diagnostic::warning(format!("`{word}` is not applied yet by this version"))
-            } else {
-                Diagnostic::error(format!("`{word}` is not applied yet by this version"))
-                    .hint("map the other entity to a table of its own")
-            };
-            self.push_key(&[word], found);
-        }
-    }
-
     fn unknown_fields(&mut self) {
         let body = self.body;
         let entity = self.entity;
@@ -241,7 +240,7 @@ impl Compiler<'_> {
         self.understood(&["fields", name], name, place)
     }
 
-    fn understood(&mut self, steps: &[&str], name: &str, place: &Place) -> Placed {
+    pub(super) fn understood(&mut self, steps: &[&str], name: &str, place: &Place) -> Placed {
         match placed(name, place) {
             Ok(placed) => {
                 if let Placed::At { column, .. } = &placed
@@ -268,7 +267,7 @@ impl Compiler<'_> {
         let entity = self.entity;
         let names: Vec<&str> = entity.key.iter().map(|part| part.name.as_str()).collect();
         match &body.key {
-            Some(KeyPlaces::One(_)) if names.len() > 1 => {
+            Some(KeyPlaces::One(_)) if names.len() > 1 && body.junction.is_empty() => {
                 let found =
                     Diagnostic::error(format!("the key of `{}` has {} parts", entity.name, names.len()))
                         .hint(format!("give each its column: `key: {{{}: …}}`", names.join(": …, ")));
@@ -288,8 +287,13 @@ impl Compiler<'_> {
 
     fn key_part(&mut self, name: &str, ty: FieldType) -> KeyMapping {
         let body = self.body;
+        if let Some(relation) = self.junction_part(name) {
+            return relation;
+        }
         let (steps, place) = match &body.key {
-            Some(KeyPlaces::One(column)) => (vec!["key"], Some(Place::Short(column.clone()))),
+            Some(KeyPlaces::One(column)) if body.junction.is_empty() => {
+                (vec!["key"], Some(Place::Short(column.clone())))
+            }
             Some(KeyPlaces::Parts(parts)) if parts.get(name).is_some() => {
                 (vec!["key", name], parts.get(name).cloned())
             }
@@ -304,7 +308,7 @@ impl Compiler<'_> {
         let Some(place) = place else {
             let column = Column::plain(name);
             let form = self.form(&steps, name, ty, None, &column);
-            return KeyMapping { column, form };
+            return KeyMapping { column, form, relation: None };
         };
         match self.understood(&steps, name, &place) {
             Placed::At { column, form, direction } => {
@@ -315,12 +319,13 @@ impl Compiler<'_> {
                     self.push(&[steps.as_slice(), &["direction"]].concat(), found);
                 }
                 let form = self.form(&steps, name, ty, form, &column);
-                KeyMapping { column, form }
+                KeyMapping { column, form, relation: None }
             }
-            Placed::Nowhere => {
+            Placed::Related { .. } | Placed::Nowhere => {
                 let found = Diagnostic::error(format!("`{name}` is a part of the key and needs a column"));
-                self.push(&steps, found);
-                KeyMapping { column: Column::plain(name), form: Form::Native }
+                let hint = self.has_own_ids().then(|| "a relation is named under `junction`".to_owned());
+                self.push(&steps, Diagnostic { hint, ..found });
+                KeyMapping { column: Column::plain(name), form: Form::Native, relation: None }
             }
         }
     }
@@ -336,7 +341,7 @@ impl Compiler<'_> {
         let form = form.unwrap_or_default();
         let mut allowed = place::forms_of(ty);
         let crm = matches!(self.kind, StoreKind::Twenty { .. });
-        if crm || matches!(self.kind, StoreKind::Memory) {
+        if crm || matches!(self.kind, StoreKind::Memory { .. }) {
             allowed.extend(place::crm_forms_of(ty));
         }
         if !allowed.contains(&form) {
@@ -358,18 +363,37 @@ impl Compiler<'_> {
         for id in entity.field_ids() {
             let field = entity.field(id);
             let name = field.name.as_str();
-            let Placed::At { column, form, direction } = self.said(name) else { continue };
+            let (column, form, direction, relation) = match self.said(name) {
+                Placed::Nowhere => continue,
+                Placed::At { column, form, direction } => (column, form, direction, None),
+                Placed::Related { column, direction } => {
+                    let Some(target) =
+                        self.relation(&["fields", name, "relation"], name, FieldRef::Field(id))
+                    else {
+                        continue;
+                    };
+                    (column, None, direction, Some(target))
+                }
+            };
             let form = self.form(&["fields", name], name, field.ty, form, &column);
             let tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
             let direction = direction.unwrap_or(Direction::Both);
-            fields.insert(id, FieldMapping { field: id, column, form, direction, tag });
+            fields.insert(id, FieldMapping { field: id, column, form, direction, tag, relation });
         }
         fields
     }
 
     fn clock(&mut self, name: Option<String>) -> Option<Column> {
         let name = name?;
-        let Placed::At { column, form, direction } = self.said(&name) else { return None };
+        let (column, form, direction) = match self.said(&name) {
+            Placed::At { column, form, direction } => (column, form, direction),
+            Placed::Related { .. } => {
+                let found = Diagnostic::error(format!("`{name}` is a clock and no relation"));
+                self.push(&["fields", &name], found.hint("give it a column"));
+                return None;
+            }
+            Placed::Nowhere => return None,
+        };
         for (step, given) in [("form", form.is_some()), ("direction", direction.is_some())] {
             if given {
                 let found = Diagnostic::error(format!("`{name}` is a clock and has no {step}"))
@@ -459,18 +483,18 @@ impl Compiler<'_> {
             &Place::Long(crate::spec::raw::PlaceBody { path: Some(path.to_owned()), ..Default::default() }),
         ) {
             Placed::At { column, .. } => Some(column),
-            Placed::Nowhere => None,
+            Placed::Related { .. } | Placed::Nowhere => None,
         }
     }
 
     fn sync_part(&mut self, name: &str, place: Option<&str>) -> Option<Column> {
         match self.understood(&["sync", "columns", name], name, &Place::Short(place?.to_owned())) {
             Placed::At { column, .. } => Some(column),
-            Placed::Nowhere => None,
+            Placed::Related { .. } | Placed::Nowhere => None,
         }
     }
 
-    fn scope(&mut self) -> Option<Scope> {
+    pub(super) fn scope(&mut self) -> Option<Scope> {
         let body = self.body;
         if body.scope.is_empty() {
             if body.leave.is_some() {

@@ -10,6 +10,7 @@ mod link;
 mod mapping;
 mod place;
 mod prune;
+mod related;
 mod store;
 mod value;
 

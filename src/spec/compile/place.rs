@@ -10,7 +10,16 @@ use crate::spec::yaml::shorten;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Placed {
     Nowhere,
-    At { column: Column, form: Option<Form>, direction: Option<Direction> },
+    At {
+        column: Column,
+        form: Option<Form>,
+        direction: Option<Direction>,
+    },
+    /// A relation; the column is its name.
+    Related {
+        column: Column,
+        direction: Option<Direction>,
+    },
 }
 
 /// Reads a place; `name` is the field's own, which `same` stands for.
@@ -22,6 +31,15 @@ pub(super) fn placed(name: &str, place: &Place) -> Result<Placed, Diagnostic> {
         Place::Short(path) => PlaceBody { path: Some(path.clone()), ..PlaceBody::default() },
         Place::Long(body) => body.clone(),
     };
+    if let Some(relation) = &body.relation {
+        let more =
+            [("column", body.column.is_some()), ("path", body.path.is_some()), ("form", body.form.is_some())];
+        if let Some((word, _)) = more.into_iter().find(|(_, given)| *given) {
+            return Err(Diagnostic::error(format!("`{name}` is a relation and has no `{word}`"))
+                .hint("a relation leads to a record, whose key the field holds: keep `relation` alone"));
+        }
+        return Ok(Placed::Related { column: plain(relation)?, direction: body.direction });
+    }
     let column = match (&body.column, &body.path) {
         (Some(_), Some(_)) => {
             return Err(Diagnostic::error(format!("`{name}` has both a `column` and a `path`"))
@@ -103,6 +121,11 @@ pub(super) fn tag(
     let (kind, place) = match shape {
         Shape::Table(table) => ("table", table.to_string()),
         Shape::Object(object) => ("object", object.clone()),
+        Shape::Embedded(embedded) => {
+            let places = embedded.places.iter();
+            let places: Vec<_> = places.map(|(kind, place)| (kind, &place.column.0, &place.region)).collect();
+            ("embedded", serde_json::json!([embedded.parent.as_str(), places]).to_string())
+        }
     };
     let key: Vec<(&Vec<String>, &str)> =
         key.iter().map(|part| (&part.column.0, part.form.as_str())).collect();

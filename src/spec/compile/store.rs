@@ -70,7 +70,7 @@ fn canonical(docs: &Docs, out: &mut Diagnostics) -> Option<StoreName> {
         }
         return None;
     };
-    if first.body.twenty.is_some() {
+    if first.body.twenty.is_some() || first.body.memory.as_ref().is_some_and(|memory| memory.own_ids) {
         out.push(
             Diagnostic::error(format!("`{}` cannot be canonical", first.name))
                 .at(first.key_place(&["canonical"]))
@@ -105,7 +105,7 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
                 .at(doc.name_place())
                 .hint("add one of `sqlite: {path: …}`, `memory: {}`, `postgres`, `bigquery` and `twenty`"),
         );
-        return StoreKind::Memory;
+        return StoreKind::Memory { own_ids: false };
     };
     connection(doc, out);
     if let Some(twenty) = body.twenty.as_ref().filter(|_| *kind == "twenty") {
@@ -119,7 +119,7 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
             }
             StoreKind::Sqlite { path }
         }
-        (None, Some(_), _) => StoreKind::Memory,
+        (None, Some(memory), _) => StoreKind::Memory { own_ids: memory.own_ids },
         (None, None, Some(postgres)) => {
             if postgres.schema.as_deref().is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
                 out.push(Diagnostic::error("the schema has no name").at(doc.place(&["postgres", "schema"])));

@@ -26,7 +26,8 @@ pub struct StoreMapping {
     /// The CRM's object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
-    /// The key's column, where it is not named as the key; for a composite key a map from part to column.
+    /// The key's column, where it is not named as the key; for a composite key a map from part to column. With `junction` a text column
+    /// that holds the whole key, so that no two rows have the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyPlaces>,
     /// Each field's column: `{"*": same}` maps every field not mentioned to the column of its name; `field: column`,
@@ -45,7 +46,8 @@ pub struct StoreMapping {
     /// The zone of timestamps in columns that carry none, such as `Europe/Rome`; UTC where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// Child entities kept inside this object: `{contact_identifiers: {email: emails}}`.
+    /// Child entities kept inside this object, each kind of value in a field of its own: `{contact_identifiers: {email: emails}}`. A
+    /// `where` on them stands in their own Mapping, for the same store, without a table or object.
     #[serde(default, skip_serializing_if = "Ordered::is_empty")]
     pub embed: Ordered<Ordered<EmbedEntry>>,
     /// For an object that only joins two others: the relation that holds each part of the key.
@@ -85,6 +87,9 @@ pub struct PlaceBody {
     /// The column and the names inside it, with dots between: `phones.primary`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Instead of a column: the relation to the record whose key the field holds, in a store whose objects are related by ids of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation: Option<String>,
     /// How the value stands there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<Form>,
@@ -224,6 +229,9 @@ pub struct EmbedBody {
     /// The region that phone numbers without a `+` are read in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The child's field of type `bool` that tells which value is the parent's first one of the kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
 }
 
 /// The relation that holds a part of the key.

@@ -41,10 +41,14 @@ pub struct SqliteStore {
     pub path: String,
 }
 
-/// Rows in memory; there is nothing to set.
+/// Rows in memory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MemoryStore {}
+pub struct MemoryStore {
+    /// Whether rows have ids of the store's own and need not carry the record's key, as in a CRM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_ids: bool,
+}
 
 /// A PostgreSQL database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -33,6 +33,8 @@ pub struct MemoryDb {
     pub(super) stood: Vec<BTreeMap<String, MemoryTable>>,
     /// Whether new rows get an id of the store's own.
     pub gives_ids: bool,
+    /// Whether rows are found by those ids and need not carry a key, as in a CRM.
+    pub own_ids: bool,
     pub(super) tables: BTreeMap<String, MemoryTable>,
     pub(super) receipts: BTreeMap<BatchId, Vec<IntentId>>,
     pub(super) last_id: u64,
@@ -41,6 +43,13 @@ pub struct MemoryDb {
 }
 
 impl MemoryDb {
+    /// The same with rows that have ids of the store's own and need not carry a key.
+    #[must_use]
+    pub fn with_own_ids(mut self, own_ids: bool) -> Self {
+        self.own_ids = own_ids;
+        self
+    }
+
     /// No tables, no faults.
     pub fn new(name: StoreName) -> Self {
         Self {
@@ -48,6 +57,7 @@ impl MemoryDb {
             faults: Faults::default(),
             identity: None,
             gives_ids: false,
+            own_ids: false,
             tells_changes: false,
             stood: Vec::new(),
             tables: BTreeMap::new(),
@@ -306,6 +316,7 @@ pub(super) fn table_name(mapped: &Mapped) -> String {
     match &mapped.mapping.shape {
         Shape::Table(table) => table.to_string(),
         Shape::Object(object) => object.clone(),
+        Shape::Embedded(embedded) => format!("{}.{}", embedded.parent, mapped.name()),
     }
 }
 

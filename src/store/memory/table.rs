@@ -61,6 +61,7 @@ impl MemoryTable {
             meta: sync::kept(&mapped.mapping.sync, &row.meta),
             created: row.created.filter(|_| mapped.mapping.created.is_some()),
             updated: row.updated.filter(|_| mapped.mapping.updated.is_some()),
+            unlinked: false,
         }
     }
 }

@@ -133,6 +133,11 @@ impl TableNames {
                 store,
                 format!("`{object}` is an object: Postgres has tables only"),
             )),
+            Shape::Embedded(embedded) => Err(StoreError::new(
+                ErrorKind::Unsupported,
+                store,
+                format!("`{}` stands inside `{}`: Postgres has tables only", mapped.name(), embedded.parent),
+            )),
         }
     }
 

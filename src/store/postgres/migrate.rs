@@ -217,7 +217,7 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
             found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
         };
         match &one.mapping.shape {
-            Shape::Object(_) => {
+            Shape::Object(_) | Shape::Embedded(_) => {
                 complain("Postgres has tables, no objects", "write `table:` instead of `object:`");
             }
             Shape::Table(table) => {
@@ -265,6 +265,7 @@ fn names(mapped: &Mapped) -> impl Iterator<Item = String> {
     let table = match &mapped.mapping.shape {
         Shape::Table(table) => table.schema.iter().cloned().chain([table.name.clone()]).collect(),
         Shape::Object(name) => vec![name.clone()],
+        Shape::Embedded(embedded) => vec![embedded.parent.to_string()],
     };
     let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect::<Vec<_>>();
     table.into_iter().chain(keys).chain(wanted_columns(mapped).into_iter().map(|(name, _)| name))

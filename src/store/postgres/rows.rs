@@ -307,7 +307,15 @@ impl Layout {
         let created = inner.time(self.created.as_ref(), zone);
         let updated = inner.time(self.updated.as_ref(), zone);
         let meta = self.read_meta(&mut inner, zone);
-        Row { key, store_id: None, fields: cells.into_iter().collect(), meta, created, updated }
+        Row {
+            key,
+            store_id: None,
+            fields: cells.into_iter().collect(),
+            meta,
+            created,
+            updated,
+            unlinked: false,
+        }
     }
 
     fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {

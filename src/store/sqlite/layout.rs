@@ -126,6 +126,11 @@ pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, St
             store,
             format!("`{object}` is an object: SQLite has tables only"),
         )),
+        Shape::Embedded(embedded) => Err(StoreError::new(
+            ErrorKind::Unsupported,
+            store,
+            format!("`{}` stands inside `{}`: SQLite has tables only", mapped.name(), embedded.parent),
+        )),
     }
 }
 

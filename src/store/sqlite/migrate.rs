@@ -178,7 +178,7 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
             found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
         };
         match &one.mapping.shape {
-            Shape::Object(_) => {
+            Shape::Object(_) | Shape::Embedded(_) => {
                 complain("SQLite has tables, no objects", "write `table:` instead of `object:`");
             }
             Shape::Table(table) => {
@@ -224,6 +224,7 @@ fn names(mapped: &Mapped) -> impl Iterator<Item = String> {
     let table = match &mapped.mapping.shape {
         Shape::Table(table) => table.name.clone(),
         Shape::Object(name) => name.clone(),
+        Shape::Embedded(embedded) => embedded.parent.to_string(),
     };
     let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect::<Vec<_>>();
     std::iter::once(table).chain(keys).chain(wanted_columns(mapped).into_iter().map(|(name, _)| name))

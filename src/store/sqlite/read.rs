@@ -122,7 +122,15 @@ impl Layout {
             }
         };
         let (created, updated) = (time(&self.created), time(&self.updated));
-        Row { key, store_id: None, fields, meta: self.read_meta(&mut inner, zone), created, updated }
+        Row {
+            key,
+            store_id: None,
+            fields,
+            meta: self.read_meta(&mut inner, zone),
+            created,
+            updated,
+            unlinked: false,
+        }
     }
 
     fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {
