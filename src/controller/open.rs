@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::apply::Opened;
-use crate::model::{ErrorKind, StoreError, StoreName};
+use crate::model::{ErrorKind, Mapped, StoreError, StoreName};
 use crate::spec::{Reference, Spec, StateSpec, StoreKind, StoreSpec};
 use crate::state::postgres::PostgresState;
 use crate::state::sqlite::SqliteState;
@@ -14,6 +14,7 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::twenty::{TwentyOptions, TwentyStore};
 
 use super::EngineError;
 
@@ -21,7 +22,7 @@ use super::EngineError;
 pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
     let mut stores = Opened::new();
     for (name, store) in &spec.stores {
-        stores.insert(name.clone(), one(&spec.folder, store, create).await);
+        stores.insert(name.clone(), one(spec, store, create).await);
     }
     stores
 }
@@ -38,7 +39,8 @@ pub(super) async fn fill_in(spec: &Spec, stores: &mut Opened) {
     }
 }
 
-async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
+async fn one(spec: &Spec, store: &StoreSpec, create: bool) -> Result<Arc<dyn Store>, StoreError> {
+    let folder = spec.folder.as_path();
     match &store.kind {
         StoreKind::Memory { own_ids } => {
             let db = crate::store::memory::MemoryDb::new(store.name.clone());
@@ -59,11 +61,33 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
             let url = url.to_str().unwrap_or("");
             Ok(Arc::new(PostgresStore::open(store.name.clone(), url, options)?))
         }
+        StoreKind::Twenty { url, api_key, timeout_ms, calls, .. } => {
+            let url = look_up(folder, &store.name, url)?;
+            let key = look_up(folder, &store.name, api_key)?;
+            let mut options = TwentyOptions { read_only: store.read_only, ..TwentyOptions::default() };
+            let (per_second, per_minute) = *calls;
+            options.pace.per_second = per_second.unwrap_or(options.pace.per_second);
+            options.pace.per_minute = per_minute.unwrap_or(options.pace.per_minute);
+            options.batch_size = store.batch_size.unwrap_or(options.batch_size);
+            options.timeout = timeout_ms.map_or(options.timeout, std::time::Duration::from_millis);
+            options.mapped = mapped_in(spec, &store.name);
+            let (url, key) = (url.to_str().unwrap_or(""), key.to_str().unwrap_or(""));
+            Ok(Arc::new(TwentyStore::open(store.name.clone(), url, key, options)?))
+        }
         StoreKind::Unsupported { kind } => {
             let message = format!("this version cannot open stores of kind `{kind}`");
             Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
         }
     }
+}
+
+/// All entities that have a place in a store.
+fn mapped_in(spec: &Spec, store: &StoreName) -> Vec<Mapped> {
+    let places = spec.entities.iter().filter_map(|entity| {
+        let mapping = spec.mapping(&entity.name, store)?;
+        Some(Mapped { entity: entity.clone(), mapping: mapping.clone() })
+    });
+    places.collect()
 }
 
 /// What a reference refers to, for a store.
