@@ -17,6 +17,7 @@ pub mod apply;
 pub mod cli;
 pub mod controller;
 pub mod http;
+pub mod sandbox;
 pub mod state;
 pub mod store;
 pub mod telemetry;

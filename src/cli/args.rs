@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Schema(SchemaArgs),
     /// Write a folder with an example of three stores that disagree, and bring them to agree.
     Demo(DemoArgs),
+    /// Serve a stand-in for a system that is hard to come by, as strict as the real one.
+    Sandbox(SandboxArgs),
     /// Show the version.
     Version,
 }
@@ -252,6 +254,43 @@ pub(crate) struct DemoArgs {
     pub dir: PathBuf,
     #[command(flatten)]
     pub approval: Approval,
+}
+
+/// `sandbox`
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArgs {
+    #[command(subcommand)]
+    pub command: SandboxCommand,
+}
+
+/// What to stand in for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxCommand {
+    /// Twenty, the CRM, as version 2.21 was measured to behave: REST, GraphQL, metadata, webhooks and limits.
+    ///
+    /// Its address is printed once it serves, on loopback alone. It begins with people and companies and no records. What nobody
+    /// has measured on a real server it refuses, saying so. It stops when it is interrupted.
+    Twenty(TwentyArgs),
+}
+
+/// `sandbox twenty`
+#[derive(Debug, Args)]
+pub(crate) struct TwentyArgs {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub port: u16,
+    /// The API key that clients have to send.
+    #[arg(long, value_name = "KEY", env = "TRUEUP_SANDBOX_KEY", hide_env_values = true)]
+    pub key: String,
+    /// Keep everything in this SQLite file; without it, it is gone at the end.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// How many calls a minute are answered; more are refused.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls_per_minute: u32,
+    /// How many calls a second are answered.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls_per_second: u32,
 }
 
 fn guard(name: &str) -> Result<GuardName, String> {

@@ -13,6 +13,7 @@ mod output;
 mod planfile;
 mod planning;
 mod progress;
+mod sandbox;
 mod service;
 mod session;
 mod signals;
@@ -116,7 +117,8 @@ fn run(ui: &Ui, arguments: Arguments) -> Result<Exit, Failure> {
         std::env::set_current_dir(folder)
             .map_err(|error| Failure::new(format!("cannot work in {}: {error}", folder.display())))?;
     }
-    let default_level = if matches!(arguments.command, Command::Run(_)) { "info" } else { "off" };
+    let default_level =
+        if matches!(arguments.command, Command::Run(_) | Command::Sandbox(_)) { "info" } else { "off" };
     ui.start_logging(default_level).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -141,6 +143,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Run(args) => service::run(session, &args).await,
         Command::Schema(args) => check::schema(session, &args),
         Command::Demo(args) => demo::demo(session, &args).await,
+        Command::Sandbox(args) => sandbox::sandbox(session, args).await,
         Command::Version => {
             session.ui.out(&format!("trueup {}\n", env!("CARGO_PKG_VERSION")));
             Ok(Exit::Ok)
