@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Folders above the line: nothing in them does input or output, knows the time, or depends on chance.
-const PURE: [&str; 6] = ["src/model", "src/spec", "src/resolve", "src/diff", "src/plan", "src/reconcile"];
+const PURE: [&str; 7] =
+    ["src/model", "src/spec", "src/identity", "src/resolve", "src/diff", "src/plan", "src/reconcile"];
 
 /// What a pure folder has no use for, and what to do instead.
 const IMPURE: [(&[&str], &str); 8] = [

@@ -228,7 +228,7 @@ pub struct Times {
 }
 
 /// One term of a match rule: a field of the entity, or of a child entity that refers to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MatchTerm {
     /// A field of the entity itself.
     Own(FieldRef),
@@ -294,6 +294,16 @@ impl Entity {
             return Some(FieldRef::Key(part));
         }
         self.field_ids().find(|id| self.field(*id).name.as_str() == name).map(FieldRef::Field)
+    }
+
+    /// The fields of kind and value of an entity whose records are told apart by them: it has a field `identifier(kind, value)`.
+    pub fn identifier(&self) -> Option<(FieldId, FieldId)> {
+        let derived = self.fields.iter().filter_map(|field| field.derive.as_ref());
+        let mut of_kind = derived.filter(|derive| derive.function == super::derive::DeriveFn::Identifier);
+        match of_kind.next()?.args.as_slice() {
+            [FieldRef::Field(kind), FieldRef::Field(value)] => Some((*kind, *value)),
+            _ => None,
+        }
     }
 
     /// The unit that a field belongs to.

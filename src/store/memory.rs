@@ -18,12 +18,15 @@ use crate::model::{
 use super::{Changes, LazyRow, MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
 
 mod db;
+mod elements;
 mod faults;
+mod objects;
 mod table;
 mod write;
 
 pub use db::{MemoryDb, MemorySnapshot};
 pub use faults::{Cut, Faults, Hook, Lossy};
+pub use objects::{MemoryElement, MemoryObject, MemoryObjects};
 pub use table::{MemoryRow, MemoryTable};
 
 /// Rows a piece of a snapshot. Small, so that tests see more than one piece.
@@ -134,6 +137,11 @@ impl Store for MemoryStore {
         };
         let (send, receive) = mpsc::channel(2);
         tokio::spawn(async move {
+            if !snapshot.strays.is_empty()
+                && send.send(Ok(SnapshotItem::Strays(snapshot.strays))).await.is_err()
+            {
+                return;
+            }
             let mut rows = snapshot.rows.into_iter().peekable();
             while rows.peek().is_some() {
                 let chunk = rows.by_ref().take(CHUNK_ROWS).map(Into::into).collect();
@@ -150,6 +158,10 @@ impl Store for MemoryStore {
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        // Rows that carry no key are not to be found by what changed since.
+        if mapped.mapping.own_ids {
+            return Ok(None);
+        }
         let mut db = self.db();
         db.reach()?;
         let Some((rows, keys)) = db.changed(mapped, since).filter(|_| db.faults.cut_after.is_none()) else {

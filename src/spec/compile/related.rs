@@ -9,9 +9,9 @@ use super::place::{self, Placed};
 use super::store::Stores;
 use super::{Doc, Docs, unknown};
 use crate::model::{
-    Check, Column, Condition, DeriveFn, Diagnostic, Diagnostics, Direction, EmbedPlace, Embedded, Entity,
-    EntityName, FieldId, FieldMapping, FieldRef, FieldType, Form, KeyMapping, Mapping, Scope, ScopeExit,
-    Shape, StoreName, SyncPlace,
+    Check, Column, Condition, Diagnostic, Diagnostics, Direction, EmbedPlace, Embedded, Entity, EntityName,
+    FieldId, FieldMapping, FieldRef, FieldType, Form, KeyMapping, Mapping, Scope, ScopeExit, Shape,
+    StoreName, SyncPlace,
 };
 use crate::spec::StoreSpec;
 use crate::spec::raw::{
@@ -196,7 +196,7 @@ impl Embedding<'_> {
             self.push(&[], found.hint(format!("add a field with `references: {}`", parent.name)));
             return None;
         };
-        let Some((kind, value)) = identified_by(child) else {
+        let Some((kind, value)) = child.identifier() else {
             let found =
                 Diagnostic::error(format!("`{}` does not say what tells its values apart", child.name));
             self.push(
@@ -354,16 +354,6 @@ impl Embedding<'_> {
             }
         }
         scope
-    }
-}
-
-/// The fields of kind and value of an entity whose records are told apart by them.
-fn identified_by(child: &Entity) -> Option<(FieldId, FieldId)> {
-    let derived = child.fields.iter().filter_map(|field| field.derive.as_ref());
-    let mut of_kind = derived.filter(|derive| derive.function == DeriveFn::Identifier);
-    match of_kind.next()?.args.as_slice() {
-        [FieldRef::Field(kind), FieldRef::Field(value)] => Some((*kind, *value)),
-        _ => None,
     }
 }
 

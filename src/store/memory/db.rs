@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     BatchId, Capabilities, Certificate, EntityName, ErrorKind, FieldName, IntentId, Mapped, Mark, Presence,
-    RecordKey, Row, Shape, StoreError, StoreName, StoreRecordId, Unknown,
+    RecordKey, Row, Shape, StoreError, StoreName, StoreRecordId, Stray, Unknown,
 };
 
 use super::super::{MigrationStep, Probe};
 use super::faults::{Cut, Faults};
+use super::objects::MemoryObjects;
 use super::table::{MemoryRow, MemoryTable};
 
 /// A whole snapshot.
@@ -16,6 +17,8 @@ use super::table::{MemoryRow, MemoryTable};
 pub struct MemorySnapshot {
     /// The rows, in the order of their keys.
     pub rows: Vec<Row>,
+    /// Rows whose record the store alone cannot tell, and elements.
+    pub strays: Vec<Stray>,
     /// The certificate; none when the snapshot was cut short.
     pub certificate: Option<Certificate>,
 }
@@ -36,6 +39,10 @@ pub struct MemoryDb {
     /// Whether rows are found by those ids and need not carry a key, as in a CRM.
     pub own_ids: bool,
     pub(super) tables: BTreeMap<String, MemoryTable>,
+    /// The objects of a store with record ids of its own, by the name of the object.
+    pub(super) objects: BTreeMap<String, MemoryObjects>,
+    /// Everything that lives in such a store: its relations and elements say what they lead to and stand in.
+    pub(super) mapped: Vec<Mapped>,
     pub(super) receipts: BTreeMap<BatchId, Vec<IntentId>>,
     pub(super) last_id: u64,
     /// How many writes were applied, for tests that count them.
@@ -61,6 +68,8 @@ impl MemoryDb {
             tells_changes: false,
             stood: Vec::new(),
             tables: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            mapped: Vec::new(),
             receipts: BTreeMap::new(),
             last_id: 0,
             writes_applied: 0,
@@ -71,6 +80,14 @@ impl MemoryDb {
     #[must_use]
     pub fn with_tables(mut self, mapped: &[Mapped]) -> Self {
         for one in mapped {
+            if one.mapping.own_ids {
+                self.own_ids = true;
+                if one.mapping.embedded().is_none() {
+                    self.objects.entry(table_name(one)).or_default();
+                }
+                self.mapped.push(one.clone());
+                continue;
+            }
             let columns = column_names(one);
             self.tables.entry(table_name(one)).or_default().columns.extend(columns);
         }
@@ -158,6 +175,9 @@ impl MemoryDb {
 
     /// Reads an entity.
     pub fn snapshot(&self, mapped: &Mapped) -> Result<MemorySnapshot, StoreError> {
+        if mapped.mapping.own_ids {
+            return self.snapshot_objects(mapped);
+        }
         let table = self.mapped_table(mapped)?;
         let is_double = |key: &RecordKey| self.is_double(mapped.name(), key);
         let doubles: Vec<RecordKey> = table.rows.keys().filter(|key| is_double(key)).cloned().collect();
@@ -179,20 +199,20 @@ impl MemoryDb {
             .map(|(key, row)| table.show(mapped, key, row))
             .collect();
         let Some((limit, cut)) = self.faults.cut_after.filter(|(limit, _)| *limit < rows.len()) else {
-            return Ok(MemorySnapshot { rows, certificate: Some(certificate) });
+            return Ok(MemorySnapshot { rows, strays: Vec::new(), certificate: Some(certificate) });
         };
         let lost = rows.len() - limit;
         rows.truncate(limit);
         certificate.rows_read = all.saturating_sub(u64::try_from(lost).unwrap_or(u64::MAX));
         match cut {
-            Cut::NoEnd => return Ok(MemorySnapshot { rows, certificate: None }),
+            Cut::NoEnd => return Ok(MemorySnapshot { rows, strays: Vec::new(), certificate: None }),
             Cut::FewerThanClaimed => {}
             Cut::Moved => {
                 certificate.rows_claimed = certificate.rows_read;
                 certificate.moved = true;
             }
         }
-        Ok(MemorySnapshot { rows, certificate: Some(certificate) })
+        Ok(MemorySnapshot { rows, strays: Vec::new(), certificate: Some(certificate) })
     }
 
     /// Remembers how the tables stand.
@@ -224,6 +244,9 @@ impl MemoryDb {
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Presence>, StoreError> {
+        if mapped.mapping.own_ids {
+            return self.read_objects(mapped, keys);
+        }
         let table = self.mapped_table(mapped)?;
         let look = |key: &RecordKey| match table.rows.get(key) {
             Some(_) if self.is_double(mapped.name(), key) => Presence::Unknown(Unknown::DuplicateKey),
@@ -239,6 +262,9 @@ impl MemoryDb {
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, serde_json::Value>, StoreError> {
+        if mapped.mapping.own_ids {
+            return self.native_objects(mapped, keys);
+        }
         let table = self.mapped_table(mapped)?;
         let found = keys.iter().filter_map(|key| Some((key, table.rows.get(key)?)));
         Ok(found.map(|(key, row)| (key.clone(), whole_row(mapped, key, row))).collect())
@@ -265,7 +291,7 @@ impl MemoryDb {
     pub fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
         self.reach()?;
         let mut steps = Vec::new();
-        for one in mapped {
+        for one in mapped.iter().filter(|one| !one.mapping.own_ids) {
             let table_name = table_name(one);
             let step = |adds: String, verb: &str, names: Vec<&str>| MigrationStep {
                 adds,

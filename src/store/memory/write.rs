@@ -27,11 +27,17 @@ impl MemoryDb {
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.mapped_table(mapped)?;
+        if mapped.mapping.own_ids {
+            self.reach()?;
+        } else {
+            self.mapped_table(mapped)?;
+        }
         if let Some(hook) = self.faults.before_batch.take() {
             (hook.0)(self);
             // The hook may have taken the table away.
-            self.mapped_table(mapped)?;
+            if !mapped.mapping.own_ids {
+                self.mapped_table(mapped)?;
+            }
         }
         if self.faults.fail_batches > 0 {
             self.faults.fail_batches -= 1;
@@ -39,9 +45,13 @@ impl MemoryDb {
         }
         let repeated = repeated_keys(batch);
         let mut outcomes = BTreeMap::new();
-        for write in &batch.writes {
-            let outcome = self.apply_one(mapped, write, &repeated);
-            outcomes.insert(write.intent.clone(), outcome);
+        if mapped.mapping.embedded().is_some() {
+            outcomes = self.apply_elements(mapped, batch, &repeated);
+        } else {
+            for write in &batch.writes {
+                let outcome = self.apply_one(mapped, write, &repeated);
+                outcomes.insert(write.intent.clone(), outcome);
+            }
         }
         let applied = batch.writes.iter().map(|write| &write.intent);
         let applied: Vec<IntentId> = applied
@@ -73,6 +83,9 @@ impl MemoryDb {
             return Outcome::Refused(
                 self.error(ErrorKind::Conflict, format!("more than one row has the key {}", write.key)),
             );
+        }
+        if mapped.mapping.own_ids {
+            return self.apply_object(mapped, write);
         }
         let id = (self.gives_ids && matches!(write.op, WriteOp::Create { .. })).then(|| self.next_id());
         let name = self.name().clone();
