@@ -222,3 +222,92 @@ async fn a_plan_larger_than_memory_keeps_is_carried_out_whole() {
     world.agree().await;
     assert!(world.same_both_ways().await.0.is_empty());
 }
+
+/// Two `SQLite` files with 5,000 records each.
+struct Files {
+    engine: Engine,
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = MANIFESTS
+            .replace("postgres: {url: \"HUB\"}", "sqlite: {path: hub.db}")
+            .replace("postgres: {url: \"APP\"}", "sqlite: {path: app.db}");
+        std::fs::write(folder.path().join("all.yaml"), text).expect("written");
+        let engine = open(folder.path()).await;
+        engine.migrate(&engine.migration().await.expect("planned")).await.expect("migrated");
+        let files = Self { engine, folder };
+        let fill = "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 5000) \
+            INSERT INTO contacts (id, name, name_normalized, code, notes, born, context, sync) \
+            SELECT printf('c%05d', n), 'Person ' || n, 'person ' || n, 'A', 'note ' || n, '1970-01-01', \
+            json_object('n', n), json_object('version', 1, 'last_updated', '2026-01-01T00:00:00Z') FROM s";
+        for file in ["hub.db", "app.db"] {
+            files.sql(file, fill).await;
+        }
+        files
+    }
+
+    /// Does something that trueup does not know of.
+    async fn sql(&self, file: &str, sql: &str) {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.folder.path().join(file));
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("connected");
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect(sql);
+        connection.close().await.expect("closed");
+    }
+
+    async fn look(&self, refresh: Refresh) -> (Plan, u64) {
+        let rows = Rows::default();
+        let options = PassOptions { refresh, ..PassOptions::default() };
+        let plan = self.engine.plan(&options, &rows).await.expect("a plan");
+        (plan, rows.0.into_inner())
+    }
+
+    async fn same_both_ways(&self) -> (Plan, u64) {
+        let ((changed, rows), (whole, _)) =
+            (self.look(Refresh::Changed).await, self.look(Refresh::Full).await);
+        assert_eq!(changed.books, whole.books);
+        assert_eq!(changed.totals(), whole.totals());
+        let ids = |plan: &Plan| plan.records.iter().map(|record| record.record.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&changed), ids(&whole));
+        (changed, rows)
+    }
+
+    async fn pass(&self) -> Report {
+        let report =
+            self.engine.pass(&PassOptions::default(), &Rows::default(), &CancellationToken::new()).await;
+        let report = report.expect("a pass");
+        assert!(report.is_clean() && report.guards.is_empty(), "{:?}", report.failed.first());
+        report
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_compared_by_what_they_held_and_only_suspects_are_looked_at() {
+    let files = Files::new().await;
+    files.pass().await;
+    let (plan, rows) = files.same_both_ways().await;
+    assert!(plan.is_empty() && rows == 0, "{rows} rows looked at although nothing changed");
+
+    files.sql("app.db", "UPDATE contacts SET notes = 'new' WHERE id IN ('c00007', 'c04000')").await;
+    files.sql("hub.db", "DELETE FROM contacts WHERE id = 'c00011'").await;
+    files.sql("hub.db", "INSERT INTO contacts (id, name) VALUES ('a', 'First'), ('z', 'Last')").await;
+    let (plan, rows) = files.same_both_ways().await;
+    // Two edits, and what is derived of the two that came.
+    assert_eq!((plan.totals().update, plan.totals().create, plan.totals().delete), (4, 2, 1));
+    assert!(rows < 1_000, "{rows} rows looked at for five that changed");
+    let report = files.pass().await;
+    assert_eq!((report.applied.update, report.applied.create, report.applied.delete), (4, 2, 1));
+    assert!(files.same_both_ways().await.0.is_empty());
+    // What was written here is looked at once more, and then not again.
+    files.pass().await;
+    assert_eq!(files.look(Refresh::Changed).await.1, 0);
+
+    // An older value that comes back is a change, though it was there before.
+    files.sql("app.db", "UPDATE contacts SET notes = 'later' WHERE id = 'c00001'").await;
+    files.pass().await;
+    files.sql("app.db", "UPDATE contacts SET notes = 'note 1' WHERE id = 'c00001'").await;
+    let (plan, _) = files.same_both_ways().await;
+    assert_eq!(plan.totals().update, 1);
+}

@@ -11,7 +11,7 @@ use harness::*;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use trueup::model::{
-    Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Outcome, SyncPlace, Value, WriteOp,
+    Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Mark, Outcome, SyncPlace, Value, WriteOp,
 };
 use trueup::store::Store;
 use trueup::store::sqlite::{SqliteOptions, SqliteStore};
@@ -511,4 +511,68 @@ async fn equal_rows_are_told_without_decoding_but_for_their_times() {
     });
     let other_form = lazy(&one.open().await, &texts).await;
     assert!(!left[0].surely_equals(&other_form[0]), "equal bytes of another form mean something else");
+}
+
+/// What a store says changed since a mark, by key; none where it cannot tell.
+async fn changed(store: &Arc<dyn Store>, mapped: &Mapped, mark: &Mark) -> Option<(Vec<String>, Mark)> {
+    let mut look = store.changes(mapped, mark).await.expect("an answer")?;
+    let mut keys = Vec::new();
+    while let Some(rows) = look.rows().await.expect("rows") {
+        keys.extend(rows.iter().map(|row| row.key().parts().concat()));
+    }
+    Some((keys, look.mark()))
+}
+
+#[tokio::test]
+async fn what_changed_is_told_by_what_the_rows_hold() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, other TEXT);
+         WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 3000)
+         INSERT INTO things SELECT 'k' || n, 'name ' || n, 'x' FROM s",
+    )
+    .await;
+    let store = theirs.open().await;
+    let mapped = bare(|mapping| mapping.fields.retain(|_, field| field.column == Column::plain("name")));
+    let (_, certificate) = snapshot(&store, &mapped).await;
+    let mark = certificate.mark.expect("a mark");
+    let (keys, again) = changed(&store, &mapped, &mark).await.expect("told");
+    assert_eq!((keys.len(), &again), (0, &mark));
+
+    theirs.run("UPDATE things SET other = 'y'").await;
+    assert_eq!(changed(&store, &mapped, &mark).await.expect("told").0.len(), 0, "nothing that is mapped");
+    theirs.run("UPDATE things SET name = 'z' WHERE id = 'k7'; DELETE FROM things WHERE id = 'k8'").await;
+    theirs.run("INSERT INTO things VALUES ('new', 'n', 'n')").await;
+    let (keys, after) = changed(&store, &mapped, &mark).await.expect("told");
+    assert!(keys.contains(&"k7".to_owned()) && keys.contains(&"new".to_owned()), "{keys:?}");
+    assert!(!keys.contains(&"k8".to_owned()) && keys.len() < 400, "{}", keys.len());
+    assert_eq!(changed(&store, &mapped, &after).await.expect("told").0.len(), 0);
+    // Questions about the keys are answered as of the same moment.
+    let mut look = store.changes(&mapped, &after).await.expect("an answer").expect("told");
+    theirs.run("DELETE FROM things WHERE id > 'k5'").await;
+    let key = |text: &str| trueup::model::RecordKey::new(vec![text.to_owned()]);
+    let counts = look.counts(&[key("k2"), key("k3"), key("kz")]).await.expect("counts");
+    assert_eq!((counts.iter().sum::<u64>(), counts[3], look.count()), (3000, 1, 3000));
+    let keys = look.keys(Some(&key("k2999")), Some(&key("k3"))).await.expect("keys");
+    assert_eq!(keys, [key("k2999")]);
+    drop(look);
+
+    assert!(changed(&store, &mapped, &Mark("{}".to_owned())).await.is_none(), "no mark of this store");
+    theirs
+        .run("ALTER TABLE things RENAME COLUMN name TO name2; ALTER TABLE things ADD COLUMN name TEXT")
+        .await;
+    let said = changed(&store, &mapped, &after).await;
+    assert!(said.is_none_or(|(keys, _)| keys.len() > 1000), "another column is another content");
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_used_are_left_to_a_whole_read() {
+    let theirs = Theirs::new("CREATE TABLE things (id, name); INSERT INTO things VALUES ('a', 'b')").await;
+    let store = theirs.open().await;
+    let mapped = bare(|mapping| mapping.fields.retain(|_, field| field.column == Column::plain("name")));
+    let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+    theirs.run("INSERT INTO things VALUES (NULL, 'c')").await;
+    assert!(changed(&store, &mapped, &mark).await.is_none());
+    theirs.run("DELETE FROM things WHERE id IS NULL; INSERT INTO things VALUES ('a', 'c')").await;
+    let error = store.changes(&mapped, &mark).await.map(|_| ()).expect_err("two rows of one key");
+    assert_eq!(error.kind, ErrorKind::Corrupt);
 }

@@ -12,15 +12,17 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Outcome, Presence, RecordKey,
-    StoreError, StoreName, Unknown,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Mark, Outcome, Presence,
+    RecordKey, StoreError, StoreName, Unknown,
 };
 
-use super::{MigrationStep, Probe, SnapshotStream, Store};
+use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
 use error::{pool_error, store_error};
 use layout::Layout;
 use pool::Pool;
 
+mod changes;
+mod digest;
 mod error;
 mod image;
 mod layout;
@@ -214,6 +216,10 @@ impl Store for SqliteStore {
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
         snapshot::snapshot(self, mapped).await
+    }
+
+    async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        self.changed_since(mapped, since).await
     }
 
     async fn read(

@@ -13,6 +13,7 @@ use crate::model::{Certificate, ErrorKind, Mapped, Native, RecordKey, Row, Store
 
 use super::super::{LazyRow, RowDecoder, SnapshotItem, SnapshotStream};
 use super::SqliteStore;
+use super::digest::Digests;
 use super::error::{pool_error, store_error};
 use super::layout::{Layout, MetaPlace, Place};
 use super::native::native;
@@ -54,6 +55,7 @@ pub(super) async fn snapshot(store: &SqliteStore, mapped: Mapped) -> Result<Snap
 struct Reader {
     decoder: Arc<Decoder>,
     certificate: Certificate,
+    digests: Digests,
     /// Rows that have come together, packed one behind the other.
     buffer: Vec<u8>,
     rows: Vec<Packed>,
@@ -88,8 +90,9 @@ impl Reader {
             missing_columns: layout.missing.clone(),
             ..Certificate::default()
         };
+        let digests = Digests::for_rows(certificate.rows_claimed);
         let decoder = Arc::new(Decoder::new(layout, mapped));
-        Ok(Self { decoder, certificate, buffer: Vec::new(), rows: Vec::new(), send })
+        Ok(Self { decoder, certificate, digests, buffer: Vec::new(), rows: Vec::new(), send })
     }
 
     fn stream(&mut self, connection: &Connection) -> rusqlite::Result<()> {
@@ -110,7 +113,10 @@ impl Reader {
         }
         if self.flush(0) {
             self.certificate.end_seen = true;
-            let certificate = std::mem::take(&mut self.certificate);
+            let mut certificate = std::mem::take(&mut self.certificate);
+            if certificate.is_complete() && certificate.missing_columns.is_empty() {
+                certificate.mark = self.digests.to_mark(&self.decoder);
+            }
             let _ = self.send.blocking_send(Ok(SnapshotItem::End(certificate)));
         }
         Ok(())
@@ -119,8 +125,7 @@ impl Reader {
     fn take(&mut self, row: &SqlRow<'_>) -> rusqlite::Result<()> {
         self.certificate.rows_read += 1;
         let decoder = &*self.decoder;
-        let key = decoder.layout.read_key(&decoder.mapped, |slot| row.get_ref(slot).ok().map(native));
-        let Some(key) = key else {
+        let Some(key) = decoder.key(row) else {
             self.certificate.bad_keys += 1;
             return Ok(());
         };
@@ -132,16 +137,8 @@ impl Reader {
             return Ok(());
         }
         let begin = self.buffer.len();
-        let mut compared = 0..0;
-        for slot in 0..decoder.layout.slots.len() {
-            if slot == decoder.compared.start {
-                compared.start = self.buffer.len() - begin;
-            }
-            put(&mut self.buffer, row.get_ref(slot)?);
-            if slot + 1 == decoder.compared.end {
-                compared.end = self.buffer.len() - begin;
-            }
-        }
+        let compared = decoder.pack(row, &mut self.buffer)?;
+        self.digests.add(&key, self.buffer.get(begin..).unwrap_or_default());
         self.rows.push(Packed { key, bytes: begin..self.buffer.len(), compared, repeated: false });
         Ok(())
     }
@@ -220,16 +217,16 @@ fn take(bytes: &mut &[u8]) -> Option<Native> {
 }
 
 /// Makes rows of packed values.
-struct Decoder {
-    layout: Layout,
-    mapped: Mapped,
+pub(super) struct Decoder {
+    pub(super) layout: Layout,
+    pub(super) mapped: Mapped,
     class: String,
     /// The slots of fields and metadata. All of them, where such a one is part of the key as well.
     compared: Range<usize>,
 }
 
 impl Decoder {
-    fn new(layout: Layout, mapped: Mapped) -> Self {
+    pub(super) fn new(layout: Layout, mapped: Mapped) -> Self {
         let places = || {
             let meta: Vec<&Place> = match &layout.meta {
                 MetaPlace::None => Vec::new(),
@@ -258,6 +255,34 @@ impl Decoder {
         let zone = &mapped.mapping.timezone;
         let _ = write!(class, "/{meta}/{zone:?}");
         Self { layout, mapped, class, compared }
+    }
+
+    /// What the bytes of a row mean, those that are not compared included.
+    pub(super) fn meaning(&self) -> String {
+        let columns = (0..self.layout.slots.len()).filter_map(|slot| self.layout.column(slot));
+        let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        format!("{}/{}/{columns:?}/{:?}", self.class, self.layout.title, self.mapped.entity.key)
+    }
+
+    /// A row's key; none where it is no usable one.
+    pub(super) fn key(&self, row: &SqlRow<'_>) -> Option<RecordKey> {
+        self.layout.read_key(&self.mapped, |slot| row.get_ref(slot).ok().map(native))
+    }
+
+    /// Packs a row behind what is there. Gives the part that is compared, counted from the row's beginning.
+    pub(super) fn pack(&self, row: &SqlRow<'_>, out: &mut Vec<u8>) -> rusqlite::Result<Range<usize>> {
+        let begin = out.len();
+        let mut compared = 0..0;
+        for slot in 0..self.layout.slots.len() {
+            if slot == self.compared.start {
+                compared.start = out.len() - begin;
+            }
+            put(out, row.get_ref(slot)?);
+            if slot + 1 == self.compared.end {
+                compared.end = out.len() - begin;
+            }
+        }
+        Ok(compared)
     }
 }
 
