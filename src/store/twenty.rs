@@ -4,7 +4,7 @@
 //! calls are paced. There are no conditional writes: records are looked at just before they are written, and an edit made between the two
 //! is lost. What it does to values on the way in is told by the forms of [`crate::model::Form`], and by its answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +47,7 @@ pub mod webhook;
 mod write;
 
 /// How long a list of objects counts as fresh: within a pass it is asked for once.
-const FRESH_MS: u64 = 10_000;
+const FRESH_MS: u64 = 3_000;
 
 /// Writes a batch. Servers take 200; hosted plans may take 60.
 const BATCH_SIZE: usize = 60;
@@ -59,6 +59,8 @@ pub struct TwentyOptions {
     pub pace: Pace,
     /// How many records are made in a call.
     pub batch_size: usize,
+    /// How many records are listed in a call.
+    pub page_rows: u64,
     /// How long a call may take.
     pub timeout: Duration,
     /// Never write.
@@ -74,6 +76,7 @@ impl Default for TwentyOptions {
         Self {
             pace: Pace::default(),
             batch_size: BATCH_SIZE,
+            page_rows: query::PAGE_ROWS,
             timeout: Duration::from_secs(30),
             read_only: false,
             clock: Arc::new(SystemClock),
@@ -87,12 +90,15 @@ impl Default for TwentyOptions {
 pub struct TwentyStore {
     name: StoreName,
     read_only: bool,
+    page_rows: u64,
     capabilities: Capabilities,
     client: Arc<Client>,
     known: Arc<Vec<Mapped>>,
     /// The objects, and when they were asked for.
     objects: Arc<Mutex<Option<(u64, Arc<Objects>)>>>,
     own: Arc<Own>,
+    /// By object, the fields that some record had a value in when all were listed last.
+    filled: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
 }
 
 impl fmt::Debug for TwentyStore {
@@ -114,7 +120,7 @@ impl TwentyStore {
         api_key: &str,
         options: TwentyOptions,
     ) -> Result<Self, StoreError> {
-        let TwentyOptions { pace, batch_size, timeout, read_only, clock, mapped } = options;
+        let TwentyOptions { pace, batch_size, page_rows, timeout, read_only, clock, mapped } = options;
         let client = Client::new(&name, url, api_key, pace, timeout, clock)?;
         let capabilities = Capabilities {
             batch_size: batch_size.max(1),
@@ -125,11 +131,13 @@ impl TwentyStore {
         Ok(Self {
             name,
             read_only,
+            page_rows: page_rows.max(1),
             capabilities,
             client: Arc::new(client),
             known: Arc::new(mapped),
             objects: Arc::default(),
             own: Arc::default(),
+            filled: Arc::default(),
         })
     }
 
@@ -166,6 +174,21 @@ impl TwentyStore {
     async fn fresh_layout(&self, mapped: &Mapped) -> Result<SharedLayout, StoreError> {
         let objects = self.objects(FRESH_MS).await?;
         Layout::of(&self.name, &objects, mapped, &self.known).map(Arc::new)
+    }
+
+    /// Whether a field that records had values in went away unnoticed: it is answered with null then, as if everybody had emptied it.
+    async fn lost_a_field(&self, layout: &Layout, filled: BTreeSet<String>) -> Result<bool, StoreError> {
+        let object = &layout.object.singular;
+        let before = {
+            let mut all = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(object.clone(), filled.clone()).unwrap_or_default()
+        };
+        if before.is_subset(&filled) {
+            return Ok(false);
+        }
+        let objects = self.load_objects().await?;
+        let now = objects.get(object).map(|object| &object.fields);
+        Ok(layout.object.fields.keys().any(|name| now.is_none_or(|fields| !fields.contains_key(name))))
     }
 
     fn chosen_id(&self, mapped: &Mapped, key: &RecordKey) -> String {

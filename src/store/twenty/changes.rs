@@ -15,7 +15,6 @@ use crate::model::{Certificate, Mapped, Mark, RecordKey, StoreError, Timestamp, 
 use super::super::{Changes, LazyRow};
 use super::TwentyStore;
 use super::layout::{Layout, Place, UPDATED_AT};
-use super::query::PAGE_ROWS;
 use super::rows::{Read, read};
 
 /// How far back before the newest time that was seen is looked: writes that were under way then carry earlier times, by as much as they
@@ -112,7 +111,7 @@ impl TwentyStore {
         self.own.forget(&layout.object.singular);
         let filter = json!({ UPDATED_AT: { "gte": millis(from) } });
         let (page, total) = self.changed(&layout, filter).await?;
-        if total != at.total || page.total > PAGE_ROWS || page.records.len() as u64 != page.total {
+        if total != at.total || page.records.len() as u64 != page.total {
             return Ok(None);
         }
         let mut rows: BTreeMap<RecordKey, LazyRow> = BTreeMap::new();

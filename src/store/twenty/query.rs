@@ -83,7 +83,7 @@ impl TwentyStore {
             "query List($first: Int{declared}) {{ {plural}(first: $first{given}) {} }}",
             connection(selection)
         );
-        let mut variables = json!({ "first": PAGE_ROWS });
+        let mut variables = json!({ "first": self.page_rows });
         if let Some(after) = after {
             variables["after"] = after.into();
         }
@@ -112,7 +112,7 @@ impl TwentyStore {
             connection(&layout.selection())
         );
         let what = format!("what changed of `{plural}`");
-        let variables = json!({ "filter": filter, "first": PAGE_ROWS });
+        let variables = json!({ "filter": filter, "first": self.page_rows });
         let answer = self.client.ask(&what, &query, variables, 2).await?;
         let changed = page(&answer, "changed").ok_or_else(|| self.senseless(&what))?;
         let all = page(&answer, "all").ok_or_else(|| self.senseless(&what))?;
@@ -141,7 +141,7 @@ impl TwentyStore {
                  {plural}(filter: $filter, first: $first{given}) {} }}",
                 connection(selection)
             );
-            let mut variables = json!({ "filter": filter, "first": PAGE_ROWS });
+            let mut variables = json!({ "filter": filter, "first": self.page_rows });
             if let Some(after) = &after {
                 variables["after"] = after.as_str().into();
             }
@@ -176,7 +176,7 @@ impl TwentyStore {
              gone: {plural}(filter: $gone, first: $first) {fields} }}"
         );
         let gone = json!({ "and": [{ "deletedAt": { "is": "NOT_NULL" } }, filter] });
-        let variables = json!({ "live": filter, "gone": gone, "first": PAGE_ROWS });
+        let variables = json!({ "live": filter, "gone": gone, "first": self.page_rows });
         let what = format!("reading `{plural}`");
         let answer = self.client.ask(&what, &query, variables, 2).await?;
         let take = |root| page(&answer, root).ok_or_else(|| senseless(&self.name, &what));

@@ -1,5 +1,6 @@
 //! Whole listings: all records in the order of their ids, handed on in the order of their keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
@@ -48,6 +49,7 @@ impl TwentyStore {
             sorter: Sorter::default(),
             strays: Vec::new(),
             stand: Stand::new(layout, mapped),
+            filled: BTreeSet::new(),
         };
         let (mut after, mut pages, mut first_total): (Option<String>, u64, Option<u64>) = (None, 0, None);
         loop {
@@ -70,6 +72,12 @@ impl TwentyStore {
         if pages > 1 || certificate.rows_claimed != certificate.rows_read {
             certificate.rows_claimed = self.count(layout).await?;
         }
+        if self.lost_a_field(layout, std::mem::take(&mut listing.filled)).await? {
+            let message = format!("a field of `{}` went away while it was read", layout.object.singular);
+            return Err(StoreError::new(ErrorKind::Unavailable, &self.name, message)
+                .hint("the next look takes note of it"));
+        }
+        let certificate = &mut listing.certificate;
         certificate.moved = pages > 1 && first_total != Some(certificate.rows_claimed);
         certificate.end_seen = true;
         listing.end(layout, mapped, send).await.map_err(|error| self.disk(&error))
@@ -87,12 +95,19 @@ struct Listing {
     sorter: Sorter,
     strays: Vec<Stray>,
     stand: Stand,
+    /// The fields that some record has a value in.
+    filled: BTreeSet<String>,
 }
 
 impl Listing {
     fn take(&mut self, layout: &Layout, mapped: &Mapped, record: &Json) -> std::io::Result<()> {
         self.certificate.rows_read += 1;
         self.stand.see(record);
+        for (name, value) in record.as_object().into_iter().flatten() {
+            if !value.is_null() && !self.filled.contains(name) {
+                self.filled.insert(name.clone());
+            }
+        }
         self.strays.extend(strays(layout, record));
         match read(layout, mapped, record) {
             Read::Row(row) => self.sorter.push(row.key, serde_json::to_vec(record)?)?,
