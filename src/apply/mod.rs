@@ -4,6 +4,7 @@
 //! that it cannot answer just now.
 
 mod changed;
+mod gather;
 mod observe;
 mod spool;
 
@@ -235,7 +236,14 @@ impl<'a> Executor<'a> {
             };
             let mut seen: BTreeMap<RecordKey, BTreeMap<StoreName, crate::model::Presence>> = BTreeMap::new();
             for store in self.spec.stores_of(name) {
-                let rows = self.read(&store, name, &keys).await;
+                // Elements carry no keys to be found by; their guards say whether they moved.
+                let elements =
+                    self.spec.mapping(name, &store).is_some_and(|place| place.embedded().is_some());
+                let rows = if elements {
+                    Ok(keys.iter().map(|key| (key.clone(), crate::model::Presence::Absent)).collect())
+                } else {
+                    self.read(&store, name, &keys).await
+                };
                 for key in &keys {
                     let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();
                     let unreachable = crate::model::Presence::Unknown(crate::model::Unknown::Unreachable);

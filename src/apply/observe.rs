@@ -13,6 +13,7 @@ use crate::store::{LazyRow, SnapshotItem, SnapshotStream};
 use crate::telemetry::Event;
 
 use super::Executor;
+use super::gather::Gathered;
 
 /// How many memories are read from the state at a time.
 const PAGE: usize = 2_000;
@@ -34,12 +35,13 @@ impl Sight<'_> {
     /// # Errors
     /// When the state cannot be read. A store that cannot be read is no error: its records are unknown.
     pub async fn feed(&self, planner: &mut Planner) -> Result<BTreeMap<EntityName, Marks>, String> {
+        let mut gathered = self.gather().await?;
         let mut changed = self.changed().await?;
         let mut marks = BTreeMap::new();
         for entity in &self.executor.spec.entities {
             let stand = match changed.remove(&entity.name) {
                 Some(changed) => self.feed_changed(changed, planner).await?,
-                None => self.feed_entity(entity, planner).await?,
+                None => self.feed_entity(entity, planner, &mut gathered).await?,
             };
             marks.extend(stand.map(|stand| (entity.name.clone(), stand)));
         }
@@ -50,10 +52,17 @@ impl Sight<'_> {
         &self,
         entity: &Arc<Entity>,
         planner: &mut Planner,
+        gathered: &mut Gathered,
     ) -> Result<Option<Marks>, String> {
         let mut cursors = Vec::new();
         for store in self.executor.spec.stores_of(&entity.name) {
-            cursors.push(Cursor::open(self.executor, entity, store).await);
+            match gathered.cursor(self.executor, entity, &store) {
+                Some((cursor, found)) => {
+                    cursors.push(cursor);
+                    planner.meet(entity, &store, &found);
+                }
+                None => cursors.push(Cursor::open(self.executor, entity, store).await),
+            }
         }
         let mut memories = Memories::new(self, entity);
         memories.fill().await?;
@@ -191,23 +200,25 @@ impl<'a> Memories<'a> {
 }
 
 /// A store's snapshot of an entity, as far as it has been read.
-struct Cursor {
+pub(super) struct Cursor {
     store: StoreName,
     stream: Option<SnapshotStream>,
-    rows: VecDeque<LazyRow>,
-    strays: Vec<Stray>,
+    pub(super) rows: VecDeque<LazyRow>,
+    pub(super) strays: Vec<Stray>,
     last: Option<RecordKey>,
-    certificate: Option<Certificate>,
+    pub(super) certificate: Option<Certificate>,
     /// Keys that are known not to be known: two rows have them.
     doubled: BTreeSet<RecordKey>,
-    error: Option<StoreError>,
-    began: bool,
+    /// Keys of which it is not known which row is theirs.
+    doubtful: BTreeSet<RecordKey>,
+    pub(super) error: Option<StoreError>,
+    pub(super) began: bool,
     stretches: Stretches,
 }
 
 impl Cursor {
-    async fn open(executor: &Executor<'_>, entity: &Arc<Entity>, store: StoreName) -> Self {
-        let mut cursor = Self {
+    fn new(store: StoreName) -> Self {
+        Self {
             store,
             stream: None,
             rows: VecDeque::new(),
@@ -215,10 +226,26 @@ impl Cursor {
             last: None,
             certificate: None,
             doubled: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             error: None,
             began: false,
             stretches: Stretches::default(),
-        };
+        }
+    }
+
+    /// Rows that were read before, in the order of their keys, and how that went.
+    pub(super) fn of_rows(
+        store: StoreName,
+        rows: VecDeque<LazyRow>,
+        doubtful: BTreeSet<RecordKey>,
+        (certificate, error, began): (Option<Certificate>, Option<StoreError>, bool),
+    ) -> Self {
+        let doubled = certificate.iter().flat_map(|told| told.duplicate_keys.iter().cloned()).collect();
+        Self { rows, doubled, doubtful, certificate, error, began, ..Self::new(store) }
+    }
+
+    pub(super) async fn open(executor: &Executor<'_>, entity: &Arc<Entity>, store: StoreName) -> Self {
+        let mut cursor = Self::new(store);
         let opened = executor
             .store(&cursor.store)
             .and_then(|store| Ok((store, executor.mapped(&entity.name, &cursor.store)?)));
@@ -246,7 +273,7 @@ impl Cursor {
     }
 
     /// Reads on, until there is a row or the end.
-    async fn fill(&mut self, executor: &Executor<'_>, entity: &Entity) {
+    pub(super) async fn fill(&mut self, executor: &Executor<'_>, entity: &Entity) {
         while self.rows.is_empty() {
             let Some(stream) = &mut self.stream else { return };
             match stream.recv().await {
@@ -267,9 +294,7 @@ impl Cursor {
                     self.rows = rows.into();
                 }
                 Some(Ok(SnapshotItem::Strays(strays))) => self.strays.extend(strays),
-                Some(Ok(SnapshotItem::End(mut certificate))) => {
-                    // Nobody knows yet whose rows these are.
-                    certificate.bad_keys += self.strays.len() as u64;
+                Some(Ok(SnapshotItem::End(certificate))) => {
                     self.doubled = certificate.duplicate_keys.iter().cloned().collect();
                     self.certificate = Some(certificate);
                     self.stream = None;
@@ -305,6 +330,7 @@ impl Cursor {
     fn without(&self, key: &RecordKey) -> Presence {
         match &self.error {
             Some(_) => Presence::Unknown(Unknown::Unreachable),
+            None if self.doubtful.contains(key) => Presence::Unknown(Unknown::Unidentified),
             None if self.doubled.contains(key) => Presence::Unknown(Unknown::DuplicateKey),
             None => Presence::Absent,
         }

@@ -44,7 +44,13 @@ async fn one(spec: &Spec, store: &StoreSpec, create: bool) -> Result<Arc<dyn Sto
     match &store.kind {
         StoreKind::Memory { own_ids } => {
             let db = crate::store::memory::MemoryDb::new(store.name.clone());
-            Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids))))
+            // Relations lead from one object to another, so such a store has to know all of them.
+            let mapped = spec.entities.iter().filter_map(|entity| {
+                let mapping = spec.mapping(&entity.name, &store.name)?.clone();
+                Some(Mapped { entity: entity.clone(), mapping })
+            });
+            let mapped: Vec<Mapped> = mapped.filter(|mapped| mapped.mapping.own_ids).collect();
+            Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids).with_tables(&mapped))))
         }
         StoreKind::Sqlite { path } => {
             let path = folder.join(look_up(folder, &store.name, path)?);

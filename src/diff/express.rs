@@ -171,6 +171,7 @@ fn plain(
     version: Version,
 ) -> Option<Plain> {
     match (side.presence, side.shadow) {
+        (Presence::Present(row), _) if row.unlinked && side.mapping.embedded().is_none() => None,
         (Presence::Absent, None) => Some(Plain::Lacks),
         (Presence::Present(row), None) => {
             let behind = side.mapping.has_sync() && row.meta.version_or_none() < version;
@@ -189,7 +190,7 @@ fn plain(
 }
 
 fn is_here(view: &View<'_>, side: &Side<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
-    side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(fields)))
+    super::belongs_with(view, fields, side)
 }
 
 /// Whether a store holds exactly what its shadow says, and that is what a look at it would remember again.

@@ -65,6 +65,8 @@ pub enum Reason {
     BehindInVersion,
     /// Trouble began or ended.
     Trouble,
+    /// The row carries no key, and was found to be the record's.
+    Linked,
 }
 
 /// One field's change.
@@ -305,12 +307,36 @@ fn by_name(view: &View<'_>, cells: &BTreeMap<FieldId, Cell>) -> BTreeMap<FieldNa
 }
 
 fn belongs(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
-    side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(&resolution.fields)))
+    belongs_with(view, &resolution.fields, side)
+}
+
+/// Whether a record with these values has a place in a store.
+fn belongs_with(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> bool {
+    !view.overrides.away.contains(side.store)
+        && in_scope(view, fields, side)
+        && no_place(view, fields, side).is_none()
+}
+
+fn in_scope(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> bool {
+    side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(fields)))
+}
+
+/// Why an element cannot stand in its parent's row, if it cannot.
+fn no_place(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> Option<&'static str> {
+    let embedded = side.mapping.embedded()?;
+    if view.overrides.collapsed.contains(side.store) {
+        return Some("another record of the same parent has this value, and the store holds it once");
+    }
+    let text = |field| fields.get(&field).and_then(Value::as_text);
+    let normal =
+        embedded.normal(text(embedded.kind).unwrap_or_default(), text(embedded.value).unwrap_or_default());
+    normal.is_none().then_some("the value is none of its kind, and the store would not take it")
 }
 
 /// Whether a row is removed because the record no longer belongs in the store.
 fn leaves(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
     let removes = side.mapping.scope.as_ref().is_some_and(|scope| scope.exit == ScopeExit::Remove);
+    let removes = removes || view.overrides.away.contains(side.store);
     removes && side.writable && !belongs(view, resolution, side)
 }
 
@@ -319,8 +345,16 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
     let stays_away = !belongs(view, resolution, side)
         || (view.entity.deletes == DeletePolicy::Ignore && side.shadow.is_some() && !side.canonical);
     if stays_away {
-        return was_there.then(|| SidePlan {
-            adopt: Some(shadows::absent(side, resolution)),
+        let here = in_scope(view, &resolution.fields, side) && !view.overrides.away.contains(side.store);
+        let why = no_place(view, &resolution.fields, side).filter(|_| here);
+        let cannot_hold: Vec<(FieldName, String)> = why
+            .zip(side.mapping.embedded())
+            .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why.to_owned()))
+            .into_iter()
+            .collect();
+        return (was_there || !cannot_hold.is_empty()).then(|| SidePlan {
+            adopt: was_there.then(|| shadows::absent(side, resolution)),
+            cannot_hold,
             ..SidePlan::idle(side.store, Standing::InSync)
         });
     }
@@ -485,7 +519,8 @@ fn needed(
     match held_as(view, side, mapped, desired) {
         Err(why) => Needed::CannotHold(why),
         Ok(held) => {
-            if cell.value() == Some(&held) {
+            let means_it = |cell| side.mapping.means_the_same(row, field, cell, desired);
+            if cell.value() == Some(&held) || cell.value().is_some_and(means_it) {
                 Needed::Nothing
             } else {
                 Needed::Write
@@ -507,8 +542,10 @@ fn update(
         row.meta.version_or_none() < resolution.version
     };
     let meta = meta_after(view, resolution, side).filter(|_| behind || !changes.is_empty());
+    let link = row.unlinked && side.mapping.embedded().is_none();
     let (kind, reason) = match (changes.is_empty(), &meta) {
         (false, _) => (ActionKind::Update, Reason::Differs),
+        (true, _) if link => (ActionKind::Metadata, Reason::Linked),
         (true, Some(_)) => (ActionKind::Metadata, Reason::BehindInVersion),
         (true, None) => return None,
     };
@@ -526,7 +563,7 @@ fn update(
         kind,
         reason,
         store_id: row.store_id.clone(),
-        link: row.unlinked,
+        link,
         guard,
         meta_before: row.meta.clone(),
         advance: shadows::written(view, resolution, side, row, &changes, meta.as_ref(), updated),

@@ -109,12 +109,16 @@ fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &
     let mut fields: BTreeMap<_, _> =
         side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
     // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting.
-    fields.retain(|name, _| view.entity.field_id(name).is_some_and(|id| row.fields.contains_key(&id)));
+    fields.retain(|name, _| {
+        // A relation to a row whose record is not known yet is no gone column: what it was is still known.
+        let related = |id| side.mapping.fields.get(&id).is_some_and(|place| place.relation.is_some());
+        view.entity.field_id(name).is_some_and(|id| row.fields.contains_key(&id) || related(id))
+    });
     for (id, cell) in &row.fields {
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
         let name = &view.entity.field(*id).name;
         let before = fields.get(name).filter(|shadow| shadow.tag == mapped.tag).cloned();
-        match observed_field(view, resolution, side, mapped, cell, before) {
+        match observed_field(view, resolution, side, (mapped, row), cell, before) {
             Some(shadow) => fields.insert(name.clone(), shadow),
             None => fields.remove(name),
         };
@@ -132,7 +136,7 @@ fn observed_field(
     view: &View<'_>,
     resolution: &Resolution,
     side: &Side<'_>,
-    mapped: &FieldMapping,
+    (mapped, row): (&FieldMapping, &Row),
     cell: &Cell,
     before: Option<FieldShadow>,
 ) -> Option<FieldShadow> {
@@ -157,7 +161,9 @@ fn observed_field(
                 before.filter(|shadow| shadow.held == *cell && !shadow.unsure).map(|shadow| shadow.version);
             Some(field(mapped, cell.clone(), cell.value()?, since.unwrap_or(version)))
         }
-        None if agrees(view, side, mapped, cell, desired) => {
+        None if agrees(view, side, mapped, cell, desired)
+            || cell.value().is_some_and(|held| side.mapping.means_the_same(row, id, held, desired)) =>
+        {
             Some(field(mapped, cell.clone(), desired, version))
         }
         // Held and rejected values stand as they stood, and so does what has yet to be written.

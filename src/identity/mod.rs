@@ -22,6 +22,7 @@ use crate::model::{
 use crate::spec::Spec;
 
 pub use mint::minted;
+pub use objects::rule_text;
 
 /// An entity in a store.
 pub type Place = (EntityName, StoreName);

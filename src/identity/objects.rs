@@ -413,7 +413,7 @@ fn components(edges: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
 }
 
 /// A rule as the manifest has it.
-pub(super) fn rule_text(entity: &Entity, rule: usize) -> String {
+pub fn rule_text(entity: &Entity, rule: usize) -> String {
     let terms = entity.match_rules.get(rule).into_iter().flatten().map(|term| match term {
         MatchTerm::Own(FieldRef::Field(field)) => entity.field(*field).name.to_string(),
         MatchTerm::Own(FieldRef::Key(part)) => {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{EntityName, FieldId, StoreName};
+use super::observed::{Cell, Row};
 use super::schema::FieldRef;
 use super::value::Value;
 
@@ -363,6 +364,17 @@ impl Mapping {
             Shape::Embedded(embedded) => Some(embedded),
             Shape::Table(_) | Shape::Object(_) => None,
         }
+    }
+
+    /// Whether what a row holds is a value, although it is written otherwise: an element is known by its value's normal form.
+    pub fn means_the_same(&self, row: &Row, field: FieldId, held: &Value, value: &Value) -> bool {
+        let Some(embedded) = self.embedded().filter(|embedded| embedded.value == field) else { return false };
+        let kind = row.fields.get(&embedded.kind).and_then(Cell::value).and_then(Value::as_text);
+        let (Some(kind), Some(held), Some(value)) = (kind, held.as_text(), value.as_text()) else {
+            return false;
+        };
+        let normal = embedded.normal(kind, held);
+        normal.is_some() && normal == embedded.normal(kind, value)
     }
 
     /// The parts of the key that are relations, with the entity that each leads to.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::diff::{Drift, SidePlan, Standing, is_in_order, telling_fields};
 use crate::model::{
-    ConflictId, Entity, EntityName, FieldId, Memory, Presence, RecentDeletes, RecordId, RecordKey, Row,
-    StateId, StoreName, Timestamp, Unknown, Value, fingerprint_of,
+    ConflictId, Entity, EntityName, FieldId, RecentDeletes, RecordId, RecordKey, Row, StateId, StoreName,
+    Timestamp, Unknown, Value,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;
@@ -15,25 +15,7 @@ use crate::spec::Spec;
 use super::guards::{GuardName, GuardTrip, Tally};
 use super::notices;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
-use super::{Books, Lost, Notice, Plan, Records, Shelf, SnapshotReport, Sums};
-
-/// A record as a pass saw it in every store of its entity.
-#[derive(Debug, Clone)]
-pub struct Observed {
-    /// Its key.
-    pub key: RecordKey,
-    /// What is remembered of it.
-    pub memory: Option<Memory>,
-    /// What was seen, for every store that maps the entity.
-    pub presences: BTreeMap<StoreName, Presence>,
-}
-
-impl Observed {
-    /// A fingerprint of everything seen and remembered: it changes when anything moves.
-    pub fn fingerprint(&self) -> String {
-        fingerprint_of(&(&self.memory, &self.presences))
-    }
-}
+use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// What a plan is made with, besides what is seen.
 #[derive(Debug, Clone)]
@@ -105,6 +87,17 @@ pub(super) struct Link {
     pub claimed: BTreeSet<FieldId>,
 }
 
+/// Where records are in stores with record ids of their own.
+#[derive(Default)]
+pub(super) struct Homes {
+    /// Records that are there, or will be.
+    pub there: HashSet<(StoreName, RecordKey)>,
+    /// Records of which that is not known.
+    pub unsure: HashSet<(StoreName, RecordKey)>,
+    /// Who would have which value, by the parent that it stands in.
+    pub elements: HashMap<(StoreName, String, String, String), Vec<(bool, RecordKey)>>,
+}
+
 /// What is known of an entity while its records go by.
 #[derive(Default)]
 pub(super) struct EntityWork {
@@ -129,6 +122,12 @@ pub(super) struct EntityWork {
     pub alive: HashSet<RecordKey>,
     /// Who has which value of a unique field.
     pub holders: HashMap<(FieldId, Value), Vec<RecordKey>>,
+    /// Where records are, or may be, in stores with record ids of their own.
+    pub homes: Homes,
+    /// What is to be said of rows that are no record's yet.
+    pub said: Vec<Notice>,
+    /// How rows came to their records, by store.
+    pub meetings: BTreeMap<StoreName, Meeting>,
     /// Records that refer to a record of their own entity, for deletes.
     pub children: BTreeMap<RecordKey, Vec<RecordKey>>,
     pub snapshots: BTreeMap<StoreName, SnapshotReport>,
@@ -228,14 +227,19 @@ impl Planner {
     }
 
     /// Takes a record.
-    pub fn add(&mut self, entity: &Arc<Entity>, observed: Observed) {
+    pub fn add(&mut self, entity: &Arc<Entity>, mut observed: Observed) {
+        self.doubt_homeless(entity, &mut observed);
         let target = self.is_target(&entity.name, &observed.key);
         self.count_rows(entity, &observed);
         let mut entry = consider(&self.inputs, entity, observed, Overrides::default());
+        if let Some(overrides) = self.without_home(entity, &entry) {
+            entry = consider(&self.inputs, entity, entry.observed, overrides);
+        }
         if let Some(overrides) = self.dangling(entity, &entry) {
             entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
         self.note_relations(entity, &entry);
+        self.note_homes(entity, &entry);
         if !target {
             return;
         }
@@ -507,6 +511,7 @@ impl Planner {
             open_conflicts: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             marks: BTreeMap::new(),
+            meetings: BTreeMap::new(),
         };
         let mut sums = BTreeMap::new();
         let mut entities = Vec::new();
@@ -523,6 +528,10 @@ impl Planner {
             }
             plan.unsettled.insert(entity.name.clone(), work.told.unsettled);
             plan.notices.extend(work.told.notices.into_values().flatten());
+            plan.notices.extend(work.said);
+            if !work.meetings.is_empty() {
+                plan.meetings.insert(entity.name.clone(), work.meetings);
+            }
             notices::of_stores(&entity.name, &work.snapshots, &mut plan.notices);
             plan.open_conflicts.insert(entity.name.clone(), open);
             plan.snapshots.insert(entity.name.clone(), work.snapshots);

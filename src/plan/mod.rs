@@ -4,8 +4,10 @@
 mod build;
 pub mod file;
 mod guards;
+mod homes;
 pub mod json;
 mod notices;
+mod observed;
 mod recipe;
 mod records;
 mod related;
@@ -26,8 +28,10 @@ use crate::model::{
 };
 use crate::resolve::{Conflict, Rule};
 
-pub use build::{Observed, PlanInputs, Planner, Target};
+pub use build::{PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
+pub use homes::Meeting;
+pub use observed::Observed;
 pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
@@ -256,6 +260,9 @@ pub struct Plan {
     pub notices: Vec<Notice>,
     /// Conflicts that wait for a person, those of this plan included.
     pub open_conflicts: BTreeMap<EntityName, u64>,
+    /// How rows that carried no key came to their records, by entity and store.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meetings: BTreeMap<EntityName, BTreeMap<StoreName, Meeting>>,
     /// Records that are to be looked at again in any case, by entity. Not saved with the plan.
     #[serde(skip)]
     pub unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diff::{ActionKind, Reason, SidePlan, Standing, diff, express};
-use crate::model::{Entity, EntityName, Memory, Presence, RecordId, StoreName, Unknown};
+use crate::model::{
+    ElementId, Entity, EntityName, Mapping, Memory, Presence, RecordId, Shadow, StoreName, Unknown,
+};
 use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
 
-use super::build::{Observed, PlanInputs};
+use super::build::PlanInputs;
 use super::guards::GuardName;
-use super::{Lost, RecordPlan, Shelf, TombstoneDraft};
+use super::{Lost, Observed, RecordPlan, Shelf, TombstoneDraft};
 
 /// A record, considered.
 pub(super) struct Entry {
@@ -104,6 +106,19 @@ pub(super) fn consider(
     Entry { observed, overrides, resolution, sides }
 }
 
+/// Whether a store with record ids of its own has another row for the record than the one that is remembered: it meets for the first time.
+fn is_other_row(mapping: &Mapping, shadow: &Shadow, presence: Option<&Presence>) -> bool {
+    let now = presence.and_then(Presence::row).and_then(|row| row.store_id.as_ref());
+    let (Some(then), Some(now)) = (shadow.store_id.as_ref(), now.filter(|_| mapping.own_ids)) else {
+        return false;
+    };
+    match (ElementId::parse(then), ElementId::parse(now)) {
+        // An element's id changes with its value; what it stands in does not.
+        (Some(then), Some(now)) if mapping.embedded().is_some() => then.parent != now.parent,
+        _ => then != now,
+    }
+}
+
 fn view<'a>(
     inputs: &'a PlanInputs,
     entity: &'a Arc<Entity>,
@@ -120,6 +135,8 @@ fn view<'a>(
         .filter_map(|(store, mapping)| {
             let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
             let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
+            let shadow =
+                shadow.filter(|shadow| !is_other_row(mapping, shadow, observed.presences.get(store)));
             Some(Side {
                 store,
                 mapping,

@@ -31,6 +31,7 @@ pub(super) fn because(action: &Action) -> String {
             let after = action.meta_after.as_ref().map(SyncMeta::version_or_none).unwrap_or_default();
             format!("(version {} -> {after})", action.meta_before.version_or_none())
         }
+        Reason::Linked => "(the row is linked to its record)".to_owned(),
         Reason::Trouble => {
             let status = action.meta_after.as_ref().and_then(|meta| meta.sync_status).unwrap_or_default();
             format!("(sync status: {})", status.as_str())

@@ -150,7 +150,7 @@ impl Opening {
                     return Vec::new();
                 }
             }
-            let effects = if self.rebuild { Vec::new() } else { questions(&self.intents) };
+            let effects = if self.rebuild { Vec::new() } else { questions(&self.spec, &self.intents) };
             if !effects.is_empty() {
                 return self.ask(effects);
             }
@@ -241,13 +241,13 @@ fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
 }
 
 /// What has to be asked to find out about intents that did not end.
-fn questions(intents: &[Intent]) -> Vec<Effect> {
+fn questions(spec: &Spec, intents: &[Intent]) -> Vec<Effect> {
     let mut batches: BTreeSet<BatchId> = BTreeSet::new();
     let mut reads: BTreeMap<(StoreName, EntityName), Vec<RecordKey>> = BTreeMap::new();
     for intent in intents {
         if intent.receipt {
             batches.insert(intent.batch.clone());
-        } else {
+        } else if !recovery::is_element(spec, intent) {
             let place = (intent.store.clone(), intent.record.entity.clone());
             reads.entry(place).or_default().push(intent.record.key.clone());
         }

@@ -54,6 +54,10 @@ impl Found {
                 (IntentEnd::NotApplied, nothing())
             });
         }
+        if is_element(spec, intent) {
+            // It carries no key to be found by: the next look finds it by its value, or finds it gone.
+            return Some((IntentEnd::NotApplied, nothing()));
+        }
         let rows = self.rows.get(&(intent.store.clone(), intent.record.entity.clone()))?;
         let applied = || Some((IntentEnd::Applied, intent.advances.clone()));
         let not_applied = || Some((IntentEnd::NotApplied, nothing()));
@@ -73,6 +77,12 @@ impl Found {
             (IntentKind::Update, Presence::Present(row)) => Some(update_ending(spec, intent, row)),
         }
     }
+}
+
+/// Whether an intent is about an element inside another entity's row.
+pub(super) fn is_element(spec: &Spec, intent: &Intent) -> bool {
+    let mapping = spec.mapping(&intent.record.entity, &intent.store);
+    mapping.is_some_and(|mapping| mapping.embedded().is_some())
 }
 
 /// The metadata tells where the write changed it; else the fields do; where neither, the fields count as changed there, by

@@ -168,7 +168,9 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
                 let ty = entity.field(field).ty;
                 let held = representable(&canonical, ty, mapped.form, &side.mapping.timezone);
                 // Of values that are equal as far as this store can hold them, the canonical one is the richer.
-                let value = if held.as_ref() == Ok(value) { canonical } else { value.clone() };
+                let same =
+                    held.as_ref() == Ok(value) || side.mapping.means_the_same(row, field, value, &canonical);
+                let value = if same { canonical } else { value.clone() };
                 claim.values.insert(field, value);
             }
         }

@@ -108,6 +108,9 @@ pub(super) fn deleted_in(view: &View<'_>, side: &Side<'_>) -> bool {
 /// Whether a record that a store holds only in part of its life belongs there, by what the canonical store has. What has
 /// left the scope is not missed.
 fn in_scope(view: &View<'_>, side: &Side<'_>) -> bool {
+    if view.overrides.away.contains(side.store) || view.overrides.collapsed.contains(side.store) {
+        return false;
+    }
     let Some(scope) = &side.mapping.scope else { return true };
     let canonical = view.canonical();
     let values = view

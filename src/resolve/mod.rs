@@ -86,6 +86,10 @@ pub struct Overrides {
     pub reject: BTreeMap<FieldId, Rule>,
     /// The whole record, being new, breaks a rule that spans records.
     pub reject_record: Option<Rule>,
+    /// Stores with record ids of their own in which a record that this one is related to, or stands in, is not.
+    pub away: BTreeSet<StoreName>,
+    /// Stores in which another element of the same parent has its value.
+    pub collapsed: BTreeSet<StoreName>,
     /// Stores that went back are brought forward again instead of being held.
     pub bring_forward: bool,
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use trueup::identity::{Identified, Identify};
 use trueup::model::{
     Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
     Unknown, Value, Version,
@@ -19,7 +20,7 @@ use trueup::reconcile::{
 use trueup::resolve::{Conflict, Decision};
 use trueup::spec::{Source, Spec, compile};
 use trueup::state::memory::MemoryStateData;
-use trueup::store::memory::{MemoryDb, MemoryRow};
+use trueup::store::memory::{MemoryDb, MemoryRow, MemorySnapshot};
 
 /// Three stores, and an entity with plain fields, a group, a JSON value, an enum and a required field.
 pub const THREE_STORES: &str = r#"
@@ -471,11 +472,47 @@ impl World {
         let mut presences = BTreeMap::new();
         for at in self.spec.stores_of(&record.entity) {
             let mapped = self.any_mapped(&record.entity, &at);
+            if mapped.mapping.embedded().is_some() {
+                presences.insert(at, Presence::Absent);
+                continue;
+            }
             let read = self.stores[&at].read(&mapped, std::slice::from_ref(&record.key));
             let presence = read.ok().and_then(|mut rows| rows.remove(&record.key));
             presences.insert(at, presence.unwrap_or(Presence::Unknown(Unknown::Unreachable)));
         }
         Observed { key: record.key.clone(), memory: self.state.recall(record).cloned(), presences }
+    }
+
+    /// Finds out whose the rows of stores with record ids of their own are.
+    fn identify(&self, opened: &Opened) -> Identified {
+        let mut identify = Identify::new(self.spec.clone());
+        for (entity, at) in identify.sources() {
+            let Ok(snapshot) = self.stores[&at].snapshot(&self.any_mapped(&entity, &at)) else { continue };
+            snapshot.rows.iter().for_each(|row| identify.take_row(&entity, &at, row));
+            snapshot.strays.into_iter().for_each(|stray| identify.take_stray(&at, stray));
+        }
+        for entity in identify.wants_memories() {
+            if opened.rebuild {
+                continue;
+            }
+            for (key, memory) in self.state.page(&entity, None, usize::MAX) {
+                identify.remember(&entity, &key, &memory);
+            }
+        }
+        for (entity, at) in identify.wants_rows() {
+            let declared = self.spec.entity(&entity).expect("an entity").clone();
+            let read = self.stores[&at].snapshot(&self.any_mapped(&entity, &at));
+            let complete = read.as_ref().is_ok_and(|read| {
+                read.certificate.as_ref().is_some_and(trueup::model::Certificate::is_complete)
+            });
+            if at == self.spec.canonical && !complete {
+                identify.doubt(&entity);
+            }
+            for row in read.iter().flat_map(|read| &read.rows) {
+                identify.know(&declared, row);
+            }
+        }
+        identify.decide()
     }
 
     /// Reads everything and plans.
@@ -497,16 +534,42 @@ impl World {
             remember: true,
         };
         let mut planner = Planner::new(inputs, Box::new(MemoryShelf::default()));
+        let mut identified = self.identify(opened);
         for entity in &self.spec.entities.clone() {
             let mut reports = BTreeMap::new();
             let mut rows: BTreeMap<StoreName, BTreeMap<RecordKey, trueup::model::Row>> = BTreeMap::new();
+            let mut doubtful: BTreeMap<StoreName, BTreeSet<RecordKey>> = BTreeMap::new();
             for at in self.spec.stores_of(&entity.name) {
                 if self.paused.contains(&at) {
                     reports.insert(at, SnapshotReport { paused: true, ..SnapshotReport::default() });
                     continue;
                 }
-                match self.stores[&at].snapshot(&self.any_mapped(&entity.name, &at)) {
-                    Ok(snapshot) => {
+                let mapped = self.any_mapped(&entity.name, &at);
+                // Elements come with what they stand in.
+                let read = match mapped.mapping.embedded() {
+                    None => self.stores[&at].snapshot(&mapped),
+                    Some(embedded) => {
+                        let parents = self.any_mapped(&embedded.parent, &at);
+                        self.stores[&at]
+                            .snapshot(&parents)
+                            .map(|read| MemorySnapshot { rows: Vec::new(), ..read })
+                    }
+                };
+                match read {
+                    Ok(mut snapshot) => {
+                        if mapped.mapping.own_ids {
+                            let found = identified
+                                .places
+                                .remove(&(entity.name.clone(), at.clone()))
+                                .unwrap_or_default();
+                            planner.meet(entity, &at, &found);
+                            snapshot.rows.retain(|row| {
+                                !found.held.iter().any(|held| Some(&held.id) == row.store_id.as_ref())
+                                    && !found.rows.contains_key(&row.key)
+                            });
+                            snapshot.rows.extend(found.rows.into_values());
+                            doubtful.insert(at.clone(), found.doubtful);
+                        }
                         let certificate = snapshot.certificate.unwrap_or_default();
                         reports.insert(
                             at.clone(),
@@ -541,9 +604,13 @@ impl World {
                         None if report.paused => Presence::Unknown(Unknown::Paused),
                         None => Presence::Unknown(Unknown::Unreachable),
                         Some(_) if unresolved => Presence::Unknown(Unknown::Unreachable),
-                        Some(rows) => {
-                            rows.get(&key).map_or(Presence::Absent, |row| Presence::Present(row.clone()))
-                        }
+                        Some(rows) => match rows.get(&key) {
+                            Some(row) => Presence::Present(row.clone()),
+                            None if doubtful.get(at).is_some_and(|keys| keys.contains(&key)) => {
+                                Presence::Unknown(Unknown::Unidentified)
+                            }
+                            None => Presence::Absent,
+                        },
                     };
                     presences.insert(at.clone(), presence);
                 }

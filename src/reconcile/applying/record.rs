@@ -32,6 +32,11 @@ impl Applying {
                 continue;
             }
             for action in record.actions.iter().filter(|action| action.kind == ActionKind::Delete) {
+                // An element is no row: all there is of it is in its fields.
+                let mapping = self.inputs.spec.mapping(&entity, &action.store);
+                if mapping.is_some_and(|mapping| mapping.embedded().is_some()) {
+                    continue;
+                }
                 wanted.entry(action.store.clone()).or_default().push(record.record.key.clone());
             }
         }

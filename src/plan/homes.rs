@@ -1,0 +1,212 @@
+//! Stores with record ids of their own: a record can only be where the records that it is related to, or stands in, are; and what became
+//! of rows that carried no key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diff::{ActionKind, Standing};
+use crate::identity::{Found, How, rule_text};
+use crate::model::{
+    ElementId, Entity, EntityName, Mapping, Presence, RecordId, RecordKey, StoreName, Unknown, Value,
+};
+use crate::resolve::{Fate, Overrides};
+
+use super::build::Planner;
+use super::recipe::Entry;
+use super::{Notice, NoticeKind, Observed};
+
+/// How the rows of a store that carried no key came to their records in a pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meeting {
+    /// Rows that turned out to be known records', by what told: a match rule, or a word.
+    pub linked: BTreeMap<String, u64>,
+    /// Rows that become new records.
+    pub made: u64,
+    /// Rows that wait for a person.
+    pub held: u64,
+    /// Those of them that look like another row of the same store.
+    pub duplicates: u64,
+}
+
+impl Planner {
+    /// Takes what was found out about the rows of an entity in a store.
+    pub fn meet(&mut self, entity: &Arc<Entity>, store: &StoreName, found: &Found) {
+        let work = self.work.entry(entity.name.clone()).or_default();
+        let mut meeting = Meeting::default();
+        for how in found.how.values() {
+            let word = match how {
+                How::Remembered | How::Changed => continue,
+                How::New => {
+                    meeting.made += 1;
+                    continue;
+                }
+                How::Rule(rule) => rule_text(entity, *rule),
+                How::Relations => "relations".to_owned(),
+                How::Made => "made from it before".to_owned(),
+                How::Same => "another store's row".to_owned(),
+                How::Value => "value".to_owned(),
+            };
+            *meeting.linked.entry(word).or_default() += 1;
+        }
+        for held in &found.held {
+            meeting.held += 1;
+            meeting.duplicates += u64::from(held.duplicate);
+            let message = format!("the row {} in {store} is held: {}", held.id.0, held.why);
+            work.said.push(Notice {
+                kind: NoticeKind::Held,
+                record: None,
+                entity: Some(entity.name.clone()),
+                store: Some(store.clone()),
+                field: None,
+                rule: None,
+                message,
+            });
+        }
+        let count = meeting.held;
+        if count > 0 {
+            *work.rows.entry(store.clone()).or_default() += count;
+            let books = work.settled.entry(store.clone()).or_default();
+            books.seen += count;
+            *books.standing.entry(Standing::Held).or_default() += count;
+        }
+        if meeting != Meeting::default() {
+            work.meetings.insert(store.clone(), meeting);
+        }
+    }
+
+    /// The stores with record ids of their own that an entity's records are related in, with what they are related to by key or stand in.
+    fn related(&self, entity: &Entity) -> Vec<(StoreName, Arc<Mapping>)> {
+        let mappings = self.inputs.spec.mappings.get(&entity.name);
+        let own = mappings.into_iter().flatten().filter(|(_, mapping)| {
+            mapping.own_ids && (mapping.embedded().is_some() || mapping.key_relations().next().is_some())
+        });
+        own.map(|(store, mapping)| (store.clone(), mapping.clone())).collect()
+    }
+
+    /// What a record is related to in a store, as far as that has to be there for the record to be.
+    fn parents(
+        &self,
+        mapping: &Mapping,
+        entry: (&Observed, Option<&Entry>),
+    ) -> Vec<(EntityName, Option<RecordKey>)> {
+        let (observed, entry) = entry;
+        if let Some(embedded) = mapping.embedded() {
+            let resolved = entry.and_then(|entry| entry.resolution.fields.get(&embedded.reference)).cloned();
+            let value = resolved.or_else(|| self.held(observed, embedded.reference));
+            let key = value.and_then(|value| match value {
+                Value::Null => None,
+                Value::Text(text) => Some(RecordKey::new(vec![text.to_string()])),
+                other => Some(RecordKey::new(vec![other.to_string()])),
+            });
+            return vec![(embedded.parent.clone(), key)];
+        }
+        let parts = mapping.key_relations().map(|(part, target)| {
+            let key = observed.key.parts().get(part).map(|text| RecordKey::new(vec![text.clone()]));
+            (target.clone(), key)
+        });
+        parts.collect()
+    }
+
+    /// A field as the canonical store has it, or else any store.
+    fn held(&self, observed: &Observed, field: crate::model::FieldId) -> Option<Value> {
+        let of = |presence: &Presence| presence.row()?.fields.get(&field)?.value().cloned();
+        let canonical = observed.presences.get(&self.inputs.spec.canonical).and_then(of);
+        canonical.or_else(|| observed.presences.values().find_map(of))
+    }
+
+    /// Where it is not known whether the store has what a record stands in, it is not known whether it has the record.
+    pub(super) fn doubt_homeless(&self, entity: &Entity, observed: &mut Observed) {
+        for (store, mapping) in self.related(entity) {
+            let unsure = self.parents(&mapping, (observed, None)).into_iter().any(|(target, key)| {
+                let homes = self.work.get(&target).map(|work| &work.homes);
+                key.zip(homes).is_some_and(|(key, homes)| homes.unsure.contains(&(store.clone(), key)))
+            });
+            if unsure && let Some(presence) = observed.presences.get_mut(&store) {
+                *presence = Presence::Unknown(Unknown::Unidentified);
+            }
+        }
+    }
+
+    /// The stores that lack what a record stands in or is joined by; none where all is as it was thought to be.
+    pub(super) fn without_home(&self, entity: &Entity, entry: &Entry) -> Option<Overrides> {
+        let mut away = BTreeSet::new();
+        for (store, mapping) in self.related(entity) {
+            let lacks =
+                self.parents(&mapping, (&entry.observed, Some(entry))).into_iter().any(|(target, key)| {
+                    let homes = self.work.get(&target).map(|work| &work.homes);
+                    !key.zip(homes).is_some_and(|(key, homes)| homes.there.contains(&(store.clone(), key)))
+                });
+            let known = !matches!(entry.observed.presences.get(&store), Some(Presence::Unknown(_)) | None);
+            if lacks && known {
+                away.insert(store);
+            }
+        }
+        (!away.is_empty()).then(|| Overrides { away, ..entry.overrides.clone() })
+    }
+
+    /// Notes where a record is or will be, and which value it has in its parent.
+    pub(super) fn note_homes(&mut self, entity: &Entity, entry: &Entry) {
+        let spec = self.inputs.spec.clone();
+        let Some(mappings) = spec.mappings.get(&entity.name) else { return };
+        let key = &entry.observed.key;
+        let mut homes = std::mem::take(&mut self.work.entry(entity.name.clone()).or_default().homes);
+        for (store, mapping) in mappings.iter().filter(|(_, mapping)| mapping.own_ids) {
+            let side = entry.sides.iter().find(|side| side.store == *store);
+            let action = side.and_then(|side| side.action.as_ref()).map(|action| action.kind);
+            let here = (store.clone(), key.clone());
+            match entry.observed.presences.get(store) {
+                Some(Presence::Present(_)) if action != Some(ActionKind::Delete) => {
+                    homes.there.insert(here);
+                }
+                Some(Presence::Absent) if action == Some(ActionKind::Create) => {
+                    homes.there.insert(here);
+                }
+                Some(Presence::Unknown(_)) => {
+                    homes.unsure.insert(here);
+                }
+                _ => {}
+            }
+            let Some(embedded) = mapping.embedded() else { continue };
+            let fields = &entry.resolution.fields;
+            let text = |field| fields.get(&field).and_then(Value::as_text).map(str::to_owned);
+            let wanted = (text(embedded.reference), text(embedded.kind), text(embedded.value));
+            let (Some(parent), Some(kind), Some(value)) = wanted else { continue };
+            let (Some(normal), Some(side)) = (embedded.normal(&kind, &value), side) else { continue };
+            if entry.resolution.fate != Fate::Alive || action == Some(ActionKind::Delete) {
+                continue;
+            }
+            let row = entry.observed.presences.get(store).and_then(Presence::row);
+            let stands = row.and_then(|row| ElementId::parse(row.store_id.as_ref()?));
+            let same = stands.is_some_and(|stands| stands.kind == kind && stands.normal == normal);
+            if row.is_some() || side.action.is_some() {
+                let place = (store.clone(), parent, kind, normal);
+                homes.elements.entry(place).or_default().push((same, key.clone()));
+            }
+        }
+        if let Some(work) = self.work.get_mut(&entity.name) {
+            work.homes = homes;
+        }
+    }
+
+    /// Of several records that have one value in one parent, a store holds one: the one that is there, or the first.
+    pub(super) fn settle_collapsed(&mut self) {
+        let mut collapsed: BTreeSet<(RecordId, StoreName)> = BTreeSet::new();
+        for (entity, work) in &self.work {
+            for ((store, ..), who) in work.homes.elements.iter().filter(|(_, who)| who.len() > 1) {
+                let stays = who.iter().filter(|(same, _)| *same).map(|(_, key)| key).min();
+                let stays = stays.or_else(|| who.iter().map(|(_, key)| key).min());
+                for (_, key) in who.iter().filter(|(_, key)| Some(key) != stays) {
+                    let id = RecordId { entity: entity.clone(), key: key.clone() };
+                    collapsed.insert((id, store.clone()));
+                }
+            }
+        }
+        for (id, store) in collapsed {
+            self.reconsider(&id, |overrides| {
+                overrides.collapsed.insert(store);
+            });
+        }
+    }
+}
