@@ -19,6 +19,8 @@ mod schema;
 mod server;
 #[path = "conformance/sqlite.rs"]
 mod sqlite;
+#[path = "conformance/twenty.rs"]
+mod twenty;
 #[path = "conformance/values.rs"]
 mod values;
 #[path = "conformance/writes.rs"]
@@ -84,4 +86,43 @@ conformance! {
     schema::migration_is_idempotent,
     schema::migration_adds_columns_and_keeps_rows,
     schema::names_are_not_statements,
+}
+
+/// What a CRM can do of it. It keeps no receipts and no tables of ours, has no conditional writes that a race could show, tells no
+/// empty text from none, and takes neither values that are none of a field's type nor two records with one key; its own cases are in
+/// `conformance/twenty.rs`.
+macro_rules! crm_conformance {
+    ($($module:ident::$case:ident,)*) => {
+        mod on_twenty {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $case() {
+                crate::$module::$case::<crate::twenty::OnTwenty>().await;
+            })*
+        }
+    };
+}
+
+crm_conformance! {
+    reads::snapshots_come_in_the_order_of_keys,
+    reads::composite_keys_are_ordered_part_by_part,
+    reads::an_empty_table_is_a_complete_snapshot,
+    reads::long_snapshots_come_whole,
+    reads::a_missing_column_is_unknown,
+    reads::a_missing_table_is_an_error,
+    reads::reading_answers_every_key,
+    reads::metadata_is_read_as_written,
+    writes::what_is_created_is_read_back,
+    writes::creating_twice_moves_nothing,
+    writes::updates_set_only_what_they_name,
+    writes::updates_without_metadata_leave_it,
+    writes::a_moved_row_is_not_written,
+    writes::a_changed_version_guards,
+    writes::a_null_is_guarded_as_well,
+    writes::deletes_are_guarded,
+    writes::what_is_gone_has_moved,
+    writes::one_bad_write_does_not_fail_the_others,
+    writes::a_key_twice_in_a_batch_is_refused,
+    writes::a_field_without_a_place_is_refused,
+    writes::composite_keys_are_written_by_all_parts,
+    values::every_type_survives,
+    values::forms_hold_what_they_say,
 }

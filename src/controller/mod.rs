@@ -34,7 +34,7 @@ pub use hints::Inbox;
 pub use notes::{Approval, KnownError, Pause};
 pub use pace::{Hinted, Pace, PaceOptions, Step, Task};
 pub use run::{Reload, RunOptions, RunSummary, Running, pace_options, run};
-pub use scripts::{script_of, scripts};
+pub use scripts::scripts;
 pub use watch::watch;
 
 /// How long to wait before asking for the lease again.

@@ -15,6 +15,7 @@ use crate::store::bigquery::{BigQueryOptions, BigQueryStore, Emulator};
 use crate::store::memory::MemoryStore;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::twenty::{TwentyOptions, TwentyStore};
 
 use super::EngineError;
 
@@ -75,6 +76,19 @@ async fn one(
             Ok(Arc::new(PostgresStore::open(store.name.clone(), url, options)?))
         }
         StoreKind::BigQuery(dataset) => bigquery(folder, store, dataset),
+        StoreKind::Twenty { url, api_key, timeout_ms, calls, .. } => {
+            let url = look_up(folder, &store.name, url)?;
+            let key = look_up(folder, &store.name, api_key)?;
+            let mut options = TwentyOptions { read_only: store.read_only, ..TwentyOptions::default() };
+            let (per_second, per_minute) = *calls;
+            options.pace.per_second = per_second.unwrap_or(options.pace.per_second);
+            options.pace.per_minute = per_minute.unwrap_or(options.pace.per_minute);
+            options.batch_size = store.batch_size.unwrap_or(options.batch_size);
+            options.timeout = timeout_ms.map_or(options.timeout, std::time::Duration::from_millis);
+            options.mapped = mapped_in(spec, &store.name);
+            let (url, key) = (url.to_str().unwrap_or(""), key.to_str().unwrap_or(""));
+            Ok(Arc::new(TwentyStore::open(store.name.clone(), url, key, options)?))
+        }
         StoreKind::Unsupported { kind } => {
             let message = format!("this version cannot open stores of kind `{kind}`");
             Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
@@ -112,6 +126,15 @@ fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<
     options.trust_modified = dataset.skip_unmodified;
     options.read_only = store.read_only;
     Ok(Arc::new(BigQueryStore::open(store.name.clone(), options)?))
+}
+
+/// All entities that have a place in a store.
+fn mapped_in(spec: &Spec, store: &StoreName) -> Vec<Mapped> {
+    let places = spec.entities.iter().filter_map(|entity| {
+        let mapping = spec.mapping(&entity.name, store)?;
+        Some(Mapped { entity: entity.clone(), mapping: mapping.clone() })
+    });
+    places.collect()
 }
 
 /// What a reference refers to, for a store.

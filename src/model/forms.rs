@@ -8,6 +8,7 @@ use std::str::FromStr;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
+use super::crm;
 use super::json::Json;
 use super::mapping::Form;
 use super::schema::FieldType;
@@ -44,7 +45,7 @@ const MAX_NUMBER_LENGTH: usize = 1000;
 ///
 /// # Errors
 /// When the form cannot hold the value.
-pub fn encode(value: &Value, ty: FieldType, form: Form, _zone: &TimeZone) -> Result<Native, FormError> {
+pub fn encode(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) -> Result<Native, FormError> {
     if value.is_null() {
         return Ok(Native::Null);
     }
@@ -59,6 +60,7 @@ pub fn encode(value: &Value, ty: FieldType, form: Form, _zone: &TimeZone) -> Res
         Form::UnixSeconds => to_unix(value, ty, form, 1_000_000),
         Form::UnixMillis => to_unix(value, ty, form, 1_000),
         Form::UnixMicros => to_unix(value, ty, form, 1),
+        crm => crm::encode(value, ty, crm, zone),
     }
 }
 
@@ -77,6 +79,7 @@ pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Re
         (_, Form::UnixSeconds) => from_unix(native, ty, form, 1_000_000),
         (_, Form::UnixMillis) => from_unix(native, ty, form, 1_000),
         (_, Form::UnixMicros) => from_unix(native, ty, form, 1),
+        (_, crm) => crm::decode(native, ty, crm, zone),
     }
 }
 

@@ -70,9 +70,47 @@ pub enum Form {
     UnixMillis,
     /// As microseconds since 1970.
     UnixMicros,
+    /// As a CRM's text, where an empty one is none.
+    CrmText,
+    /// As a CRM's e-mail address, in lower case.
+    CrmEmail,
+    /// As a CRM's link, with its origin in lower case and no slash at the end.
+    CrmLink,
+    /// As a CRM's phone number, with its country and without an extension.
+    CrmPhone,
+    /// As a CRM's date, or its time to the millisecond.
+    CrmTime,
+    /// As a CRM's number: whole, and up to 2^53.
+    CrmNumber,
+    /// As a CRM's JSON: an object or an array, and an empty one is none.
+    CrmJson,
+    /// As a CRM's list of texts, where an empty one is none.
+    CrmList,
 }
 
 impl Form {
+    /// The forms that CRMs keep values in.
+    pub const CRM: [Self; 8] = [
+        Self::CrmText,
+        Self::CrmEmail,
+        Self::CrmLink,
+        Self::CrmPhone,
+        Self::CrmTime,
+        Self::CrmNumber,
+        Self::CrmJson,
+        Self::CrmList,
+    ];
+
+    /// Whether this is a form that CRMs keep values in.
+    pub fn is_crm(self) -> bool {
+        Self::CRM.contains(&self)
+    }
+
+    /// Whether values of a type can stand in this form of a CRM's.
+    pub fn crm_suits(self, ty: super::schema::FieldType) -> bool {
+        super::crm::suits(self, ty)
+    }
+
     /// The word used in manifests.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,6 +121,14 @@ impl Form {
             Self::UnixSeconds => "unix-seconds",
             Self::UnixMillis => "unix-millis",
             Self::UnixMicros => "unix-micros",
+            Self::CrmText => "crm-text",
+            Self::CrmEmail => "crm-email",
+            Self::CrmLink => "crm-link",
+            Self::CrmPhone => "crm-phone",
+            Self::CrmTime => "crm-time",
+            Self::CrmNumber => "crm-number",
+            Self::CrmJson => "crm-json",
+            Self::CrmList => "crm-list",
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of YAML, of SQL or of any particular store. Everything is pure.
 
+mod crm;
 mod derive;
 mod diagnostic;
 mod forms;

@@ -107,6 +107,19 @@ pub enum StoreKind {
     },
     /// A `BigQuery` dataset.
     BigQuery(Box<BigQuerySpec>),
+    /// A Twenty CRM workspace.
+    Twenty {
+        /// The server's address.
+        url: Reference,
+        /// The API key.
+        api_key: Reference,
+        /// The secret that webhooks are signed with.
+        webhook_secret: Option<Reference>,
+        /// How long a call may take, in milliseconds; none: the store's own measure.
+        timeout_ms: Option<u64>,
+        /// How many calls may go out in a second and in a minute; none: the server's own defaults.
+        calls: (Option<u32>, Option<u32>),
+    },
     /// A kind that manifests may name and this version cannot open.
     Unsupported {
         /// The kind's name.
@@ -119,8 +132,10 @@ impl StoreKind {
     pub fn has_own_ids(&self) -> bool {
         match self {
             Self::Memory { own_ids } => *own_ids,
-            Self::Unsupported { kind } => kind == "twenty",
-            Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => false,
+            Self::Twenty { .. } => true,
+            Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) | Self::Unsupported { .. } => {
+                false
+            }
         }
     }
 }

@@ -67,5 +67,6 @@ pub(super) fn form_suits(ty: FieldType, form: Form) -> bool {
             FieldType::String | FieldType::Int64 | FieldType::Float64 | FieldType::Numeric | FieldType::Bool
         ),
         Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros => ty == FieldType::Timestamp,
+        crm => crm.crm_suits(ty),
     }
 }

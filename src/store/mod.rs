@@ -26,6 +26,7 @@ mod rows;
 pub mod script;
 pub mod sqlite;
 mod sync;
+pub mod twenty;
 
 pub use checks::guard_holds;
 use checks::{check_write, form_suits, repeated_keys};
@@ -36,6 +37,15 @@ pub use rows::{LazyRow, RowDecoder};
 pub struct Probe {
     /// An opaque identity or epoch, where the store has one: when it changes, the store was replaced or restored.
     pub identity: Option<String>,
+}
+
+/// What a store object has cost so far, where calls are counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Calls that went out.
+    pub calls: u64,
+    /// How long was waited for the pace that the store allows, in milliseconds, over all calls.
+    pub waited_ms: u64,
 }
 
 /// A piece of a snapshot.
@@ -97,6 +107,11 @@ pub trait Store: Send + Sync {
 
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
+
+    /// What this store object has cost so far.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 
     /// What of these mappings it cannot do. Pure: asked before anything is contacted.
     fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic>;

@@ -18,6 +18,10 @@ use trueup::store::{LazyRow, SnapshotItem, Store};
 pub(crate) trait Harness: Sized + Send + Sync {
     /// Whether it holds texts with the character U+0000.
     const HOLDS_NUL: bool = true;
+    /// Whether it tells an empty text, as a key too, from none.
+    const HOLDS_EMPTY: bool = true;
+    /// The finest step of its times, in microseconds.
+    const TIME_MICROS: i64 = 1;
     /// Names of a table and of two columns that are as bad as they can be there.
     const HOSTILE_NAMES: [&'static str; 3] = ["th'ings\"; DROP TABLE things; --", "na\"me' --", "select"];
 
@@ -58,6 +62,22 @@ pub(crate) trait Harness: Sized + Send + Sync {
         store.migrate(&steps).await.expect("migrated");
         harness
     }
+}
+
+/// A time as a store can hold it.
+pub(crate) fn coarse<H: Harness>(time: Timestamp) -> Timestamp {
+    let micros = time.micros().div_euclid(H::TIME_MICROS) * H::TIME_MICROS;
+    Timestamp::from_micros(micros).expect("in range")
+}
+
+/// Whether a store can hold a value of its type at all.
+pub(crate) fn can_hold<H: Harness>(value: &Value) -> bool {
+    let text = value.to_string();
+    let nul = text.contains('\0') || text.contains("\\u0000");
+    let empty = matches!(value, Value::Text(text) if text.is_empty())
+        || matches!(value, Value::List(items) if items.is_empty());
+    let fine = !matches!(value, Value::Time(time) if coarse::<H>(*time) != *time);
+    (H::HOLDS_NUL || !nul) && (H::HOLDS_EMPTY || !empty) && fine
 }
 
 pub(crate) fn store_name() -> StoreName {

@@ -28,11 +28,12 @@ const HOSTILE: [&str; 18] = [
 pub(crate) async fn snapshots_come_in_the_order_of_keys<H: Harness>() {
     let mapped = things();
     let harness = H::with(&[&mapped]).await;
-    for text in HOSTILE {
+    let hostile = HOSTILE.into_iter().filter(|text| H::HOLDS_EMPTY || !text.is_empty());
+    for text in hostile.clone() {
         harness.insert(&mapped, &key(text), &[("name", Value::text(text))], &meta(1)).await;
     }
     let (rows, certificate) = snapshot(&harness.store(), &mapped).await;
-    let mut expected: Vec<_> = HOSTILE.iter().map(|text| key(text)).collect();
+    let mut expected: Vec<_> = hostile.map(key).collect();
     expected.sort();
     assert_eq!(rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>(), expected);
     for row in &rows {
@@ -43,14 +44,17 @@ pub(crate) async fn snapshots_come_in_the_order_of_keys<H: Harness>() {
         );
     }
     assert!(certificate.is_complete(), "{certificate:?}");
-    assert_eq!(certificate.rows_read, HOSTILE.len() as u64);
+    assert_eq!(certificate.rows_read, expected.len() as u64);
 }
 
 pub(crate) async fn composite_keys_are_ordered_part_by_part<H: Harness>() {
     let mapped = pairs();
     let harness = H::with(&[&mapped]).await;
-    let mut keys: Vec<_> =
-        ["a", "aa", "", "a\u{1}"].iter().flat_map(|a| ["10", "9", "-1"].map(|b| pair(a, b))).collect();
+    let mut keys: Vec<_> = ["a", "aa", "", "a\u{1}"]
+        .iter()
+        .filter(|a| H::HOLDS_EMPTY || !a.is_empty())
+        .flat_map(|a| ["10", "9", "-1"].map(|b| pair(a, b)))
+        .collect();
     for key in &keys {
         harness.insert(&mapped, key, &[], &meta(1)).await;
     }

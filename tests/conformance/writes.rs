@@ -14,7 +14,7 @@ pub(crate) async fn what_is_created_is_read_back<H: Harness>() {
     let mapped = things();
     let harness = H::with(&[&mapped]).await;
     let store = harness.store();
-    let time = meta(1).last_updated;
+    let time = meta(1).last_updated.map(coarse::<H>);
     let op = WriteOp::Create {
         fields: values(&mapped, &[("name", Value::text("n"))]),
         meta: meta(1),

@@ -142,7 +142,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn shape(&mut self) -> Option<Shape> {
-        let object_store = matches!(self.kind, StoreKind::Unsupported { kind } if kind == "twenty");
+        let object_store = matches!(self.kind, StoreKind::Twenty { .. });
         let both = matches!(self.kind, StoreKind::Memory { .. });
         match (&self.body.table, &self.body.object) {
             (Some(_), Some(_)) => {
@@ -306,7 +306,9 @@ impl<'a> Compiler<'a> {
         }
         // Without a word about it, a part of the key stands in the column of its name.
         let Some(place) = place else {
-            return KeyMapping { column: Column::plain(name), form: Form::Native, relation: None };
+            let column = Column::plain(name);
+            let form = self.form(&steps, name, ty, None, &column);
+            return KeyMapping { column, form, relation: None };
         };
         match self.understood(&steps, name, &place) {
             Placed::At { column, form, direction } => {
@@ -316,7 +318,7 @@ impl<'a> Compiler<'a> {
                             .hint("remove `direction`");
                     self.push(&[steps.as_slice(), &["direction"]].concat(), found);
                 }
-                let form = self.form(&steps, name, ty, form);
+                let form = self.form(&steps, name, ty, form, &column);
                 KeyMapping { column, form, relation: None }
             }
             Placed::Related { .. } | Placed::Nowhere => {
@@ -328,9 +330,20 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn form(&mut self, steps: &[&str], name: &str, ty: FieldType, form: Option<Form>) -> Form {
+    fn form(
+        &mut self,
+        steps: &[&str],
+        name: &str,
+        ty: FieldType,
+        form: Option<Form>,
+        column: &Column,
+    ) -> Form {
         let form = form.unwrap_or_default();
-        let allowed = place::forms_of(ty);
+        let mut allowed = place::forms_of(ty);
+        let crm = matches!(self.kind, StoreKind::Twenty { .. });
+        if crm || matches!(self.kind, StoreKind::Memory { .. }) {
+            allowed.extend(place::crm_forms_of(ty));
+        }
         if !allowed.contains(&form) {
             let words = crate::spec::words::list(allowed.iter().map(|form| form.as_str()));
             let found = Diagnostic::error(format!(
@@ -341,7 +354,7 @@ impl<'a> Compiler<'a> {
             .hint(format!("its forms are {words}"));
             self.push(&[steps, &["form"]].concat(), found);
         }
-        form
+        if crm { place::crm_form(ty, form, column) } else { form }
     }
 
     fn fields(&mut self, shape: &Shape, key: &[KeyMapping]) -> BTreeMap<FieldId, FieldMapping> {
@@ -362,7 +375,7 @@ impl<'a> Compiler<'a> {
                     (column, None, direction, Some(target))
                 }
             };
-            let form = self.form(&["fields", name], name, field.ty, form);
+            let form = self.form(&["fields", name], name, field.ty, form, &column);
             let tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
             let direction = direction.unwrap_or(Direction::Both);
             fields.insert(id, FieldMapping { field: id, column, form, direction, tag, relation });

@@ -85,6 +85,30 @@ pub(super) fn forms_of(ty: FieldType) -> Vec<Form> {
     forms
 }
 
+/// The forms of a CRM that a type may take.
+pub(super) fn crm_forms_of(ty: FieldType) -> impl Iterator<Item = Form> {
+    Form::CRM.into_iter().filter(move |form| form.crm_suits(ty))
+}
+
+/// The form that a value takes in a CRM. What its composite fields do to their parts is known by the parts' names.
+pub(super) fn crm_form(ty: FieldType, form: Form, column: &Column) -> Form {
+    match (form, ty) {
+        (Form::Native, FieldType::String) => match column.0.get(1).map(String::as_str) {
+            Some("primaryEmail") => Form::CrmEmail,
+            Some("primaryLinkUrl") => Form::CrmLink,
+            _ => Form::CrmText,
+        },
+        (Form::Native, FieldType::Int64) | (Form::Int64, _) => Form::CrmNumber,
+        (Form::Native, FieldType::Numeric) => Form::CrmText,
+        (Form::Native, FieldType::Date | FieldType::Timestamp) => Form::CrmTime,
+        // Its own JSON loses empty values and large integers.
+        (Form::Native | Form::Text, FieldType::Json) | (Form::Text, FieldType::StringList) => Form::JsonText,
+        (Form::Native, FieldType::StringList) => Form::CrmList,
+        (Form::Text, _) => Form::CrmText,
+        (form, _) => form,
+    }
+}
+
 /// A hash of everything that decides what a field's column means.
 pub(super) fn tag(
     shape: &Shape,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Doc, Docs};
 use crate::model::{Diagnostic, Diagnostics, StoreName};
-use crate::spec::raw::{BigQueryStore, Limits, Size, StoreBody};
+use crate::spec::raw::{BigQueryStore, Limits, Size, StoreBody, TwentyStore};
 use crate::spec::words::{list, reference, size_bytes};
 use crate::spec::{BigQuerySpec, Reference, StoreKind, StoreSpec};
 
@@ -111,6 +111,9 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
     if let Some(bigquery) = body.bigquery.as_ref().filter(|_| *kind == "bigquery") {
         return StoreKind::BigQuery(Box::new(dataset(doc, bigquery, out)));
     }
+    if let Some(twenty) = body.twenty.as_ref().filter(|_| *kind == "twenty") {
+        return twenty_kind(doc, twenty, out);
+    }
     match (&body.sqlite, &body.memory, &body.postgres) {
         (Some(sqlite), ..) => {
             let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
@@ -182,6 +185,37 @@ fn dataset(doc: &Doc<StoreBody>, body: &BigQueryStore, out: &mut Diagnostics) ->
     }
 }
 
+/// A Twenty workspace.
+fn twenty_kind(doc: &Doc<StoreBody>, twenty: &TwentyStore, out: &mut Diagnostics) -> StoreKind {
+    let url = reference(&twenty.url).unwrap_or_else(|_| Reference::Plain(String::new()));
+    if let Reference::Plain(text) = &url
+        && !text.starts_with("http://")
+        && !text.starts_with("https://")
+    {
+        out.push(
+            Diagnostic::error("the address of a Twenty server begins with `https://` or `http://`")
+                .at(doc.place(&["twenty", "url"])),
+        );
+    }
+    if let Some(seconds) = twenty.timeout_seconds.filter(|seconds| !(1..=600).contains(seconds)) {
+        out.push(
+            Diagnostic::error(format!("`timeout_seconds` is from 1 to 600, not {seconds}"))
+                .at(doc.place(&["twenty", "timeout_seconds"])),
+        );
+    }
+    let limits = doc.body.limits.as_ref();
+    StoreKind::Twenty {
+        url,
+        api_key: reference(&twenty.api_key).unwrap_or_else(|_| Reference::Plain(String::new())),
+        webhook_secret: twenty.webhook_secret.as_deref().and_then(|secret| reference(secret).ok()),
+        timeout_ms: twenty.timeout_seconds.map(|seconds| u64::from(seconds) * 1_000),
+        calls: (
+            limits.and_then(|limits| limits.calls_per_second),
+            limits.and_then(|limits| limits.calls_per_minute),
+        ),
+    }
+}
+
 /// Checks every text of the connection: references are well formed, and secrets are nothing but references.
 fn connection(doc: &Doc<StoreBody>, out: &mut Diagnostics) {
     let body = &doc.body;
@@ -248,10 +282,11 @@ fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
         return;
     }
     let bills = matches!(kind, StoreKind::BigQuery(_));
+    let paced = matches!(kind, StoreKind::Twenty { .. });
     let idle = [
         ("max_bytes_per_pass", max_bytes_per_pass.is_some() && !bills),
-        ("calls_per_second", calls_per_second.is_some()),
-        ("calls_per_minute", calls_per_minute.is_some()),
+        ("calls_per_second", calls_per_second.is_some() && !paced),
+        ("calls_per_minute", calls_per_minute.is_some() && !paced),
     ];
     for (name, _) in idle.into_iter().filter(|(_, given)| *given) {
         out.push(

@@ -99,6 +99,10 @@ pub struct TwentyStore {
     /// The secret that webhooks are signed with, as `${env:NAME}` or `${file:PATH}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_secret: Option<String>,
+    /// How many seconds the server may take to answer a call; 30 where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 600))]
+    pub timeout_seconds: Option<u32>,
 }
 
 /// How much may be asked of a store.

@@ -244,6 +244,8 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         (Form::Native, FieldType::Timestamp) => "timestamptz",
         (Form::Native, FieldType::Json) => "jsonb",
         (Form::Native, FieldType::StringList) => "text[]",
+        // A CRM's own forms; kept as text elsewhere.
+        (_, _) => "text",
     }
 }
 

@@ -1,0 +1,202 @@
+//! A server that is down, slow, failing, too busy, or loses its answers: the others go on, nothing is doubled, and it catches up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use trueup::model::Value;
+use trueup::sandbox::{Calls, Fault};
+
+use crate::world::{Set, World, key};
+
+const PEOPLE: usize = 12;
+
+async fn agreed(set: Set) -> World {
+    let world = World::new(set).await;
+    for number in 0..PEOPLE {
+        let fields = [
+            ("first_name", Value::text(format!("Given{number}"))),
+            ("email", Value::text(format!("given{number}@example.com"))),
+        ];
+        world.put(&world.base, "people", &key(&format!("C{number}")), &fields);
+    }
+    world.settle().await;
+    world
+}
+
+/// Somebody works in every store.
+fn work(world: &World) {
+    world.edit(&world.base, "people", &key("C1"), "job_title", Value::text("Baker"));
+    world.edit(&world.local, "people", &key("C2"), "notes", Value::text("Likes tea."));
+    world.patch("C3", &json!({ "jobTitle": "Gardener" }));
+    let fields = [("first_name", Value::text("New")), ("email", Value::text("new@example.com"))];
+    world.put(&world.base, "people", &key("C99"), &fields);
+}
+
+fn check(world: &World) {
+    let all = world.all("people");
+    let keys: BTreeSet<String> = all.iter().map(|person| person["contactId"].to_string()).collect();
+    assert_eq!((all.len(), keys.len()), (PEOPLE + 1, PEOPLE + 1), "nobody twice, nobody lost");
+    assert_eq!(world.person("C1")["jobTitle"], json!("Baker"));
+    assert_eq!(world.person("C2")["notes"], json!("Likes tea."));
+    assert_eq!(world.person("C99")["emails"]["primaryEmail"], json!("new@example.com"));
+    for store in [&world.base, &world.local] {
+        assert_eq!(world.held(store, "people", &key("C3"), "job_title"), Some(Value::text("Gardener")));
+        assert_eq!(world.held(store, "people", &key("C1"), "job_title"), Some(Value::text("Baker")));
+    }
+}
+
+fn quick() -> Set {
+    Set { timeout: Duration::from_millis(400), ..Set::default() }
+}
+
+/// While the fault lasts the others go on; when it is over, everything is made up for.
+async fn outlives(fault: Fault) {
+    let world = agreed(quick()).await;
+    work(&world);
+    world.sandbox.faults().add(Calls::all(), fault);
+    for _ in 0..2 {
+        world.pass().await;
+    }
+    assert!(world.sandbox.faults().hits() > 0);
+    for (store, record, field, value) in
+        [(&world.local, "C1", "job_title", "Baker"), (&world.base, "C2", "notes", "Likes tea.")]
+    {
+        assert_eq!(
+            world.held(store, "people", &key(record), field),
+            Some(Value::text(value)),
+            "the others go on"
+        );
+    }
+    world.sandbox.faults().clear();
+    world.settle().await;
+    check(&world);
+    let before = world.writes();
+    world.pass().await;
+    assert_eq!(world.writes(), before, "and then it is quiet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down() {
+    outlives(Fault::Down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_slow() {
+    outlives(Fault::Slow(Duration::from_secs(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_fails() {
+    outlives(Fault::Status(500)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_with_errors() {
+    outlives(Fault::Errors("Internal server error".into())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_had_too_many_calls() {
+    outlives(Fault::Limited).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_alone_that_fail() {
+    let world = agreed(quick()).await;
+    work(&world);
+    world.sandbox.faults().add(Calls::all().path("/rest/"), Fault::Status(500));
+    let report = world.pass().await;
+    assert!(!report.failed.is_empty() || !report.unknown.is_empty(), "it is said: {report:?}");
+    assert_eq!(world.held(&world.local, "people", &key("C1"), "job_title"), Some(Value::text("Baker")));
+    world.sandbox.faults().clear();
+    world.settle().await;
+    check(&world);
+}
+
+/// The call is carried out, and its answer never comes.
+async fn lost_answer(method: &str) {
+    let world = agreed(quick()).await;
+    work(&world);
+    world.sandbox.faults().add(Calls::all().method(method).path("/rest/").times(1), Fault::LoseAnswer);
+    let report = world.pass().await;
+    assert_eq!(world.sandbox.faults().hits(), 1);
+    assert!(report.failed.is_empty() && report.unknown.is_empty(), "it was found out: {report:?}");
+    check(&world);
+    world.settle().await;
+    check(&world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_answer_is_lost_is_found_by_its_id() {
+    lost_answer("POST").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_whose_answer_is_lost_is_found_out() {
+    lost_answer("PATCH").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_whose_answer_is_lost_is_found_out() {
+    let world = agreed(quick()).await;
+    let mapped = crate::world::mapped(&world.spec, "people", "base");
+    world.base.db().delete(&mapped, &key("C5")).expect("there");
+    world.sandbox.faults().add(Calls::all().method("DELETE").times(1), Fault::LoseAnswer);
+    let report = world.pass().await;
+    assert_eq!(world.sandbox.faults().hits(), 1);
+    assert!(report.failed.is_empty() && report.unknown.is_empty(), "{report:?}");
+    assert_eq!(world.all("people").len(), PEOPLE - 1);
+    let deleted = world.sandbox.edit(|editor| editor.deleted("people")).expect("listed");
+    assert_eq!(deleted.len(), 1, "deleted softly: it can be restored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_changes_under_the_reader_deletes_nobody() {
+    let world = agreed(Set { page_rows: 5, ..Set::default() }).await;
+    let gone = world.all("people")[0].clone();
+    let gone_key = gone["contactId"].as_str().expect("a key").to_owned();
+    let lost = crate::world::id(&gone);
+    // Behind the reader's back somebody goes and somebody comes: the number is the same.
+    let new = json!({ "id": "00000000-0000-4000-8000-000000000001", "contactId": "C50", "name": { "firstName": "Early" } });
+    world.sandbox.faults().add(
+        Calls::all().path("graphql").times(1),
+        Fault::then(move |editor| {
+            editor.soft_delete("people", &lost).expect("deleted");
+            editor.create("people", &new).expect("created");
+        }),
+    );
+    world.pass().await;
+    assert_eq!(world.sandbox.faults().hits(), 1);
+    let mapped = crate::world::mapped(&world.spec, "people", "base");
+    let base = world.base.db().table(&mapped).map_or(0, |table| table.rows.len());
+    assert!(base >= PEOPLE, "nobody was deleted who was there: {base}");
+    world.settle().await;
+    for store in [&world.base, &world.local] {
+        assert_eq!(world.held(store, "people", &key("C50"), "first_name"), Some(Value::text("Early")));
+        assert_eq!(
+            world.held(store, "people", &key(&gone_key), "first_name"),
+            None,
+            "and the one who went is gone"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_just_before_the_write_is_not_overwritten() {
+    let world = agreed(Set::default()).await;
+    world.edit(&world.base, "people", &key("C1"), "job_title", Value::text("Baker"));
+    let id = crate::world::id(&world.person("C1"));
+    // Somebody edits the very field when everything has been read, before the look that comes just before the write.
+    let theirs = move |editor: &mut trueup::sandbox::Editor<'_>| {
+        editor.patch("people", &id, &json!({ "jobTitle": "Gardener" })).expect("edited");
+    };
+    world.sandbox.faults().add(Calls::all().path("graphql").body("people").times(1), Fault::then(theirs));
+    let report = world.pass().await;
+    assert_eq!(report.skipped.len(), 1, "{report:?}");
+    assert_eq!(world.person("C1")["jobTitle"], json!("Gardener"), "their edit stands");
+    world.pass().await;
+    let conflicts = world.engine.conflicts(true).await.expect("listed");
+    let there = world.person("C1")["jobTitle"].clone();
+    assert!(!conflicts.is_empty() || there == json!("Gardener"), "{there}");
+}

@@ -1,0 +1,260 @@
+//! What is written and what is read back are equal, whatever the value: so nothing is ever written twice, and nothing is lost unseen.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use trueup::model::{
+    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, IntentId, Json, Mapped, Outcome, SyncMeta,
+    Timestamp, Value, Write, WriteOp, representable,
+};
+use trueup::store::Store as _;
+
+use crate::world::{Set, World, key};
+
+fn texts() -> impl Strategy<Value = String> {
+    let hostile = [
+        "",
+        " ",
+        " a ",
+        "\t",
+        "a'b\"c;--",
+        "null",
+        "NULL",
+        "007",
+        "{}",
+        "[]",
+        "日本🦀",
+        "e\u{301}",
+        "É",
+        "a\0b",
+        "\u{feff}",
+        "line\nline\r\n",
+        "{\"a\":1}",
+        "\\u0000",
+        "<b>",
+        "a,b",
+        "(a",
+        "\u{10ffff}",
+        "İ",
+        "ß",
+        "‮abc",
+    ];
+    prop_oneof![
+        prop::sample::select(&hostile[..]).prop_map(str::to_owned),
+        any::<String>(),
+        "[a-zA-Z ]{0,40}",
+    ]
+}
+
+fn emails() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[A-Za-z][A-Za-z0-9.+_'-]{0,12}@[A-Za-z0-9-]{1,8}\\.(com|org|EXAMPLE|co\\.uk)",
+        " ?[a-z]{1,8}@Example\\.com ?",
+        texts(),
+        "[a-zé]{1,6}@bücher\\.example",
+    ]
+}
+
+fn phones() -> impl Strategy<Value = String> {
+    let many = [
+        "+1 202 555 0123",
+        "+12025550199",
+        "+33612345678",
+        "+44 7911 123456",
+        "+44 20 7946 0958",
+        "+39 06 6982",
+        "+39 347 1234567",
+        "+49 30 123456",
+        "+81 3-1234-5678",
+        "+55 11 91234-5678",
+        "+54 9 11 2345-6789",
+        "+52 55 1234 5678",
+        "+7 912 345-67-89",
+        "+61 2 9374 4000",
+        "+86 138 0013 8000",
+        "+91 98765 43210",
+        "+27 82 123 4567",
+        "+41 44 668 18 00",
+        "+1 202 555 0142 ext. 5",
+        "(202) 555-0123",
+        "2025550123",
+        "",
+        "+1 202 555 0101; +1 202 555 0102",
+        "call me",
+        "+0",
+        "+999999999999",
+        "+",
+        "+379 06 698",
+    ];
+    prop_oneof![
+        4 => prop::sample::select(&many[..]).prop_map(str::to_owned),
+        1 => "\\+[1-9][0-9 ()-]{0,18}",
+        1 => texts(),
+    ]
+}
+
+fn links() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "(https?|HTTPS?|ftp|mailto)://[A-Za-z0-9.-]{1,12}\\.(com|ORG)(:[0-9]{1,4}|:443|:80)?(/[a-zA-Z0-9 %?=#&._~-]{0,12}){0,3}/{0,2}",
+        "[a-z]{1,8}\\.com/?",
+        texts(),
+    ]
+}
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        Just(serde_json::from_str("123456789012345678901234567890").expect("a number")),
+        Just(serde_json::from_str("1.0").expect("a number")),
+        texts().prop_map(Into::into),
+    ];
+    let json = leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map("[a-z\u{0}é]{0,4}", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    });
+    json.prop_map(|json| Value::Json(Json::new(json)))
+}
+
+/// A value of a field, or none.
+fn value(field: &'static str) -> BoxedStrategy<Value> {
+    let text = |strategy: BoxedStrategy<String>| strategy.prop_map(Value::text).boxed();
+    let some = match field {
+        "email" => text(emails().boxed()),
+        "phone" => text(phones().boxed()),
+        "profile" => text(links().boxed()),
+        "llm_context" => json().boxed(),
+        "tags" => prop::collection::vec(texts(), 0..4).prop_map(Value::List).boxed(),
+        "score" => prop_oneof![any::<i64>(), -10_i64..10, Just(1 << 53), Just((1 << 53) + 1)]
+            .prop_map(Value::Int)
+            .boxed(),
+        "seen_at" => (-377_705_000_000_000_000_i64..253_402_000_000_000_000)
+            .prop_map(|micros| Value::Time(Timestamp::from_micros(micros).expect("in range")))
+            .boxed(),
+        _ => text(texts().boxed()),
+    };
+    prop_oneof![1 => Just(Value::Null), 6 => some].boxed()
+}
+
+const FIELDS: [&str; 10] = [
+    "first_name",
+    "last_name",
+    "job_title",
+    "email",
+    "phone",
+    "profile",
+    "notes",
+    "llm_context",
+    "tags",
+    "score",
+];
+
+fn rows() -> impl Strategy<Value = Vec<Vec<Value>>> {
+    let row = FIELDS.iter().chain(["seen_at"].iter()).map(|field| value(field)).collect::<Vec<_>>();
+    prop::collection::vec(row, 1..40)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    FIELDS.into_iter().chain(["seen_at"])
+}
+
+fn write(intent: &str, record: &str, op: WriteOp) -> Write {
+    Write { intent: IntentId(intent.to_owned()), key: key(record), store_id: None, link: false, op }
+}
+
+fn create(fields: BTreeMap<FieldId, Value>) -> WriteOp {
+    WriteOp::Create { fields, meta: SyncMeta::default(), created: None, updated: None }
+}
+
+fn id(mapped: &Mapped, name: &str) -> FieldId {
+    mapped.entity.field_id(&FieldName::new(name).expect("a name")).expect("a field")
+}
+
+fn held(mapped: &Mapped, field: FieldId, value: &Value) -> Option<Value> {
+    let place = &mapped.mapping.fields[&field];
+    representable(value, mapped.entity.field(field).ty, place.form, &mapped.mapping.timezone).ok()
+}
+
+async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>]) {
+    let mut wanted: Vec<(String, BTreeMap<FieldId, Value>)> = Vec::new();
+    let mut refused = Vec::new();
+    let mut addresses = std::collections::BTreeSet::new();
+    for (at, row) in rows.iter().enumerate() {
+        let record = format!("C{case}-{at}");
+        let mut fields = BTreeMap::new();
+        for (name, value) in names().zip(row) {
+            let field = id(mapped, name);
+            match held(mapped, field, value) {
+                // Only one may have an address.
+                Some(Value::Text(address)) if name == "email" && !addresses.insert(address.clone()) => {}
+                Some(_) => {
+                    fields.insert(field, value.clone());
+                }
+                None => refused.push((field, value.clone())),
+            }
+        }
+        wanted.push((record, fields));
+    }
+    let writes: Vec<Write> =
+        wanted.iter().map(|(record, fields)| write(record, record, create(fields.clone()))).collect();
+    let batch = Batch { id: BatchId(case.to_string()), receipt: false, writes };
+    let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
+    let keys: Vec<_> = wanted.iter().map(|(record, _)| key(record)).collect();
+    let read = world.crm.read(mapped, &keys).await.expect("read");
+    for (record, fields) in &wanted {
+        let outcome = &outcomes[&IntentId(record.clone())];
+        let Outcome::Applied(Some(answered)) = outcome else { panic!("{record} {fields:?}: {outcome:?}") };
+        let row = read[&key(record)].row().expect("there");
+        for (field, value) in fields {
+            let name = &mapped.entity.field(*field).name;
+            let held = held(mapped, *field, value).expect("can be held");
+            assert_eq!(
+                answered.fields[field],
+                Cell::Value(held.clone()),
+                "`{name}` as answered, of {value:?}"
+            );
+            assert_eq!(row.fields[field], Cell::Value(held.clone()), "`{name}` as read, of {value:?}");
+            assert_eq!(
+                self::held(mapped, *field, &held),
+                Some(held),
+                "`{name}` is held as it is, of {value:?}"
+            );
+        }
+    }
+    let before = world.writes();
+    for (at, (field, value)) in refused.into_iter().enumerate().take(40) {
+        let one = write("x", &format!("X{case}-{at}"), create([(field, value)].into()));
+        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one] };
+        let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
+        assert!(
+            matches!(&outcomes[&IntentId("x".into())], Outcome::Refused(error) if error.kind == ErrorKind::Invalid),
+            "{outcomes:?}"
+        );
+    }
+    assert_eq!(world.writes(), before, "what cannot be held is not sent");
+    // All of them away, so that addresses are free again.
+    world.sandbox.edit(|editor| {
+        for person in editor.all("people").expect("listed") {
+            editor.destroy("people", person["id"].as_str().expect("an id")).expect("destroyed");
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_is_what_is_read() {
+    let world = World::new(Set::default()).await;
+    let mapped = world.people();
+    let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), seed);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+    for case in 0..cases {
+        let tree = rows().new_tree(&mut runner).expect("values");
+        check(&world, &mapped, case, &tree.current()).await;
+    }
+}
