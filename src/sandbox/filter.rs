@@ -191,7 +191,7 @@ pub(super) fn from_rest(object: &Object, text: &str) -> Result<Filter, Refusal> 
             break;
         }
     }
-    if open != 0 || text.matches('"').count() % 2 != 0 {
+    if open != 0 || !text.matches('"').count().is_multiple_of(2) {
         return Err(Refusal::bad("Invalid filter: parentheses or quotes are not balanced"));
     }
     rest(object, text, 0)

@@ -53,14 +53,15 @@ impl Hooks {
     /// Sends deliveries in the background.
     pub(super) fn send(&self, deliveries: Vec<Delivery>) {
         self.pending.send_modify(|pending| *pending += deliveries.len());
-        for delivery in deliveries {
+        // Last first: whoever counts on an order should notice.
+        for delivery in deliveries.into_iter().rev() {
             let hooks = self.clone();
             tokio::spawn(async move {
-                if let Ok(_permit) = hooks.permits.acquire().await {
-                    if let Err(error) = hooks.post(delivery).await {
-                        // Nobody tries again.
-                        tracing::debug!("a webhook was not delivered: {}", error.without_url());
-                    }
+                // Nobody closes the semaphore; a permit is there sooner or later.
+                let _permit = hooks.permits.acquire().await;
+                if let Err(error) = hooks.post(delivery).await {
+                    // Nobody tries again.
+                    tracing::debug!("a webhook was not delivered: {}", error.without_url());
                 }
                 hooks.pending.send_modify(|pending| *pending -= 1);
             });

@@ -172,7 +172,7 @@ fn cursor(row: &Out, ordered_by: Option<&str>) -> String {
 /// The condition for rows behind a cursor.
 fn beyond(order: Option<&Order>, cursor: &str, values: &mut Vec<Sql>) -> Result<String, Refusal> {
     let invalid = || Refusal::bad("Invalid cursor: take one from an answer in the same order");
-    let bytes: Option<Vec<u8>> = (cursor.is_ascii() && cursor.len() % 2 == 0)
+    let bytes: Option<Vec<u8>> = (cursor.is_ascii() && cursor.len().is_multiple_of(2))
         .then(|| {
             (0..cursor.len()).step_by(2).map(|at| u8::from_str_radix(&cursor[at..at + 2], 16).ok()).collect()
         })

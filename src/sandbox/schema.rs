@@ -165,7 +165,7 @@ pub(super) struct Column {
     pub kind: Kind,
 }
 
-/// A choice of a SELECT or MULTI_SELECT field.
+/// A choice of a `SELECT` or `MULTI_SELECT` field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Choice {
     pub value: String,
@@ -187,6 +187,7 @@ pub(super) struct Relation {
 
 /// A field of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // As the server has it.
 pub(super) struct Field {
     pub id: String,
     pub name: String,

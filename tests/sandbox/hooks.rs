@@ -17,9 +17,11 @@ use super::harness::{Twenty, email, roomy};
 
 const SECRET: &str = "secret-of-the-hook";
 
+type Got = (HeaderMap, Vec<u8>);
+
 #[derive(Clone, Default)]
 struct Receiver {
-    got: Arc<Mutex<Vec<(HeaderMap, Vec<u8>)>>>,
+    got: Arc<Mutex<Vec<Got>>>,
     hangs: bool,
     status: u16,
 }
@@ -142,13 +144,25 @@ async fn a_body_is_signed_with_the_time() {
         let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
         mac.update(format!("{timestamp}:").as_bytes());
         mac.update(body);
-        let expected: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = format!("{:x}", mac.finalize().into_bytes());
         assert_eq!(header("x-twenty-webhook-signature"), expected);
         assert_eq!(header("content-type"), "application/json");
         nonces.push(header("x-twenty-webhook-nonce"));
     }
     assert_eq!(nonces.len(), 2);
     assert_ne!(nonces[0], nonces[1]);
+}
+
+#[tokio::test]
+async fn deliveries_come_in_no_order() {
+    let (twenty, receiver, _) = hooked(json!(["person.created"])).await;
+    let bodies: Vec<Value> = (0..100).map(|_| json!({})).collect();
+    twenty.post("/rest/batch/people", json!(bodies)).await;
+    let events = arrived(&twenty, &receiver).await;
+    let positions: Vec<f64> =
+        events.iter().map(|event| event["record"]["position"].as_f64().unwrap()).collect();
+    assert_eq!(positions.len(), 100);
+    assert!(!positions.is_sorted(), "created one after the other, and told of otherwise");
 }
 
 #[tokio::test]

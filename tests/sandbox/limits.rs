@@ -52,9 +52,9 @@ async fn a_token_comes_every_600_ms() {
     assert_eq!(passing(&twenty).await, 0);
     hand.advance(Duration::from_millis(1));
     assert_eq!(passing(&twenty).await, 1);
-    hand.advance(Duration::from_millis(6_000));
+    hand.advance(Duration::from_secs(6));
     assert_eq!(passing(&twenty).await, 10);
-    hand.advance(Duration::from_secs(3_600));
+    hand.advance(Duration::from_hours(1));
     assert_eq!(passing(&twenty).await, 100, "a bucket holds 100, however long nobody calls");
 }
 

@@ -74,7 +74,9 @@ async fn a_batch_is_a_bare_array_and_201_with_create_people() {
     let bodies = json!([{"id": ids[1], "jobTitle": "1"}, {"id": ids[0], "jobTitle": "0"}]);
     let (status, answer) = twenty.post("/rest/batch/people", bodies).await;
     assert_eq!(status, 201, "{answer}");
-    ids.iter().for_each(|id| twenty.remember("people", id));
+    for id in &ids {
+        twenty.remember("people", id);
+    }
     let made = answer["data"]["createPeople"].as_array().unwrap();
     assert_eq!(made.len(), 2);
     for person in made {

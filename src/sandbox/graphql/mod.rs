@@ -216,7 +216,7 @@ fn mutate(world: &mut World, fragments: &Fragments<'_>, root: &Selected) -> Resu
                 return Err(Refusal::bad("data: a list of records is wanted"));
             };
             let rows = rest::batch(world, object, data, upserts(&given)?)?;
-            return Ok(Out::List(select::records(world, fragments, object, set, rows)?));
+            return Ok(Out::List(select::records(world, fragments, object, set, &rows)?));
         }
         if name == format!("update{}", object.type_name()) {
             let given = arguments(fragments, root, &["id", "data"])?;
@@ -251,7 +251,7 @@ fn one(
     row: Out,
 ) -> Result<Out, Refusal> {
     debug_assert!(!records::id_of(&row).is_empty());
-    let mut rows = select::records(world, fragments, object, set, vec![row])?;
+    let mut rows = select::records(world, fragments, object, set, &[row])?;
     Ok(rows.pop().unwrap_or(Out::NULL))
 }
 

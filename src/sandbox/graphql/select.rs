@@ -200,7 +200,7 @@ fn edges(
                 let rows = rows
                     .take()
                     .ok_or_else(|| Refusal::not_covered("node selected twice", "select it once"))?;
-                records(world, fragments, object, &field.selection_set.node, rows)?
+                records(world, fragments, object, &field.selection_set.node, &rows)?
             }
             _ => cursors.iter().map(|_| Out::NULL).collect(),
         };
@@ -217,7 +217,7 @@ pub(super) fn records(
     fragments: &Fragments<'_>,
     object: &Arc<Object>,
     set: &SelectionSet,
-    rows: Vec<Out>,
+    rows: &[Out],
 ) -> Result<Vec<Out>, Refusal> {
     let mut picked: Vec<Entries> = rows.iter().map(|_| Vec::new()).collect();
     for selected in fragments.flattened(set, &object.type_name())? {
@@ -227,7 +227,7 @@ pub(super) fn records(
         let field = object.field(name);
         let values: Vec<Out> = match field {
             Some(field) if field.kind == FieldType::Relation => {
-                related(world, fragments, field, &selected.selection_set.node, &rows)?
+                related(world, fragments, field, &selected.selection_set.node, rows)?
             }
             Some(field) if !field.kind.parts().is_empty() => {
                 let parts = fragments.flattened(&selected.selection_set.node, &type_of(field))?;
@@ -286,7 +286,7 @@ fn related(
     }
     let target = world.target(field)?;
     let (ids, found): (Vec<String>, Vec<Out>) = world.targets(&target, field, rows)?.into_iter().unzip();
-    let picked = records(world, fragments, &target, set, found)?;
+    let picked = records(world, fragments, &target, set, &found)?;
     let by_id: BTreeMap<String, Out> = ids.into_iter().zip(picked).collect();
     let column = field.id_name();
     let pick = |row: &Out| row.get(&column).and_then(Out::as_text).and_then(|id| by_id.get(id)).cloned();

@@ -243,8 +243,7 @@ pub(super) fn read(kind: Kind, value: rusqlite::types::ValueRef<'_>) -> Result<O
         (_, ValueRef::Null) => Out::NULL,
         (Kind::Bool, ValueRef::Integer(value)) => Out::Plain(Value::Bool(value != 0)),
         (Kind::Number, ValueRef::Real(double)) => Out::Plain(written(double)),
-        (Kind::Json, ValueRef::Text(bytes)) => Out::Jsonb(json(bytes)?),
-        (Kind::List, ValueRef::Text(bytes)) => Out::Jsonb(json(bytes)?),
+        (Kind::Json | Kind::List, ValueRef::Text(bytes)) => Out::Jsonb(json(bytes)?),
         (_, ValueRef::Text(bytes)) => Out::text(String::from_utf8_lossy(bytes)),
         (kind, value) => {
             let message = format!("a column of {kind:?} holds {}", value.data_type());

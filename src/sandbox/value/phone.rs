@@ -1,6 +1,7 @@
 //! Phone numbers as libphonenumber reads them.
 
-use phonenumber::country;
+use phonenumber::metadata::DATABASE;
+use phonenumber::{PhoneNumber, country};
 
 use super::super::answer::Refusal;
 
@@ -51,11 +52,10 @@ pub(super) fn parse(number: &str, country: &str, calling_code: &str) -> Result<P
     if !parsed.is_valid() {
         return Err(invalid());
     }
-    let found = parsed.country();
     let phone = Phone {
         number: parsed.national().to_string(),
-        country: found.id().map(|id| id.as_ref().to_owned()).unwrap_or_default(),
-        calling_code: format!("+{}", found.code()),
+        country: region_of(&parsed).unwrap_or_default(),
+        calling_code: format!("+{}", parsed.country().code()),
     };
     if !country.is_empty() && phone.country != country {
         return Err(Refusal::bad("Provided country code does not match the phone number"));
@@ -64,6 +64,21 @@ pub(super) fn parse(number: &str, country: &str, calling_code: &str) -> Result<P
         return Err(Refusal::bad("Provided calling code does not match the phone number"));
     }
     Ok(phone)
+}
+
+/// The country of a number; none for those of no country.
+fn region_of(number: &PhoneNumber) -> Option<String> {
+    if let Some(id) = number.country().id() {
+        return Some(id.as_ref().to_owned());
+    }
+    // The library looks without leading zeros, which are part of Italian numbers.
+    let national = number.national().to_string();
+    let regions = DATABASE.region(&number.country().code())?;
+    let of_it = |region: &&str| {
+        let metadata = DATABASE.by_id(*region);
+        metadata.is_some_and(|metadata| metadata.descriptors().general().is_match(&national))
+    };
+    regions.into_iter().filter(|region| *region != "001").find(of_it).map(str::to_owned)
 }
 
 fn invalid() -> Refusal {
