@@ -268,7 +268,7 @@ fn every_panel_shows_something_of_a_controller_in_trouble() {
         round += 1;
         place.sql(
             "hub",
-            &format!("UPDATE things SET label = 'round {round}' WHERE id = '{}'", 10 + round % 20),
+            &format!("UPDATE things SET label = 'round {round}', version = coalesce(version, 0) + 1, last_updated = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = '{}'", 10 + round % 20),
         );
         std::thread::sleep(Duration::from_millis(500));
         service.block_on(async {

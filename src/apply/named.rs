@@ -84,6 +84,11 @@ impl Sight<'_> {
             planner.add_settled(&entity.name, store, mark.rows.total().saturating_sub(known));
         }
         for (key, presences) in presences {
+            // Somebody hinted at a record that nobody has or had.
+            let nowhere = presences.values().all(|presence| *presence == Presence::Absent);
+            if nowhere && !memories.contains_key(key) {
+                continue;
+            }
             let memory = self.overlaid(entity, key, memories.get(key).cloned());
             planner.add(entity, Observed { key: key.clone(), memory, presences });
         }

@@ -147,6 +147,8 @@ pub struct Engine {
     ledger: Ledger,
     holder: String,
     clock: Clock,
+    /// Whether the passes are this one's until it is told otherwise, so that the lease between them says nothing.
+    leads: std::sync::atomic::AtomicBool,
 }
 
 /// What says the present time.
@@ -176,7 +178,15 @@ impl Engine {
     /// An engine of stores and a state that are open already: for programs that bring their own.
     pub fn with(spec: Arc<Spec>, stores: apply::Opened, state: Arc<dyn State>) -> Self {
         let ledger = Ledger::new(&spec.canonical);
-        Self { spec, stores, state, ledger, holder: open::holder(), clock: Arc::new(clock) }
+        Self {
+            spec,
+            stores,
+            state,
+            ledger,
+            holder: open::holder(),
+            clock: Arc::new(clock),
+            leads: std::sync::atomic::AtomicBool::new(false),
+        }
     }
 
     /// The same under another name and with another clock: for simulations.
@@ -483,7 +493,9 @@ impl Engine {
     async fn give_lease_up(&self, lease: &KeptLease, observer: &dyn Observer) {
         // One that cannot be given up lapses.
         let _ = self.state.release(&lease.holder).await;
-        observer.notice(&Event::Lease { held: false });
+        if !self.leads.load(std::sync::atomic::Ordering::Relaxed) {
+            observer.notice(&Event::Lease { held: false });
+        }
     }
 
     /// Everything that lives in a store, the system tables of the canonical one included.

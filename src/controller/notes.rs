@@ -414,6 +414,7 @@ impl Engine {
         }
         .await;
         self.state.release(&self.holder).await?;
+        self.leads.store(matches!(result, Ok(true)), std::sync::atomic::Ordering::Relaxed);
         result
     }
 

@@ -260,8 +260,10 @@ impl Pace {
     }
 
     fn note_failures(&mut self, task: &Task, report: &Report, now: u64) {
+        // A store that is down is waited for as a whole.
+        let of_records = report.failed.iter().filter(|trouble| !report.down.contains(&trouble.store));
         let failed: BTreeSet<(RecordId, StoreName)> =
-            report.failed.iter().map(|trouble| (trouble.record.clone(), trouble.store.clone())).collect();
+            of_records.map(|trouble| (trouble.record.clone(), trouble.store.clone())).collect();
         for place in &failed {
             let failures = self.records.get(place).map_or(0, |back| back.failures).saturating_add(1);
             let wait = doubled(RECORD_FIRST_MS, failures, RECORD_LONGEST_MS);

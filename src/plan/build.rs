@@ -67,7 +67,7 @@ pub(super) struct Kept {
     pub overrides: Option<Box<Overrides>>,
     /// What other records may have to know of it, in entities whose records hang together.
     pub link: Option<Box<Link>>,
-    planned: bool,
+    pub planned: bool,
     goes: bool,
     conflicts: bool,
 }
@@ -215,8 +215,8 @@ pub struct Planner {
     pub(super) guards: Vec<GuardTrip>,
     /// What names the refused plan of an entity.
     pub(super) approvals: BTreeMap<EntityName, String>,
-    shelf: Box<dyn Shelf>,
-    lost: Option<Lost>,
+    pub(super) shelf: Box<dyn Shelf>,
+    pub(super) lost: Option<Lost>,
 }
 
 impl Planner {
@@ -427,27 +427,6 @@ impl Planner {
         }
         let overrides = kept.overrides.as_deref().cloned().unwrap_or_default();
         Ok(consider(&self.inputs, entity, observed, overrides))
-    }
-
-    /// What tells the plan for an entity from every other: everything that its writes follow from.
-    pub(super) fn code_of(&mut self, entity: &Arc<Entity>, guards: &[GuardTrip]) -> String {
-        let mut parts: Vec<String> = vec![self.inputs.spec.sha.clone()];
-        parts.extend(guards.iter().map(|trip| format!("{} {}", trip.guard, trip.store)));
-        let mut lost = None;
-        if let Some(work) = self.work.get(&entity.name) {
-            for kept in work.kept.iter().filter(|kept| kept.planned) {
-                match self.shelf.get(entity, kept.place) {
-                    Ok(observed) => {
-                        parts.push(format!("{} {:?}", observed.fingerprint(), kept.overrides));
-                    }
-                    Err(error) => drop(lost.get_or_insert(error)),
-                }
-            }
-        }
-        if let Some(lost) = lost {
-            self.lost.get_or_insert(lost);
-        }
-        fingerprint_of(&parts)
     }
 
     /// Considers every record of an entity that is kept again, changed in some way, and counts them anew.

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::diff::{Action, ActionKind, SidePlan};
-use crate::model::{Certificate, EntityName, StoreName};
+use std::sync::Arc;
+
+use crate::model::{Certificate, Entity, EntityName, StoreName, fingerprint_of};
 
 use super::build::Planner;
 
@@ -97,6 +99,27 @@ impl Planner {
             }
             self.guards.extend(trips);
         }
+    }
+
+    /// What tells the plan for an entity from every other: everything that its writes follow from.
+    fn code_of(&mut self, entity: &Arc<Entity>, guards: &[GuardTrip]) -> String {
+        let mut parts: Vec<String> = vec![self.inputs.spec.sha.clone()];
+        parts.extend(guards.iter().map(|trip| format!("{} {}", trip.guard, trip.store)));
+        let mut lost = None;
+        if let Some(work) = self.work.get(&entity.name) {
+            for kept in work.kept.iter().filter(|kept| kept.planned) {
+                match self.shelf.get(entity, kept.place) {
+                    Ok(observed) => {
+                        parts.push(format!("{} {:?}", observed.fingerprint(), kept.overrides));
+                    }
+                    Err(error) => drop(lost.get_or_insert(error)),
+                }
+            }
+        }
+        if let Some(lost) = lost {
+            self.lost.get_or_insert(lost);
+        }
+        fingerprint_of(&parts)
     }
 
     fn guards_of(&self, entity: &EntityName) -> Vec<GuardTrip> {

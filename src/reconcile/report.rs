@@ -70,6 +70,9 @@ pub struct Report {
     /// Records and the stores that they were written to, the first ten thousand. Not shown.
     #[serde(skip)]
     pub written: Vec<(RecordId, StoreName)>,
+    /// Stores that gave up while they were written: what failed there says nothing about the records. Not shown.
+    #[serde(skip)]
+    pub down: std::collections::BTreeSet<StoreName>,
     /// Whether the records that were to be looked at could not be decided about alone, so that nothing was done.
     #[serde(skip)]
     pub look_further: bool,

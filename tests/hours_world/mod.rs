@@ -1,4 +1,5 @@
 //! Three stores in memory under the real loop, on a clock that jumps.
+#![allow(unreachable_pub)] // A module of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

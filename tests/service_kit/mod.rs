@@ -1,5 +1,6 @@
 //! A real `trueup run` on stores in files, with what it serves.
 #![allow(dead_code)] // Every test takes what it needs.
+#![allow(unreachable_pub)] // A module of tests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};

@@ -66,6 +66,9 @@ impl Applying {
             // Without the canonical store nothing goes on; what was noted is closed or found out about.
             self.stop = true;
         }
+        if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::OutcomeUnknown) {
+            self.report.down.insert(store.clone());
+        }
         self.down.insert(store.clone(), error);
         sent.iter().map(|id| (id.clone(), outcome.clone())).collect()
     }

@@ -134,8 +134,15 @@ fn stray_references(file: &str, kind: &str, node: &Node, path: &mut Vec<String>,
             let steps: Vec<&str> = path.iter().map(String::as_str).collect();
             let connects = kind == "Store"
                 && matches!(steps.as_slice(), ["spec", "sqlite" | "postgres" | "bigquery" | "twenty", _]);
+            let secret = kind == "Controller"
+                && matches!(
+                    steps.as_slice(),
+                    ["spec", "http", "token"]
+                        | ["spec", "state", "postgres", "url"]
+                        | ["spec", "triggers", "webhooks", _, "secret"]
+                );
             let free = matches!(steps.last(), Some(&("description" | "pattern")));
-            if !connects && !free && mentions_reference(text) {
+            if !connects && !secret && !free && mentions_reference(text) {
                 out.push(
                     Diagnostic::error(format!("a reference cannot stand here: `{}`", shorten(text)))
                         .at(node.mark.in_file(file))

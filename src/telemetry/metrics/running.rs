@@ -45,7 +45,7 @@ impl RunningMetrics {
         let latency = HistogramOpts {
             common_opts: Opts::new(
                 "trueup_sync_latency_seconds",
-                "How long after an edit in one store another one had it.",
+                "How long after an edit in one store another one had it; of edits whose time is known.",
             ),
             buckets,
         };
