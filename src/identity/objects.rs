@@ -160,6 +160,11 @@ impl Identify {
                 work.hold(&at, why, BTreeSet::new(), false);
                 continue;
             }
+            let place = (entity.name.clone(), at.0.clone());
+            if let Some(key) = self.known.made.get(&(place, at.1.clone())) {
+                work.give(&at, key.clone(), How::Made);
+                continue;
+            }
             let own = minted(&entity.name, &at.0, &at.1);
             if !self.counts(entity) && self.known.keys.contains(&(entity.name.clone(), own.clone())) {
                 work.give(&at, own, How::Made);
