@@ -176,7 +176,7 @@ fn a_cleared_key_comes_back_and_a_changed_one_is_held() {
     let ann = person(&world, "crm", "P1");
     world.touch("crm", "people", &ann, |object| {
         object.key = None;
-        object.row = crm::row(&[("name", "Ann Newname"), ("note", "first")]);
+        object.row.fields.extend(crm::row(&[("name", "Ann Newname")]).fields);
     });
     world.settle();
     assert_eq!(world.object("crm", "people", &ann).expect("there").key, Some(world::key("P1")));
@@ -208,6 +208,13 @@ fn a_copied_key_takes_nothing_over() {
     world.settle();
     assert_eq!(world.at("hub", "people", "P1", "name"), "Ann Example");
     assert!(world.keys("hub", "people").len() == 2, "{:?}", world.keys("hub", "people"));
+    let job = world.objects("crm", "jobs")[0].0.clone();
+    let joins = world.object("crm", "jobs", &job).expect("there").relations;
+    assert_eq!(joins[&world::field("person")], id(&ann), "nothing is tied to the wrong row");
+    world.touch("crm", "people", "x9", |object| object.key = None);
+    world.settle();
+    assert_eq!(person(&world, "crm", "P1"), ann);
+    assert_eq!(world.keys("hub", "people").len(), 3, "the other one is somebody new");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub enum How {
     Relations,
     /// A match rule of the entity, by its place.
     Rule(usize),
-    /// The record was made from this very row before.
+    /// The row was made for the record before, or the record from the row.
     Made,
     /// A row in another store that is of the same record.
     Same,
@@ -120,6 +120,8 @@ struct Wanted {
     /// Kinds and normal forms of elements, by their entity.
     elements: BTreeSet<(EntityName, String, String)>,
     keys: BTreeSet<(EntityName, RecordKey)>,
+    /// Rows that may have been made for a record and forgotten.
+    ids: BTreeSet<(Place, StoreRecordId)>,
     /// Entities of which all keys are looked for.
     all_keys: BTreeSet<EntityName>,
     entities: BTreeSet<EntityName>,
@@ -135,6 +137,8 @@ struct Known {
     /// Elements by entity, kind and normal form: the parent's key and their own.
     elements: BTreeMap<(EntityName, String, String), BTreeSet<(String, RecordKey)>>,
     keys: BTreeSet<(EntityName, RecordKey)>,
+    /// Rows that were made for a record.
+    made: BTreeMap<(Place, StoreRecordId), RecordKey>,
     /// The greatest number among the keys of an entity.
     greatest: BTreeMap<EntityName, i64>,
 }
@@ -235,6 +239,16 @@ impl Identify {
         if self.wanted.keys.contains(&id) || self.wanted.all_keys.contains(&entity.name) {
             self.known.keys.insert(id);
         }
+        if !self.wanted.ids.is_empty() {
+            let stores = self.spec.mappings.get(&entity.name).into_iter().flatten();
+            for (store, _) in stores.filter(|(_, mapping)| mapping.own_ids) {
+                let made = StoreRecordId::chosen(store, &entity.name, &row.key);
+                let place = ((entity.name.clone(), store.clone()), made);
+                if self.wanted.ids.contains(&place) {
+                    self.known.made.insert(place, row.key.clone());
+                }
+            }
+        }
         for (whose, key, feature) in features::of_row(&self.spec, entity, row) {
             self.note_feature(whose, key, feature);
         }
@@ -291,6 +305,7 @@ impl Identify {
                 }
                 wanted.features.extend(features.iter().cloned());
                 wanted.keys.insert((entity.clone(), minted(entity, store, &stray.store_id)));
+                wanted.ids.insert((place.clone(), stray.store_id.clone()));
                 wanted.of_strays.insert((place, stray.store_id.clone()), features);
             }
         }

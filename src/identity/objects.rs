@@ -90,6 +90,7 @@ impl Identify {
             return;
         };
         let carried = census.strays.values().filter_map(|stray| Some((&stray.store_id, stray.key.as_ref()?)));
+        let mut disputed = BTreeSet::new();
         for (id, key) in census.keyed.iter().chain(carried) {
             let at = (store.clone(), id.clone());
             let other_row = census.linked.get(key).filter(|known| *known != id && census.has(known));
@@ -98,12 +99,14 @@ impl Identify {
                     let why = format!(
                         "its key was {known} and is {key} now; put the old one back, or link it with `trueup identity link`"
                     );
+                    disputed.extend([known.clone(), key.clone()]);
                     work.hold(&at, why, BTreeSet::from([known.clone(), key.clone()]), false);
                 }
                 None if other_row.is_some() => {
                     let why = format!(
                         "it carries the key {key}, which is another row's; take it out of one of them"
                     );
+                    disputed.insert(key.clone());
                     work.hold(&at, why, BTreeSet::from([key.clone()]), true);
                 }
                 _ => {
@@ -114,7 +117,11 @@ impl Identify {
         let all_related = mapping.key_relations().count() == mapping.key.len();
         for stray in census.strays.values().filter(|stray| stray.key.is_none()) {
             let at = (store.clone(), stray.store_id.clone());
-            if let Some(key) = census.links.get(&stray.store_id) {
+            if let Some(key) = census.links.get(&stray.store_id).filter(|key| disputed.contains(*key)) {
+                // Who looks for the record by its key would find the other row: it gets the key back once that is settled.
+                let why = format!("its key {key} was taken out of it, and another row carries it");
+                work.hold(&at, why, BTreeSet::from([key.clone()]), false);
+            } else if let Some(key) = census.links.get(&stray.store_id) {
                 work.give(&at, key.clone(), How::Remembered);
             } else if all_related {
                 let parts = mapping.key_relations().map(|(part, target)| {
@@ -151,6 +158,11 @@ impl Identify {
             if doubted {
                 let why = "the records that it may be of could not be read to their end".to_owned();
                 work.hold(&at, why, BTreeSet::new(), false);
+                continue;
+            }
+            let place = (entity.name.clone(), at.0.clone());
+            if let Some(key) = self.known.made.get(&(place, at.1.clone())) {
+                work.give(&at, key.clone(), How::Made);
                 continue;
             }
             let own = minted(&entity.name, &at.0, &at.1);

@@ -142,6 +142,21 @@ impl fmt::Display for RecordId {
 #[serde(transparent)]
 pub struct StoreRecordId(pub String);
 
+impl StoreRecordId {
+    /// The id that a record's row is made with in a store that lets its ids be chosen: it follows from the record, so that a second try makes
+    /// the same row, and a row that was made and forgotten is known again. A UUID of version 8.
+    pub fn chosen(store: &StoreName, entity: &EntityName, key: &RecordKey) -> Self {
+        let meaning = serde_json::json!([store.as_str(), entity.as_str(), key]);
+        let hash = Sha256::digest(meaning.to_string().as_bytes());
+        let mut bytes = [0_u8; 16];
+        bytes.iter_mut().zip(hash.iter()).for_each(|(to, from)| *to = *from);
+        bytes[6] = (bytes[6] & 0x0f) | 0x80;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        let text = hex(&bytes);
+        Self(format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]))
+    }
+}
+
 /// A record's version: 0 stands for a record that was never versioned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -44,7 +44,7 @@ impl Planner {
                 }
                 How::Rule(rule) => rule_text(entity, *rule),
                 How::Relations => "relations".to_owned(),
-                How::Made => "made from it before".to_owned(),
+                How::Made => "made before".to_owned(),
                 How::Same => "another store's row".to_owned(),
                 How::Value => "value".to_owned(),
             };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     Cell, Certificate, ElementId, EntityName, ErrorKind, FieldId, FieldName, FieldRef, Guard, Mapped,
     Outcome, Presence, RecordKey, Row, StoreError, StoreRecordId, Stray, Unknown, Value, Write, WriteOp,
-    fingerprint, representable,
+    representable,
 };
 
 use super::super::{guard_holds, sync};
@@ -270,8 +270,7 @@ impl MemoryDb {
         let id = match &write.op {
             WriteOp::Create { .. } => {
                 // The id follows from the record, so that a second try makes the same object.
-                let of = format!("{}/{}/{}", self.name(), mapped.name(), write.key);
-                let id = StoreRecordId(format!("id-{}", fingerprint(&of)));
+                let id = StoreRecordId::chosen(self.name(), mapped.name(), &write.key);
                 if by_key.is_some() || self.objects_mut(mapped).contains_key(&id) {
                     return Outcome::Moved;
                 }
