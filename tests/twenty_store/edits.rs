@@ -41,7 +41,10 @@ async fn no_edit_is_lost_and_then_it_is_quiet() {
     let edits: u64 = std::env::var("TRUEUP_EDITS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     let world = World::new(Set::default()).await;
     for number in 0..PEOPLE {
-        let fields = [("first_name", Value::text(format!("Given{number}"))), ("email", Value::text(format!("g{number}@example.com")))];
+        let fields = [
+            ("first_name", Value::text(format!("Given{number}"))),
+            ("email", Value::text(format!("g{number}@example.com"))),
+        ];
         world.put(&world.base, "people", &key(&format!("C{number}")), &fields);
     }
     world.settle().await;
@@ -98,7 +101,12 @@ async fn no_edit_is_lost_and_then_it_is_quiet() {
         let wanted = Value::text(text.as_str());
         for store in [&world.base, &world.local] {
             let held = world.held(store, "people", &key(record), field);
-            assert_eq!(held.as_ref(), Some(&wanted), "`{field}` of {record} in {}", trueup::store::Store::name(store));
+            assert_eq!(
+                held.as_ref(),
+                Some(&wanted),
+                "`{field}` of {record} in {}",
+                trueup::store::Store::name(store)
+            );
         }
         assert_eq!(in_crm(&world, record, path), wanted, "`{field}` of {record} in the CRM");
     }

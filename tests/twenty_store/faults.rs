@@ -62,7 +62,11 @@ async fn outlives(fault: Fault) {
     for (store, record, field, value) in
         [(&world.local, "C1", "job_title", "Baker"), (&world.base, "C2", "notes", "Likes tea.")]
     {
-        assert_eq!(world.held(store, "people", &key(record), field), Some(Value::text(value)), "the others go on");
+        assert_eq!(
+            world.held(store, "people", &key(record), field),
+            Some(Value::text(value)),
+            "the others go on"
+        );
     }
     world.sandbox.faults().clear();
     world.settle().await;
@@ -170,7 +174,11 @@ async fn a_page_that_changes_under_the_reader_deletes_nobody() {
     world.settle().await;
     for store in [&world.base, &world.local] {
         assert_eq!(world.held(store, "people", &key("C50"), "first_name"), Some(Value::text("Early")));
-        assert_eq!(world.held(store, "people", &key(&gone_key), "first_name"), None, "and the one who went is gone");
+        assert_eq!(
+            world.held(store, "people", &key(&gone_key), "first_name"),
+            None,
+            "and the one who went is gone"
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use trueup::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldName, Guard, IntentId, Mapped, Outcome, RecordKey, Stray, StoreRecordId,
-    SyncMeta, Value, Write, WriteOp,
+    Batch, BatchId, Cell, ErrorKind, FieldName, Guard, IntentId, Mapped, Outcome, RecordKey, StoreRecordId,
+    Stray, SyncMeta, Value, Write, WriteOp,
 };
 use trueup::spec::{Source, compile, render_lines};
 use trueup::store::twenty::{TwentyOptions, TwentyStore};
@@ -51,7 +51,10 @@ async fn deleted_in_the_crm_is_deleted_and_restored_it_is_the_same_contact() {
     world.settle().await;
     assert_eq!(world.held(&world.base, "people", &key("C3"), "first_name"), None);
     assert_eq!(world.held(&world.local, "people", &key("C3"), "first_name"), None);
-    world.sandbox.edit(|editor| editor.patch("people", &id(&person), &json!({ "deletedAt": null }))).expect("restored");
+    world
+        .sandbox
+        .edit(|editor| editor.patch("people", &id(&person), &json!({ "deletedAt": null })))
+        .expect("restored");
     world.settle().await;
     assert_eq!(world.held(&world.base, "people", &key("C3"), "first_name"), Some(Value::text("Given3")));
     assert_eq!(world.held(&world.local, "people", &key("C3"), "first_name"), Some(Value::text("Given3")));
@@ -85,7 +88,10 @@ async fn who_has_anothers_address_is_told_and_nobody_is_overwritten() {
     let report = world.pass().await;
     let told: Vec<&str> = report.failed.iter().map(|trouble| trouble.message.as_str()).collect();
     assert!(told.iter().any(|text| text.contains("another `person`") && text.contains("emails")), "{told:?}");
-    assert!(!told.iter().any(|text| text.to_lowercase().contains("given5")), "and the address is not shown: {told:?}");
+    assert!(
+        !told.iter().any(|text| text.to_lowercase().contains("given5")),
+        "and the address is not shown: {told:?}"
+    );
     assert_eq!(world.all("people"), before);
 
     // A deleted person has it still.
@@ -124,7 +130,10 @@ async fn what_stands_beside_what_is_written_stays() {
     world.edit(&world.base, "people", &key("C1"), "last_name", Value::text("Example"));
     world.settle().await;
     let after = world.person("C1");
-    assert_eq!(after["emails"], json!({ "primaryEmail": "new@example.com", "additionalEmails": ["other@example.org"] }));
+    assert_eq!(
+        after["emails"],
+        json!({ "primaryEmail": "new@example.com", "additionalEmails": ["other@example.org"] })
+    );
     assert_eq!(after["phones"]["primaryPhoneNumber"], json!("2025550177"));
     assert_eq!(after["phones"]["additionalPhones"], before["phones"]["additionalPhones"]);
     assert_eq!(after["linkedinLink"]["primaryLinkLabel"], json!("Ann"));
@@ -137,14 +146,17 @@ async fn what_stands_beside_what_is_written_stays() {
 async fn a_row_without_a_key_is_given_one_if_it_still_has_none() {
     let world = World::new(Set::default()).await;
     let people = world.people();
-    let made = world.sandbox.edit(|editor| editor.create("people", &json!({ "name": { "firstName": "Ann" } })));
+    let made =
+        world.sandbox.edit(|editor| editor.create("people", &json!({ "name": { "firstName": "Ann" } })));
     let store_id = StoreRecordId(id(&made.expect("made")));
     let mut stream = world.crm.snapshot(people.clone()).await.expect("a stream");
     let mut strays: Vec<Stray> = Vec::new();
     while let Some(item) = stream.recv().await {
         match item.expect("a piece") {
             SnapshotItem::Strays(more) => strays.extend(more),
-            SnapshotItem::Rows(rows) => panic!("{:?}", rows.into_iter().map(LazyRow::into_row).collect::<Vec<_>>()),
+            SnapshotItem::Rows(rows) => {
+                panic!("{:?}", rows.into_iter().map(LazyRow::into_row).collect::<Vec<_>>())
+            }
             SnapshotItem::End(end) => assert!(end.is_complete() && end.rows_read == 1, "{end:?}"),
         }
     }
@@ -340,21 +352,37 @@ async fn elements_are_listed_with_their_records_and_written_whole() {
         meta: SyncMeta::default(),
     };
     let writes = vec![
-        Write { store_id: Some(of("ann@example.com")), ..write(key("W1"), op(&[("value", Value::text("Ann@New.example.com"))])) },
+        Write {
+            store_id: Some(of("ann@example.com")),
+            ..write(key("W1"), op(&[("value", Value::text("Ann@New.example.com"))]))
+        },
         write(key("W2"), new),
-        Write { store_id: Some(of("second@example.org")), ..write(key("W3"), WriteOp::Delete { guard: stale }) },
+        Write {
+            store_id: Some(of("second@example.org")),
+            ..write(key("W3"), WriteOp::Delete { guard: stale })
+        },
     ];
-    let numbered = writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
+    let numbered =
+        writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
     let batch = Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect() };
     let before = world.writes();
     let outcomes = store.apply(&ways, &batch).await.expect("an answer");
     assert_eq!(world.writes() - before, 1, "one call for one person");
     let outcomes: Vec<&Outcome> = outcomes.values().collect();
-    assert!(matches!(outcomes[0], Outcome::Applied(Some(row)) if row.store_id.as_ref().is_some_and(|id| id.0.ends_with("#ann@new.example.com"))), "{outcomes:?}");
-    assert!(matches!(outcomes[1], Outcome::Applied(Some(row)) if row.store_id.as_ref().is_some_and(|id| id.0.ends_with("#+12025550123"))), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[0], Outcome::Applied(Some(row)) if row.store_id.as_ref().is_some_and(|id| id.0.ends_with("#ann@new.example.com"))),
+        "{outcomes:?}"
+    );
+    assert!(
+        matches!(outcomes[1], Outcome::Applied(Some(row)) if row.store_id.as_ref().is_some_and(|id| id.0.ends_with("#+12025550123"))),
+        "{outcomes:?}"
+    );
     assert_eq!(outcomes[2], &Outcome::Moved);
     let after = world.sandbox.edit(|editor| editor.all("people")).expect("listed").remove(0);
-    assert_eq!(after["emails"], json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["second@example.org"] }));
+    assert_eq!(
+        after["emails"],
+        json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["second@example.org"] })
+    );
     for part in ["primaryPhoneNumber", "primaryPhoneCountryCode", "primaryPhoneCallingCode"] {
         assert_eq!(after["phones"][part], person["phones"][part], "the first number stays as it was");
     }
@@ -362,7 +390,10 @@ async fn elements_are_listed_with_their_records_and_written_whole() {
     // The first goes: the second takes its place.
     let (found, _) = strays(&store, &people).await;
     let first = found.iter().find(|stray| stray.store_id.0.ends_with("#ann@new.example.com")).expect("there");
-    let delete = Write { store_id: Some(first.store_id.clone()), ..write(key("W1"), WriteOp::Delete { guard: Guard::default() }) };
+    let delete = Write {
+        store_id: Some(first.store_id.clone()),
+        ..write(key("W1"), WriteOp::Delete { guard: Guard::default() })
+    };
     assert_eq!(one(&store, &ways, delete).await, Outcome::Applied(None));
     let after = world.sandbox.edit(|editor| editor.all("people")).expect("listed").remove(0);
     assert_eq!(after["emails"], json!({ "primaryEmail": "second@example.org", "additionalEmails": [] }));
@@ -373,14 +404,25 @@ async fn records_that_join_others_are_keyed_by_them() {
     let (world, store, [people, _, firms, jobs]) = related().await;
     let pair = |a: &str, b: &str| RecordKey::new(vec![a.to_owned(), b.to_owned()]);
     let make = |mapped: &Mapped, record: RecordKey, values: &[(&str, Value)]| {
-        write(record, WriteOp::Create { fields: fields(mapped, values), meta: SyncMeta::default(), created: None, updated: None })
+        write(
+            record,
+            WriteOp::Create {
+                fields: fields(mapped, values),
+                meta: SyncMeta::default(),
+                created: None,
+                updated: None,
+            },
+        )
     };
     let outcome = one(&store, &jobs, make(&jobs, pair("C1", "B1"), &[("role", Value::text("owner"))])).await;
     assert!(matches!(&outcome, Outcome::Refused(error) if error.kind == ErrorKind::NotFound), "{outcome:?}");
     assert!(matches!(one(&store, &people, make(&people, key("C1"), &[])).await, Outcome::Applied(Some(_))));
     assert!(matches!(one(&store, &firms, make(&firms, key("B1"), &[])).await, Outcome::Applied(Some(_))));
     let outcome = one(&store, &jobs, make(&jobs, pair("C1", "B1"), &[("role", Value::text("owner"))])).await;
-    assert!(matches!(&outcome, Outcome::Applied(Some(row)) if row.key == pair("C1", "B1") && !row.unlinked), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Applied(Some(row)) if row.key == pair("C1", "B1") && !row.unlinked),
+        "{outcome:?}"
+    );
     let again = one(&store, &jobs, make(&jobs, pair("C1", "B1"), &[])).await;
     assert_eq!(again, Outcome::Moved);
     let (found, keys) = strays(&store, &jobs).await;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use trueup::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, IntentId, Json, Mapped, Outcome, SyncMeta, Timestamp, Value,
-    Write, WriteOp, representable,
+    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, IntentId, Json, Mapped, Outcome, SyncMeta,
+    Timestamp, Value, Write, WriteOp, representable,
 };
 use trueup::store::Store as _;
 
@@ -15,11 +15,34 @@ use crate::world::{Set, World, key};
 
 fn texts() -> impl Strategy<Value = String> {
     let hostile = [
-        "", " ", " a ", "\t", "a'b\"c;--", "null", "NULL", "007", "{}", "[]", "日本🦀", "e\u{301}", "É", "a\0b", "\u{feff}",
-        "line\nline\r\n", "{\"a\":1}", "\\u0000", "<b>", "a,b", "(a", "\u{10ffff}", "İ", "ß", "‮abc",
+        "",
+        " ",
+        " a ",
+        "\t",
+        "a'b\"c;--",
+        "null",
+        "NULL",
+        "007",
+        "{}",
+        "[]",
+        "日本🦀",
+        "e\u{301}",
+        "É",
+        "a\0b",
+        "\u{feff}",
+        "line\nline\r\n",
+        "{\"a\":1}",
+        "\\u0000",
+        "<b>",
+        "a,b",
+        "(a",
+        "\u{10ffff}",
+        "İ",
+        "ß",
+        "\u{202e}abc",
     ];
     prop_oneof![
-        prop::sample::select(&hostile[..]).prop_map(str::to_owned),
+        prop::sample::select(hostile.to_vec()).prop_map(str::to_owned),
         any::<String>(),
         "[a-zA-Z ]{0,40}",
     ]
@@ -36,14 +59,37 @@ fn emails() -> impl Strategy<Value = String> {
 
 fn phones() -> impl Strategy<Value = String> {
     let many = [
-        "+1 202 555 0123", "+12025550199", "+33612345678", "+44 7911 123456", "+44 20 7946 0958", "+39 06 6982",
-        "+39 347 1234567", "+49 30 123456", "+81 3-1234-5678", "+55 11 91234-5678", "+54 9 11 2345-6789",
-        "+52 55 1234 5678", "+7 912 345-67-89", "+61 2 9374 4000", "+86 138 0013 8000", "+91 98765 43210",
-        "+27 82 123 4567", "+41 44 668 18 00", "+1 202 555 0142 ext. 5", "(202) 555-0123", "2025550123", "",
-        "+1 202 555 0101; +1 202 555 0102", "call me", "+0", "+999999999999", "+", "+379 06 698",
+        "+1 202 555 0123",
+        "+12025550199",
+        "+33612345678",
+        "+44 7911 123456",
+        "+44 20 7946 0958",
+        "+39 06 6982",
+        "+39 347 1234567",
+        "+49 30 123456",
+        "+81 3-1234-5678",
+        "+55 11 91234-5678",
+        "+54 9 11 2345-6789",
+        "+52 55 1234 5678",
+        "+7 912 345-67-89",
+        "+61 2 9374 4000",
+        "+86 138 0013 8000",
+        "+91 98765 43210",
+        "+27 82 123 4567",
+        "+41 44 668 18 00",
+        "+1 202 555 0142 ext. 5",
+        "(202) 555-0123",
+        "2025550123",
+        "",
+        "+1 202 555 0101; +1 202 555 0102",
+        "call me",
+        "+0",
+        "+999999999999",
+        "+",
+        "+379 06 698",
     ];
     prop_oneof![
-        4 => prop::sample::select(&many[..]).prop_map(str::to_owned),
+        4 => prop::sample::select(many.to_vec()).prop_map(str::to_owned),
         1 => "\\+[1-9][0-9 ()-]{0,18}",
         1 => texts(),
     ]
@@ -85,7 +131,9 @@ fn value(field: &'static str) -> BoxedStrategy<Value> {
         "profile" => text(links().boxed()),
         "llm_context" => json().boxed(),
         "tags" => prop::collection::vec(texts(), 0..4).prop_map(Value::List).boxed(),
-        "score" => prop_oneof![any::<i64>(), -10_i64..10, Just(1 << 53), Just((1 << 53) + 1)].prop_map(Value::Int).boxed(),
+        "score" => prop_oneof![any::<i64>(), -10_i64..10, Just(1 << 53), Just((1 << 53) + 1)]
+            .prop_map(Value::Int)
+            .boxed(),
         "seen_at" => (-377_705_000_000_000_000_i64..253_402_000_000_000_000)
             .prop_map(|micros| Value::Time(Timestamp::from_micros(micros).expect("in range")))
             .boxed(),
@@ -95,7 +143,16 @@ fn value(field: &'static str) -> BoxedStrategy<Value> {
 }
 
 const FIELDS: [&str; 10] = [
-    "first_name", "last_name", "job_title", "email", "phone", "profile", "notes", "llm_context", "tags", "score",
+    "first_name",
+    "last_name",
+    "job_title",
+    "email",
+    "phone",
+    "profile",
+    "notes",
+    "llm_context",
+    "tags",
+    "score",
 ];
 
 fn rows() -> impl Strategy<Value = Vec<Vec<Value>>> {
@@ -157,9 +214,17 @@ async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>])
         for (field, value) in fields {
             let name = &mapped.entity.field(*field).name;
             let held = held(mapped, *field, value).expect("can be held");
-            assert_eq!(answered.fields[field], Cell::Value(held.clone()), "`{name}` as answered, of {value:?}");
+            assert_eq!(
+                answered.fields[field],
+                Cell::Value(held.clone()),
+                "`{name}` as answered, of {value:?}"
+            );
             assert_eq!(row.fields[field], Cell::Value(held.clone()), "`{name}` as read, of {value:?}");
-            assert_eq!(self::held(mapped, *field, &held), Some(held), "`{name}` is held as it is, of {value:?}");
+            assert_eq!(
+                self::held(mapped, *field, &held),
+                Some(held),
+                "`{name}` is held as it is, of {value:?}"
+            );
         }
     }
     let before = world.writes();

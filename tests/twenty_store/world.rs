@@ -199,12 +199,8 @@ impl World {
         let start = jiff::Timestamp::now().as_millisecond() - 86_400_000;
         let (clock, hand) = trueup::sandbox::Clock::manual(start);
         let calls_per_second = set.calls_per_minute.max(100);
-        let options = Options {
-            clock,
-            calls_per_minute: set.calls_per_minute,
-            calls_per_second,
-            ..Options::new(KEY)
-        };
+        let options =
+            Options { clock, calls_per_minute: set.calls_per_minute, calls_per_second, ..Options::new(KEY) };
         let sandbox = Sandbox::start(options).expect("started");
         let spec = spec();
         let known = ["people", "firms", "jobs"].map(|entity| mapped(&spec, entity, "crm"));
@@ -218,7 +214,8 @@ impl World {
         };
         let crm = TwentyStore::open(store_name("crm"), &sandbox.url(), KEY, options).expect("opened");
         let (base, local) = (MemoryStore::new(store_name("base")), MemoryStore::new(store_name("local")));
-        let all: [Arc<dyn Store>; 3] = [Arc::new(base.clone()), Arc::new(local.clone()), Arc::new(crm.clone())];
+        let all: [Arc<dyn Store>; 3] =
+            [Arc::new(base.clone()), Arc::new(local.clone()), Arc::new(crm.clone())];
         let stores = all.into_iter().map(|store| (store.name().clone(), Ok(store))).collect();
         let state = Arc::new(MemoryState::new(StateId("twenty".to_owned())));
         let engine = Engine::with(spec.clone(), stores, state);
@@ -232,7 +229,8 @@ impl World {
 
     /// A pass in which much may be deleted and changed.
     pub(crate) async fn pass(&self) -> Report {
-        let allowed: BTreeSet<GuardName> = [GuardName::Deletes, GuardName::Updates, GuardName::Emptied].into();
+        let allowed: BTreeSet<GuardName> =
+            [GuardName::Deletes, GuardName::Updates, GuardName::Emptied].into();
         let options = PassOptions { allow: allowed, ..PassOptions::default() };
         self.engine.pass(&options, &Silent, &CancellationToken::new()).await.expect("a pass")
     }
@@ -249,7 +247,13 @@ impl World {
         panic!("not settled: {}", trueup::plan::render(&plan, &trueup::plan::RenderOptions::default()));
     }
 
-    pub(crate) fn put(&self, store: &MemoryStore, entity: &str, record: &RecordKey, fields: &[(&str, Value)]) {
+    pub(crate) fn put(
+        &self,
+        store: &MemoryStore,
+        entity: &str,
+        record: &RecordKey,
+        fields: &[(&str, Value)],
+    ) {
         let mapped = mapped(&self.spec, entity, store.name().as_str());
         let mut row = MemoryRow::default();
         for (name, value) in fields {
@@ -258,7 +262,14 @@ impl World {
         store.db().put(&mapped, record, row);
     }
 
-    pub(crate) fn edit(&self, store: &MemoryStore, entity: &str, record: &RecordKey, field: &str, value: Value) {
+    pub(crate) fn edit(
+        &self,
+        store: &MemoryStore,
+        entity: &str,
+        record: &RecordKey,
+        field: &str,
+        value: Value,
+    ) {
         let mapped = mapped(&self.spec, entity, store.name().as_str());
         let field = FieldName::new(field).expect("a name");
         let there = store.db().edit(&mapped, record, |row| {
@@ -267,11 +278,19 @@ impl World {
         assert!(there, "the row is there");
     }
 
-    pub(crate) fn held(&self, store: &MemoryStore, entity: &str, record: &RecordKey, field: &str) -> Option<Value> {
+    pub(crate) fn held(
+        &self,
+        store: &MemoryStore,
+        entity: &str,
+        record: &RecordKey,
+        field: &str,
+    ) -> Option<Value> {
         let mapped = mapped(&self.spec, entity, store.name().as_str());
         let db = store.db();
         let row = db.table(&mapped).and_then(|table| table.rows.get(record));
-        row.and_then(|row| row.fields.get(&FieldName::new(field).expect("a name"))).and_then(Cell::value).cloned()
+        row.and_then(|row| row.fields.get(&FieldName::new(field).expect("a name")))
+            .and_then(Cell::value)
+            .cloned()
     }
 
     /// All records of an object as somebody in the CRM sees them.

@@ -133,7 +133,7 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
             out.push(
                 Diagnostic::error(format!("this version cannot open a `{kind}` store"))
                     .at(doc.key_place(&[kind]))
-                    .hint("it can open `postgres`, `sqlite` and `memory` stores"),
+                    .hint("it can open `postgres`, `sqlite`, `twenty` and `memory` stores"),
             );
             StoreKind::Unsupported { kind: (*kind).to_owned() }
         }
