@@ -89,10 +89,6 @@ async fn one(
             let (url, key) = (url.to_str().unwrap_or(""), key.to_str().unwrap_or(""));
             Ok(Arc::new(TwentyStore::open(store.name.clone(), url, key, options)?))
         }
-        StoreKind::Unsupported { kind } => {
-            let message = format!("this version cannot open stores of kind `{kind}`");
-            Err(StoreError::new(ErrorKind::Unsupported, &store.name, message))
-        }
     }
 }
 

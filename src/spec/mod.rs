@@ -120,11 +120,6 @@ pub enum StoreKind {
         /// How many calls may go out in a second and in a minute; none: the server's own defaults.
         calls: (Option<u32>, Option<u32>),
     },
-    /// A kind that manifests may name and this version cannot open.
-    Unsupported {
-        /// The kind's name.
-        kind: String,
-    },
 }
 
 impl StoreKind {
@@ -133,9 +128,7 @@ impl StoreKind {
         match self {
             Self::Memory { own_ids } => *own_ids,
             Self::Twenty { .. } => true,
-            Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) | Self::Unsupported { .. } => {
-                false
-            }
+            Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => false,
         }
     }
 }

@@ -99,48 +99,37 @@ fn kind(doc: &Doc<StoreBody>, out: &mut Diagnostics) -> StoreKind {
                 .hint("keep one, and write another Store for the other"),
         );
     }
-    let Some(kind) = given.first() else {
+    if given.is_empty() {
         out.push(
             Diagnostic::error(format!("the store `{}` does not say what it is", doc.name))
                 .at(doc.name_place())
                 .hint("add one of `sqlite: {path: …}`, `memory: {}`, `postgres`, `bigquery` and `twenty`"),
         );
-        return StoreKind::Memory { own_ids: false };
-    };
+    }
     connection(doc, out);
-    if let Some(bigquery) = body.bigquery.as_ref().filter(|_| *kind == "bigquery") {
+    if let Some(sqlite) = &body.sqlite {
+        let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
+        if sqlite.path.trim().is_empty() || sqlite.path.contains('\0') {
+            out.push(Diagnostic::error("the SQLite file has no name").at(doc.place(&["sqlite", "path"])));
+        }
+        return StoreKind::Sqlite { path };
+    }
+    if let Some(postgres) = &body.postgres {
+        if postgres.schema.as_deref().is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
+            out.push(Diagnostic::error("the schema has no name").at(doc.place(&["postgres", "schema"])));
+        }
+        return StoreKind::Postgres {
+            url: reference(&postgres.url).unwrap_or_else(|_| Reference::Plain(String::new())),
+            schema: postgres.schema.clone(),
+        };
+    }
+    if let Some(bigquery) = &body.bigquery {
         return StoreKind::BigQuery(Box::new(dataset(doc, bigquery, out)));
     }
-    if let Some(twenty) = body.twenty.as_ref().filter(|_| *kind == "twenty") {
+    if let Some(twenty) = &body.twenty {
         return twenty_kind(doc, twenty, out);
     }
-    match (&body.sqlite, &body.memory, &body.postgres) {
-        (Some(sqlite), ..) => {
-            let path = reference(&sqlite.path).unwrap_or_else(|_| Reference::Plain(String::new()));
-            if sqlite.path.trim().is_empty() || sqlite.path.contains('\0') {
-                out.push(Diagnostic::error("the SQLite file has no name").at(doc.place(&["sqlite", "path"])));
-            }
-            StoreKind::Sqlite { path }
-        }
-        (None, Some(memory), _) => StoreKind::Memory { own_ids: memory.own_ids },
-        (None, None, Some(postgres)) => {
-            if postgres.schema.as_deref().is_some_and(|schema| schema.is_empty() || schema.contains('\0')) {
-                out.push(Diagnostic::error("the schema has no name").at(doc.place(&["postgres", "schema"])));
-            }
-            StoreKind::Postgres {
-                url: reference(&postgres.url).unwrap_or_else(|_| Reference::Plain(String::new())),
-                schema: postgres.schema.clone(),
-            }
-        }
-        (None, None, None) => {
-            out.push(
-                Diagnostic::error(format!("this version cannot open a `{kind}` store"))
-                    .at(doc.key_place(&[kind]))
-                    .hint("it can open `bigquery`, `postgres`, `sqlite` and `memory` stores"),
-            );
-            StoreKind::Unsupported { kind: (*kind).to_owned() }
-        }
-    }
+    StoreKind::Memory { own_ids: body.memory.as_ref().is_some_and(|memory| memory.own_ids) }
 }
 
 fn dataset(doc: &Doc<StoreBody>, body: &BigQueryStore, out: &mut Diagnostics) -> BigQuerySpec {
@@ -277,9 +266,6 @@ fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
         && let Err(why) = size_bytes(text)
     {
         out.push(Diagnostic::error(why).at(doc.place(&["limits", "max_bytes_per_pass"])));
-    }
-    if matches!(kind, StoreKind::Unsupported { .. }) {
-        return;
     }
     let bills = matches!(kind, StoreKind::BigQuery(_));
     let paced = matches!(kind, StoreKind::Twenty { .. });

@@ -101,22 +101,18 @@ impl TwentyStore {
         Ok(page(&answer, plural).ok_or_else(|| self.senseless(&what))?.total)
     }
 
-    /// Records that a filter lets through, up to a page of them, and how many records there are in all.
-    pub(super) async fn changed(&self, layout: &Layout, filter: Json) -> Result<(Page, u64), StoreError> {
+    /// Records that a filter lets through, up to a page of them.
+    pub(super) async fn changed(&self, layout: &Layout, filter: Json) -> Result<Page, StoreError> {
         let plural = &layout.object.plural;
         let query = format!(
-            "query Changed($filter: {}FilterInput, $first: Int) {{ \
-             changed: {plural}(filter: $filter, first: $first) {} \
-             all: {plural}(first: 1) {{ totalCount }} }}",
+            "query Changed($filter: {}FilterInput, $first: Int) {{ {plural}(filter: $filter, first: $first) {} }}",
             layout.object.kind(),
             connection(&layout.selection())
         );
         let what = format!("what changed of `{plural}`");
         let variables = json!({ "filter": filter, "first": self.page_rows });
-        let answer = self.client.ask(&what, &query, variables, 2).await?;
-        let changed = page(&answer, "changed").ok_or_else(|| self.senseless(&what))?;
-        let all = page(&answer, "all").ok_or_else(|| self.senseless(&what))?;
-        Ok((changed, all.total))
+        let answer = self.client.ask(&what, &query, variables, 1).await?;
+        page(&answer, plural).ok_or_else(|| self.senseless(&what))
     }
 
     /// All records that a filter lets through.
@@ -160,36 +156,21 @@ impl TwentyStore {
         }
     }
 
-    /// All records that a filter lets through, deleted ones apart. It asks for two things in one call.
+    /// All records that a filter lets through, deleted ones apart.
     pub(super) async fn everyone(
         &self,
         layout: &Layout,
         selection: &str,
         filter: &Json,
     ) -> Result<Everyone, Failure> {
-        let plural = &layout.object.plural;
-        let kind = layout.object.kind();
-        let fields = connection(selection);
-        let query = format!(
-            "query Check($live: {kind}FilterInput, $gone: {kind}FilterInput, $first: Int) {{ \
-             live: {plural}(filter: $live, first: $first) {fields} \
-             gone: {plural}(filter: $gone, first: $first) {fields} }}"
-        );
-        let gone = json!({ "and": [{ "deletedAt": { "is": "NOT_NULL" } }, filter] });
-        let variables = json!({ "live": filter, "gone": gone, "first": self.page_rows });
-        let what = format!("reading `{plural}`");
-        let answer = self.client.ask(&what, &query, variables, 2).await?;
-        let take = |root| page(&answer, root).ok_or_else(|| senseless(&self.name, &what));
-        let (live, gone) = (take("live")?, take("gone")?);
-        if live.more || gone.more {
-            // Values that only one record may have are asked for, few at a time: so many cannot be.
-            return Err(senseless(&self.name, &what));
-        }
-        // A server may list deleted ones with the others.
-        let (mut live, mut gone) = (live.records, gone.records);
+        // Deleted records are shown to whoever asks for them by name.
+        let either =
+            json!({ "or": [{ "deletedAt": { "is": "NULL" } }, { "deletedAt": { "is": "NOT_NULL" } }] });
+        let filter = json!({ "and": [either, filter] });
+        let (plural, kind) = (&layout.object.plural, layout.object.kind());
+        let found = self.matching(plural, &kind, selection, &filter, false).await?;
         let deleted = |record: &Json| record.get("deletedAt").is_some_and(|at| !at.is_null());
-        gone.retain(|record| deleted(record));
-        live.retain(|record| !deleted(record));
+        let (gone, live) = found.into_iter().partition(deleted);
         Ok(Everyone { live, gone })
     }
 }
