@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::diff::{Drift, SidePlan, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, RecentDeletes, RecordId, RecordKey, Row, StateId, StoreName,
-    Timestamp, Unknown, Value, fingerprint_of,
+    Timestamp, Unknown, Value,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;

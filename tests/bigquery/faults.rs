@@ -86,6 +86,7 @@ fn batch(id: &str, writes: Vec<(&str, WriteOp)>) -> Batch {
         intent: IntentId(format!("{id}-{at}")),
         key: RecordKey::new(vec![key.to_owned()]),
         store_id: None,
+        link: false,
         op,
     };
     let writes = writes.into_iter().enumerate().map(write).collect();
