@@ -66,11 +66,7 @@ async fn one(folder: &Path, store: &StoreSpec, create: bool) -> Result<Arc<dyn S
 }
 
 /// Takes note of where a dataset is. An emulator that the environment names stands in for the service, wherever the manifest names none.
-fn bigquery(
-    folder: &Path,
-    store: &StoreSpec,
-    dataset: &BigQuerySpec,
-) -> Result<Arc<dyn Store>, StoreError> {
+fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<Arc<dyn Store>, StoreError> {
     let text = |reference: &Reference| -> Result<String, StoreError> {
         let found = look_up(folder, &store.name, reference)?;
         found.into_os_string().into_string().map_err(|_| {

@@ -58,7 +58,8 @@ fn manifests(dataset: &str) -> String {
 
 fn mapped(folder: &Path) -> Mapped {
     let (spec, _) = trueup::cli::load::load(folder).unwrap_or_else(|error| panic!("{error}"));
-    let entity = spec.entities.iter().find(|entity| entity.name.as_str() == "things").expect("things").clone();
+    let entity =
+        spec.entities.iter().find(|entity| entity.name.as_str() == "things").expect("things").clone();
     let store = StoreName::new("warehouse").expect("a name");
     let mapping = spec.mapping(&entity.name, &store).expect("mapped").clone();
     Mapped { entity, mapping }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trueup::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, Guard, IntentId, Mapped, Outcome, RecordKey, StoreName,
-    SyncMeta, Value, Version, Write, WriteOp,
+    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, Guard, IntentId, Mapped, Outcome, RecordKey,
+    StoreName, SyncMeta, Value, Version, Write, WriteOp,
 };
 use trueup::store::bigquery::{BigQueryStore, Emulator as Address};
 use trueup::store::{SnapshotItem, Store as _};
@@ -111,7 +111,10 @@ async fn a_write_that_fails_in_passing_happens_once() {
         broken.proxy.strike(On::Merge, faults);
         let outcomes = broken.store.apply(&broken.mapped, &broken.work()).await;
         let outcomes = outcomes.unwrap_or_else(|error| panic!("{faults:?}: {error}"));
-        assert!(outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_))), "{faults:?}: {outcomes:?}");
+        assert!(
+            outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_))),
+            "{faults:?}: {outcomes:?}"
+        );
         assert_eq!(broken.proxy.struck(), faults.len(), "{faults:?}");
         assert_eq!(broken.state().await, AFTER, "{faults:?}");
     }

@@ -64,7 +64,8 @@ async fn check(emulator: &Emulator, setting: &Setting, run: u32) {
     );
     assert_eq!(setting.cells(emulator, &notes).await, [["300"]], "run {run}: no edit is lost");
     assert_eq!(setting.cells(emulator, &made).await, [["2"]], "run {run}");
-    let theirs = setting.cells(emulator, "SELECT CONCAT(id, ' ', COALESCE(note, '')) FROM PEOPLE ORDER BY id").await;
+    let theirs =
+        setting.cells(emulator, "SELECT CONCAT(id, ' ', COALESCE(note, '')) FROM PEOPLE ORDER BY id").await;
     let theirs: Vec<&str> = theirs.iter().map(|row| row[0].as_str().unwrap()).collect();
     let ours = setting
         .local_text("SELECT group_concat(line, ',') FROM (SELECT id || ' ' || coalesce(note, '') AS line FROM people ORDER BY id)")

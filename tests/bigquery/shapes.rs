@@ -20,11 +20,17 @@ async fn structs_and_arrays_are_written_whole_and_keep_what_is_not_ours() {
     let engine = setting.engine().await;
     let first = clean_pass(&engine).await;
     assert_eq!(first.applied.create, 2, "{first:?}");
-    let of_ada = |column: &str| setting.local_text(&format!("SELECT CAST({column} AS TEXT) FROM people WHERE id = 'a'"));
+    let of_ada = |column: &str| {
+        setting.local_text(&format!("SELECT CAST({column} AS TEXT) FROM people WHERE id = 'a'"))
+    };
     assert_eq!(of_ada("size").as_deref(), Some("9007199254740993"));
     assert_eq!((of_ada("city").as_deref(), of_ada("tags").as_deref()), (Some("Town"), Some("[\"x\",\"y\"]")));
     assert_eq!(of_ada("links").as_deref(), Some("[{\"kind\":\"web\",\"n\":1}]"));
-    assert!(plan(&engine).await.is_empty(), "nothing is left: {:?}", plan(&engine).await.records.iter().next());
+    assert!(
+        plan(&engine).await.is_empty(),
+        "nothing is left: {:?}",
+        plan(&engine).await.records.iter().next()
+    );
 
     setting.local(
         "UPDATE people SET city = 'Village', size = 9007199254740995, tags = '[\"z\"]', \
@@ -54,7 +60,11 @@ async fn structs_and_arrays_are_written_whole_and_keep_what_is_not_ours() {
     assert_eq!(rows[0][8], "local");
     assert_eq!((&rows[1][0], &rows[1][2]), (&json!("b"), &json!("{\"city\":\"Town\",\"zip\":null}")));
     assert_eq!((&rows[2][0], &rows[2][3]), (&json!("c"), &json!("[\"q\"]")));
-    assert!(plan(&engine).await.is_empty(), "nothing is left: {:?}", plan(&engine).await.records.iter().next());
+    assert!(
+        plan(&engine).await.is_empty(),
+        "nothing is left: {:?}",
+        plan(&engine).await.records.iter().next()
+    );
 
     // Edited by hand in the warehouse, without raising the version.
     emulator.query(&format!("UPDATE {} SET note = 'by hand' WHERE id = 'a'", setting.table()), &[]).await;
@@ -76,7 +86,8 @@ fn the_demo_runs_on_an_emulator() {
         .current_dir(folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {said}", output.status);
     assert!(said.contains("Three stores agree again"), "{said}");
     let manifest = std::fs::read_to_string(folder.path().join("trueup-demo/manifests/stores.yaml")).unwrap();

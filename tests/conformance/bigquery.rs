@@ -87,7 +87,9 @@ impl Harness for OnBigQuery {
             // NUMERIC has 29 digits before the point.
             Value::Numeric(text) => text.split('.').next().is_none_or(|whole| whole.len() <= 29),
             // A number that is neither a 64-bit integer nor a float would lose digits.
-            Value::Json(json) => json.as_value().as_number().is_none_or(|number| number.to_string().len() < 20),
+            Value::Json(json) => {
+                json.as_value().as_number().is_none_or(|number| number.to_string().len() < 20)
+            }
             _ => true,
         }
     }
@@ -185,7 +187,8 @@ impl Harness for OnBigQuery {
     async fn add_extra(&self, mapped: &Mapped, extra: &str) {
         let table = self.table(mapped);
         self.run(&format!("ALTER TABLE {table} ADD COLUMN `extra` STRING"), &[]).await;
-        self.run(&format!("UPDATE {table} SET `extra` = @text WHERE TRUE"), &[text("text", Some(extra))]).await;
+        self.run(&format!("UPDATE {table} SET `extra` = @text WHERE TRUE"), &[text("text", Some(extra))])
+            .await;
     }
 
     async fn extra(&self, mapped: &Mapped, key: &RecordKey) -> String {
@@ -201,7 +204,10 @@ async fn names_that_would_be_statements_are_refused() {
     let mut words = crate::harness::Words::new("things").field("name", FieldType::String);
     words.fields[0].3 = "na`me; DROP TABLE things".to_owned();
     let mapped = words.mapped();
-    assert_eq!(mapped.mapping.fields[&id_of(&mapped, "name")].column, Column::plain("na`me; DROP TABLE things"));
+    assert_eq!(
+        mapped.mapping.fields[&id_of(&mapped, "name")].column,
+        Column::plain("na`me; DROP TABLE things")
+    );
     let harness = OnBigQuery::new().await;
     let found = harness.store.audit(std::slice::from_ref(&mapped));
     assert!(found.iter().any(|one| one.message.contains("DROP TABLE")), "{found:?}");

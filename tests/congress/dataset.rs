@@ -12,9 +12,7 @@ const ROWS: usize = 500;
 
 /// The types of a table's columns.
 async fn types(table: &str) -> BTreeMap<String, String> {
-    let answer = Emulator::shared()
-        .query(&format!("SELECT * FROM {table} LIMIT 0"), &[])
-        .await;
+    let answer = Emulator::shared().query(&format!("SELECT * FROM {table} LIMIT 0"), &[]).await;
     let fields = answer["schema"]["fields"].as_array().expect("columns");
     let text = |json: &Value| json.as_str().expect("text").to_owned();
     fields.iter().map(|field| (text(&field["name"]), text(&field["type"]))).collect()
@@ -32,11 +30,13 @@ fn plain(value: Option<&Value>) -> Value {
 pub(crate) async fn replace(dataset: &str, entity: &str, key: &[&str], from: &Records, to: &Records) {
     let table = format!("`{PROJECT}.{dataset}.{entity}`");
     let types = types(&table).await;
-    let mut columns: Vec<&String> = from.values().chain(to.values()).flat_map(|record| record.keys()).collect();
+    let mut columns: Vec<&String> =
+        from.values().chain(to.values()).flat_map(|record| record.keys()).collect();
     columns.sort();
     columns.dedup();
     let gone = from.iter().filter(|(id, _)| !to.contains_key(*id)).map(|(_, record)| ("D", record));
-    let changed = to.iter().filter(|(id, record)| from.get(*id) != Some(record)).map(|(_, record)| ("W", record));
+    let changed =
+        to.iter().filter(|(id, record)| from.get(*id) != Some(record)).map(|(_, record)| ("W", record));
     let lines: Vec<(&str, &Map<String, Value>)> = gone.chain(changed).collect();
     let value = |name: &str| match types[name].as_str() {
         "STRING" => format!("S.`{name}`"),

@@ -226,5 +226,8 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
 
 fn ok_with_errors() -> Response {
     let told = json!({ "reason": "backendError", "message": "s3cret" });
-    answer(200, json!({ "kind": "bigquery#queryResponse", "errors": [told], "jobComplete": true }).to_string())
+    answer(
+        200,
+        json!({ "kind": "bigquery#queryResponse", "errors": [told], "jobComplete": true }).to_string(),
+    )
 }

@@ -43,7 +43,8 @@ impl Warehouse {
         let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let dataset = format!("trueup_demo_{}", seconds.as_millis());
         let path = dir.join(MANIFESTS).join("stores.yaml");
-        let failed = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+        let failed =
+            |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
         let text = fs::read_to_string(&path).map_err(failed)?;
         let said = serde_json::Value::from(url);
         let there = format!("bigquery: {{project: {PROJECT}, dataset: {dataset}, emulator: {said}}}");
@@ -69,7 +70,10 @@ impl Warehouse {
         };
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         statements.extend(
-            lines.join("\n").split(";\n").map(|statement| self.qualified(statement.trim().trim_end_matches(';'))),
+            lines
+                .join("\n")
+                .split(";\n")
+                .map(|statement| self.qualified(statement.trim().trim_end_matches(';'))),
         );
         let steps: Vec<MigrationStep> = statements
             .into_iter()
@@ -77,7 +81,8 @@ impl Warehouse {
             .map(|statement| MigrationStep { adds: "what the demo begins with".to_owned(), statement })
             .collect();
         self.store.migrate(&steps).await.map_err(|error| {
-            Failure::new(error.to_string()).hint("name a running emulator: `--bigquery http://127.0.0.1:9050`")
+            Failure::new(error.to_string())
+                .hint("name a running emulator: `--bigquery http://127.0.0.1:9050`")
         })
     }
 

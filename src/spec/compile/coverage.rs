@@ -97,8 +97,8 @@ impl<'a> Checker<'a> {
     /// No two things stand in one column, nor one inside another's.
     fn columns(&self, stores: &Stores, out: &mut Diagnostics) {
         let kind = stores.specs.get(&self.mapping.store).map(|spec| &spec.kind);
-        let folds = matches!(kind, Some(StoreKind::Sqlite { .. }))
-            || matches!(kind, Some(StoreKind::BigQuery(_)));
+        let folds =
+            matches!(kind, Some(StoreKind::Sqlite { .. })) || matches!(kind, Some(StoreKind::BigQuery(_)));
         let fold = |path: &[String]| -> Vec<String> {
             path.iter().map(|step| if folds { step.to_lowercase() } else { step.clone() }).collect()
         };

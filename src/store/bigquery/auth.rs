@@ -141,7 +141,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_are_no_credentials_is_told_without_showing_them() {
-        for text in ["s3cret", r#"{"type":"s3cret"}"#, r#"{"type":"service_account","private_key":"s3cret"}"#] {
+        for text in ["s3cret", r#"{"type":"s3cret"}"#, r#"{"type":"service_account","private_key":"s3cret"}"#]
+        {
             let tokens = Tokens::new(Credentials::Given(text.to_owned()));
             let failure = tokens.token().await.expect_err("no credentials");
             assert!(failure.credentials.is_some() && !format!("{failure:?}").contains("s3cret"));

@@ -91,7 +91,10 @@ impl Failure {
             );
         }
         if let Some(what) = self.senseless {
-            return new(ErrorKind::Corrupt, format!("BigQuery answered in a way that makes no sense: {what}"));
+            return new(
+                ErrorKind::Corrupt,
+                format!("BigQuery answered in a way that makes no sense: {what}"),
+            );
         }
         let reason = match (self.status, self.reason.as_str()) {
             (Some(status), "") => format!("status {status}"),
@@ -114,7 +117,10 @@ impl Failure {
                 return new(ErrorKind::Unauthorised, "the account may not do this".into()).hint(ROLES_HINT);
             }
             "billingNotEnabled" => {
-                return new(ErrorKind::Unauthorised, "the project has no billing, and cannot be written".into());
+                return new(
+                    ErrorKind::Unauthorised,
+                    "the project has no billing, and cannot be written".into(),
+                );
             }
             "responseTooLarge" | "resourcesExceeded" => {
                 return new(ErrorKind::Unavailable, format!("BigQuery ran out of resources ({reason})"));
@@ -139,8 +145,9 @@ impl Failure {
                 new(ErrorKind::Unavailable, format!("BigQuery cannot answer now ({reason})"))
             }
             _ if self.is_not_found() => {
-                new(ErrorKind::NotFound, "there is no such project, dataset, table or job".into())
-                    .hint("check the store's `project`, `dataset` and `location`; `trueup migrate` adds tables")
+                new(ErrorKind::NotFound, "there is no such project, dataset, table or job".into()).hint(
+                    "check the store's `project`, `dataset` and `location`; `trueup migrate` adds tables",
+                )
             }
             _ if self.may_pass() => {
                 new(ErrorKind::Unavailable, format!("BigQuery failed to do this ({reason})"))

@@ -142,7 +142,9 @@ impl BigQueryStore {
 fn plain(node: &super::schema::Node, text: Option<String>) -> Json {
     let Some(text) = text else { return Json::Null };
     let parsed = || serde_json::from_str(&text).ok();
-    let json = if node.repeated { parsed() } else {
+    let json = if node.repeated {
+        parsed()
+    } else {
         match node.kind {
             Kind::Int | Kind::Bool | Kind::Json | Kind::Record => parsed(),
             Kind::Float => parsed().filter(Json::is_number),

@@ -172,12 +172,10 @@ impl<'a> Image<'a> {
         let (value, ty) = match part {
             Json::Null => (Value::Null, FieldType::String),
             Json::Number(number) => (Value::Int(number.as_i64().unwrap_or(0)), FieldType::Int64),
-            Json::String(text) if is_time => {
-                match Timestamp::parse(text, &jiff::tz::TimeZone::UTC) {
-                    Some(time) => (Value::Time(time), FieldType::Timestamp),
-                    None => (Value::Null, FieldType::Timestamp),
-                }
-            }
+            Json::String(text) if is_time => match Timestamp::parse(text, &jiff::tz::TimeZone::UTC) {
+                Some(time) => (Value::Time(time), FieldType::Timestamp),
+                None => (Value::Null, FieldType::Timestamp),
+            },
             Json::String(text) => (Value::text(text.as_str()), FieldType::String),
             list => (Value::Json(crate::model::Json::new(list.clone())), FieldType::Json),
         };

@@ -201,9 +201,9 @@ fn check_text(kind: Kind, text: &str) -> Result<(), &'static str> {
         },
         Kind::Json => match Canonical::parse(text) {
             Ok(json) if numbers_fit(json.as_value()) => Ok(()),
-            Ok(_) => {
-                Err("BigQuery's JSON holds only numbers that are 64-bit integers or 64-bit floats as they stand")
-            }
+            Ok(_) => Err(
+                "BigQuery's JSON holds only numbers that are 64-bit integers or 64-bit floats as they stand",
+            ),
             Err(_) => Err("only JSON fits its column"),
         },
         _ => Ok(()),
@@ -327,7 +327,8 @@ mod tests {
         assert_eq!(written.normal(&list), normal(&list, Some(read)), "as it is read back");
         assert_eq!(normal(&list, Some("[]")), None, "nothing is nothing");
         let other = Canonical::parse(r#"[{"m":1}]"#).expect("JSON");
-        let refused = super::written(&list, &Value::Json(other), &Native::Text(String::new()), &TimeZone::UTC);
+        let refused =
+            super::written(&list, &Value::Json(other), &Native::Text(String::new()), &TimeZone::UTC);
         assert!(refused.is_err());
     }
 }

@@ -88,8 +88,13 @@ impl Unchanged {
         from: Option<&RecordKey>,
         to: Option<&RecordKey>,
     ) -> Result<Vec<RecordKey>, StoreError> {
-        let texts: Vec<String> =
-            self.layout.key.iter().enumerate().map(|(at, slot)| format!("{} AS c{at}", slot.text_sql())).collect();
+        let texts: Vec<String> = self
+            .layout
+            .key
+            .iter()
+            .enumerate()
+            .map(|(at, slot)| format!("{} AS c{at}", slot.text_sql()))
+            .collect();
         // The first part alone narrows what is read; the rest is looked at here.
         let first = self.layout.key.first().map_or(String::new(), super::layout::Slot::text_sql);
         let mut terms = Vec::new();
@@ -109,10 +114,11 @@ impl Unchanged {
         while let Some(rows) = pages.next().await.map_err(failed)? {
             for row in rows {
                 let parts: Option<Vec<String>> = row.into_iter().collect();
-                let key = parts.and_then(|parts| self.layout.key_of(&self.mapped, parts)).ok_or_else(|| {
-                    let message = format!("`{}` has a row without a usable key", names.title);
-                    StoreError::new(ErrorKind::Corrupt, &self.store.name, message)
-                })?;
+                let key =
+                    parts.and_then(|parts| self.layout.key_of(&self.mapped, parts)).ok_or_else(|| {
+                        let message = format!("`{}` has a row without a usable key", names.title);
+                        StoreError::new(ErrorKind::Corrupt, &self.store.name, message)
+                    })?;
                 let within = from.is_none_or(|from| *from <= key) && to.is_none_or(|to| key < *to);
                 if within {
                     keys.push(key);

@@ -63,9 +63,7 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
     let guard: String = guarded
         .iter()
         .filter_map(|slot| Some((slot, layout.slots.get(*slot)?)))
-        .map(|(at, slot)| {
-            format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}")))
-        })
+        .map(|(at, slot)| format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}"))))
         .collect();
     if updates {
         let new = |slot: usize, path: &[String], node: &Node| {
@@ -114,11 +112,8 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
 
 /// The columns that these slots stand in, in the table's order.
 fn heads<'l>(layout: &'l Layout, slots: &BTreeSet<usize>) -> Vec<&'l Node> {
-    let heads: BTreeSet<&str> = slots
-        .iter()
-        .filter_map(|slot| layout.slots.get(*slot)?.path.first())
-        .map(String::as_str)
-        .collect();
+    let heads: BTreeSet<&str> =
+        slots.iter().filter_map(|slot| layout.slots.get(*slot)?.path.first()).map(String::as_str).collect();
     layout.info.columns.iter().filter(|node| heads.contains(node.name.as_str())).collect()
 }
 
@@ -136,7 +131,10 @@ fn composed(
         return new(slot, path, node);
     }
     let is_inside = |slot: &usize| {
-        layout.slots.get(*slot).is_some_and(|slot| slot.path.len() > path.len() && slot.path.starts_with(path))
+        layout
+            .slots
+            .get(*slot)
+            .is_some_and(|slot| slot.path.len() > path.len() && slot.path.starts_with(path))
     };
     if node.kind != Kind::Record || node.repeated || !written.iter().any(|slot| is_inside(slot)) {
         return old(path, node);

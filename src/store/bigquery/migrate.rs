@@ -110,8 +110,7 @@ impl BigQueryStore {
         if there {
             return Ok(None);
         }
-        let mut statement =
-            format!("CREATE SCHEMA {}", quoted(&format!("{}.{dataset}", self.rest.project)));
+        let mut statement = format!("CREATE SCHEMA {}", quoted(&format!("{}.{dataset}", self.rest.project)));
         if let Some(location) = self.rest.location() {
             let plain: String =
                 location.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '-').collect();
@@ -176,8 +175,9 @@ fn has_fields(store: &StoreName, title: &str, node: &Node, made: &Made) -> Resul
             Some(field) => has_fields(store, title, field, inner)?,
             None => {
                 let message = format!("the STRUCT `{title}.{}` has no field `{name}`", node.name);
-                return Err(StoreError::new(ErrorKind::Unsupported, store, message)
-                    .hint("no statement adds fields to a STRUCT: add it in the console, or with `bq update`"));
+                return Err(StoreError::new(ErrorKind::Unsupported, store, message).hint(
+                    "no statement adds fields to a STRUCT: add it in the console, or with `bq update`",
+                ));
             }
         }
     }

@@ -55,7 +55,8 @@ impl Source {
 impl BigQueryStore {
     /// Now, by the service's own clock: a moment that all reads of an entity are as of.
     async fn moment(&self) -> Result<i64, Failure> {
-        let rows = self.rest.rows("SELECT CAST(UNIX_MICROS(CURRENT_TIMESTAMP()) AS STRING)", Vec::new()).await?;
+        let rows =
+            self.rest.rows("SELECT CAST(UNIX_MICROS(CURRENT_TIMESTAMP()) AS STRING)", Vec::new()).await?;
         let text = rows.into_iter().flatten().next().flatten();
         text.and_then(|text| text.parse().ok()).ok_or(Failure::senseless("a time that is none"))
     }
@@ -133,8 +134,7 @@ impl BigQueryStore {
     ) -> Result<(), StoreError> {
         let broken = |store: &crate::model::StoreName| {
             let message = "the rows of a table could not be sorted in a temporary file";
-            StoreError::new(ErrorKind::Unavailable, store, message)
-                .hint("make room where TMPDIR points to")
+            StoreError::new(ErrorKind::Unavailable, store, message).hint("make room where TMPDIR points to")
         };
         let (rows_in, mut to_sort) = mpsc::channel::<Vec<Bytes>>(CHUNKS_AHEAD);
         let sorting = tokio::task::spawn_blocking({

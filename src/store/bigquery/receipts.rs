@@ -134,8 +134,10 @@ impl BigQueryStore {
         let fields = [("batch".to_owned(), string_type()), ("note".to_owned(), string_type())];
         let row = serde_json::json!({ "structValues": { "batch": { "value": receipt.batch }, "note": { "value": note } } });
         // Written twice it says the same.
-        let done =
-            self.rest.change_again(&self.receipts_lane(), &sql, vec![structs("rows", &fields, vec![row])]).await;
+        let done = self
+            .rest
+            .change_again(&self.receipts_lane(), &sql, vec![structs("rows", &fields, vec![row])])
+            .await;
         done.map(drop).map_err(|failure| {
             if failure.is_not_found() {
                 let message = format!("there is no table `{RECEIPTS}`");
@@ -213,13 +215,10 @@ impl BigQueryStore {
     /// The writes of a receipt whose rows are as they were to become.
     async fn seen_to_stand(&self, receipt: &Receipt) -> Result<Vec<IntentId>, Failure> {
         let selected = receipt.key.iter().chain(receipt.columns.iter().map(|(text, _)| text));
-        let selected: Vec<String> = selected.enumerate().map(|(at, text)| format!("{text} AS c{at}")).collect();
-        let terms: Vec<String> = receipt
-            .key
-            .iter()
-            .enumerate()
-            .map(|(at, text)| format!("{text} = S.k{at}"))
-            .collect();
+        let selected: Vec<String> =
+            selected.enumerate().map(|(at, text)| format!("{text} AS c{at}")).collect();
+        let terms: Vec<String> =
+            receipt.key.iter().enumerate().map(|(at, text)| format!("{text} = S.k{at}")).collect();
         let sql = format!(
             "SELECT {} FROM {} AS T JOIN (SELECT r.* FROM UNNEST(@keys) AS r) AS S ON {}",
             selected.join(", "),
@@ -233,8 +232,9 @@ impl BigQueryStore {
             .iter()
             .map(|write| {
                 let parts = write.key.iter().enumerate();
-                let values: serde_json::Map<String, Json> =
-                    parts.map(|(at, part)| (format!("k{at}"), serde_json::json!({ "value": part }))).collect();
+                let values: serde_json::Map<String, Json> = parts
+                    .map(|(at, part)| (format!("k{at}"), serde_json::json!({ "value": part })))
+                    .collect();
                 serde_json::json!({ "structValues": values })
             })
             .collect();

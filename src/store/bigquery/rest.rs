@@ -291,8 +291,7 @@ impl Rest {
     }
 
     async fn page(&self, job: &str, location: Option<&str>, token: Option<&str>) -> Result<Json, Failure> {
-        let mut query =
-            vec![("maxResults", PAGE_ROWS.to_string()), ("timeoutMs", QUERY_WAIT_MS.to_string())];
+        let mut query = vec![("maxResults", PAGE_ROWS.to_string()), ("timeoutMs", QUERY_WAIT_MS.to_string())];
         query.extend(location.map(|location| ("location", location.to_owned())));
         query.extend(token.map(|token| ("pageToken", token.to_owned())));
         self.call(Method::GET, &format!("/queries/{}", encoded(job)), &query, None).await
@@ -342,7 +341,9 @@ impl Rest {
                 Ok(answer) if is_done(&answer) => return ended(&answer),
                 Ok(answer) if answer.get("status").is_some() => return self.wait_for(job).await,
                 // All is well, it says, and yet it does not speak of a job.
-                Ok(answer) => told_errors(&answer).err().unwrap_or(Failure::senseless("a job without a status")),
+                Ok(answer) => {
+                    told_errors(&answer).err().unwrap_or(Failure::senseless("a job without a status"))
+                }
                 // It was sent before, or an answer to it was lost.
                 Err(failure) if failure.is_duplicate() => return self.wait_for(job).await,
                 Err(failure) => failure,
@@ -407,7 +408,6 @@ impl Rest {
 }
 
 impl Pages {
-
     /// The next rows; none after the last. An end before all rows have come is an error.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Cells>>, Failure> {
         loop {

@@ -55,8 +55,7 @@ impl Storage {
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_while_idle(false);
         if url.starts_with("https://") {
-            endpoint =
-                endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(senseless)?;
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(senseless)?;
         }
         let client = Client::new(endpoint.connect_lazy()).max_decoding_message_size(MESSAGE_BYTES);
         Ok(Self { client, rest })
@@ -65,8 +64,7 @@ impl Storage {
     /// Begins to read a table as of a moment, in microseconds since 1970.
     pub(super) async fn open(&self, layout: &Layout, moment: i64) -> Result<Stream, Failure> {
         let names = &layout.names;
-        let table =
-            format!("projects/{}/datasets/{}/tables/{}", names.project, names.dataset, names.table);
+        let table = format!("projects/{}/datasets/{}/tables/{}", names.project, names.dataset, names.table);
         let mut modifiers = api::read_session::TableModifiers { snapshot_time: Some(Default::default()) };
         if let Some(time) = &mut modifiers.snapshot_time {
             time.seconds = moment.div_euclid(1_000_000);
@@ -99,10 +97,12 @@ impl Storage {
             let request = self.request(request.clone(), &format!("read_session.table={table}")).await?;
             match self.client.clone().create_read_session(request).await {
                 Ok(answer) => break answer.into_inner(),
-                Err(status) if may_pass(&status) && status.code() != Code::Unavailable => match waits.next() {
-                    Some(wait) => tokio::time::sleep(wait).await,
-                    None => return Err(failure(&status)),
-                },
+                Err(status) if may_pass(&status) && status.code() != Code::Unavailable => {
+                    match waits.next() {
+                        Some(wait) => tokio::time::sleep(wait).await,
+                        None => return Err(failure(&status)),
+                    }
+                }
                 Err(status) => return Err(failure(&status)),
             }
         };
@@ -236,7 +236,12 @@ impl From<Failure> for Broken {
 fn may_pass(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::Unavailable | Code::Internal | Code::Aborted | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Unknown
+        Code::Unavailable
+            | Code::Internal
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Unknown
     )
 }
 

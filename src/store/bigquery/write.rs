@@ -251,10 +251,7 @@ impl<'a> Work<'a> {
                     return self.give_up(left, told);
                 }
                 Ok(JobEnd::Unknown(failure)) => {
-                    let told = StoreError {
-                        kind: ErrorKind::OutcomeUnknown,
-                        ..self.store.told(&failure)
-                    };
+                    let told = StoreError { kind: ErrorKind::OutcomeUnknown, ..self.store.told(&failure) };
                     if self.sent.is_empty() && left.iter().all(Vec::is_empty) && self.outcomes.is_empty() {
                         return Err(told);
                     }
@@ -282,7 +279,8 @@ impl<'a> Work<'a> {
 
     /// What was not sent did not happen.
     fn give_up(&mut self, left: Vec<Vec<Planned<'_>>>, told: StoreError) -> Result<(), StoreError> {
-        if self.sent.is_empty() && !self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Unknown(_)))
+        if self.sent.is_empty()
+            && !self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Unknown(_)))
         {
             return Err(told);
         }
@@ -395,5 +393,10 @@ impl<'a> Work<'a> {
 
 /// A batch's id as it may stand in a job's.
 fn job_word(batch: &BatchId) -> String {
-    batch.0.chars().map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' }).take(80).collect()
+    batch
+        .0
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' })
+        .take(80)
+        .collect()
 }
