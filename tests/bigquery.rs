@@ -11,6 +11,8 @@ mod kills;
 mod proxy;
 #[path = "bigquery/reading.rs"]
 mod reading;
+#[path = "server/mod.rs"]
+mod server;
 #[path = "bigquery/setting.rs"]
 mod setting;
 #[path = "bigquery/shapes.rs"]

@@ -155,6 +155,7 @@ impl BigQueryStore {
     /// # Errors
     /// When an address cannot be understood.
     pub fn open(name: StoreName, options: BigQueryOptions) -> Result<Self, StoreError> {
+        #[allow(clippy::single_match_else)] // Two sides of equal weight.
         let (base, grpc, credentials, first_wait) = match options.emulator {
             Some(emulator) => {
                 let base = format!("{}/bigquery/v2", emulator.rest.trim_end_matches('/'));

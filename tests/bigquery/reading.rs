@@ -1,11 +1,13 @@
 //! The two ways of reading, and what a pass costs.
 
+use sqlx::Row as _;
 use trueup::model::StoreName;
 use trueup::store::bigquery::{BigQueryOptions, BigQueryStore, ReadPaths};
 use trueup::store::{LazyRow, SnapshotItem, Store as _};
 
 use crate::emulator::{Emulator, PROJECT};
 use crate::proxy::Proxy;
+use crate::server::database;
 use crate::setting::{Setting, clean_pass};
 
 const MANY: u32 = 5_000;
@@ -75,6 +77,9 @@ async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_no
     let emulator = Emulator::shared();
     let proxy = Proxy::start(&emulator.rest_url(), "people").await;
     let setting = Setting::new(emulator, &proxy.url, ", skip_unmodified: true").await;
+    // A store beside it that can tell what changed as well.
+    let database = database().await;
+    setting.replace("sqlite: {path: local.db}", &format!("postgres: {{url: \"{}\"}}", database.url));
     fill(emulator, &setting, MANY).await;
     let engine = setting.engine().await;
     let first = clean_pass(&engine).await;
@@ -92,7 +97,7 @@ async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_no
         proxy.calls()
     );
 
-    setting.local("UPDATE people SET note = 'changed' WHERE id = 'p2500'");
+    database.sql("UPDATE people SET note = 'changed' WHERE id = 'p2500'").await;
     proxy.reset();
     let one = clean_pass(&engine).await;
     assert_eq!(proxy.merges(), [1], "one statement with one row");
@@ -104,7 +109,10 @@ async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_no
     let sql = format!("UPDATE {} SET note = 'by hand' WHERE id = 'p77'", setting.table());
     through(&proxy, &sql).await;
     clean_pass(&engine).await;
-    assert_eq!(setting.local_text("SELECT note FROM people WHERE id = 'p77'").as_deref(), Some("by hand"));
+    let mut connection = database.connect().await;
+    let note =
+        sqlx::query("SELECT note FROM people WHERE id = 'p77'").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(note.get::<String, _>(0), "by hand");
 }
 
 /// A statement of another application, seen by the proxy.

@@ -83,6 +83,14 @@ impl Setting {
         setting
     }
 
+    /// Changes the manifests.
+    pub(crate) fn replace(&self, this: &str, by: &str) {
+        let path = self.path("all.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(this));
+        std::fs::write(path, text.replace(this, by)).unwrap();
+    }
+
     pub(crate) fn table(&self) -> String {
         format!("`{PROJECT}.{}.people`", self.dataset)
     }

@@ -131,12 +131,14 @@ impl Emulator {
             "parameterMode": "NAMED",
             "queryParameters": parameters,
             "maxResults": 100_000,
+            // On a busy machine the emulator needs its time.
+            "timeoutMs": 180_000,
         });
         let url = format!("{}/bigquery/v2/projects/{PROJECT}/queries", self.rest_url());
         let answer = reqwest::Client::new().post(url).json(&body).send().await.expect("an answer");
         let status = answer.status();
         let json: Json = answer.json().await.expect("JSON");
-        assert!(status.is_success(), "{sql}: {json}");
+        assert!(status.is_success() && json["jobComplete"] != false, "{sql}: {json}");
         json
     }
 }

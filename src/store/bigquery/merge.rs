@@ -1,6 +1,7 @@
 //! The one statement that writes a batch: guarded updates, guarded deletes and inserts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -60,11 +61,12 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
         layout.names.sql(),
         layout.keys_join()
     );
-    let guard: String = guarded
-        .iter()
-        .filter_map(|slot| Some((slot, layout.slots.get(*slot)?)))
-        .map(|(at, slot)| format!(" AND {}", unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}"))))
-        .collect();
+    let mut guard = String::new();
+    for at in guarded {
+        let Some(slot) = layout.slots.get(*at) else { continue };
+        let holds = unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}"));
+        let _ = write!(guard, " AND {holds}");
+    }
     if updates {
         let new = |slot: usize, path: &[String], node: &Node| {
             let value = value_of(&format!("S.v{slot}"), node);
@@ -82,10 +84,10 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
                 format!("{} = {value}", quoted(&node.name))
             })
             .collect();
-        sql += &format!(" WHEN MATCHED AND S.op = 'U'{guard} THEN UPDATE SET {}", sets.join(", "));
+        let _ = write!(sql, " WHEN MATCHED AND S.op = 'U'{guard} THEN UPDATE SET {}", sets.join(", "));
     }
     if deletes {
-        sql += &format!(" WHEN MATCHED AND S.op = 'D'{guard} THEN DELETE");
+        let _ = write!(sql, " WHEN MATCHED AND S.op = 'D'{guard} THEN DELETE");
     }
     if inserts {
         let new = |slot: usize, _: &[String], node: &Node| value_of(&format!("S.v{slot}"), node);
@@ -100,7 +102,8 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
             names.push(quoted(&node.name));
             values.push(composed(layout, node, &path, &insert, &new, &|_, node| nothing(node)));
         }
-        sql += &format!(
+        let _ = write!(
+            sql,
             " WHEN NOT MATCHED AND S.op = 'I' THEN INSERT ({}) VALUES ({})",
             names.join(", "),
             values.join(", ")
@@ -136,7 +139,7 @@ fn composed(
             .get(*slot)
             .is_some_and(|slot| slot.path.len() > path.len() && slot.path.starts_with(path))
     };
-    if node.kind != Kind::Record || node.repeated || !written.iter().any(|slot| is_inside(slot)) {
+    if node.kind != Kind::Record || node.repeated || !written.iter().any(is_inside) {
         return old(path, node);
     }
     let fields: Vec<String> = node

@@ -204,15 +204,12 @@ fn has_fields(store: &StoreName, title: &str, node: &Node, made: &Made) -> Resul
         return Ok(());
     }
     for (name, inner) in fields {
-        match Node::find(&node.fields, name) {
-            Some(field) => has_fields(store, title, field, inner)?,
-            None => {
-                let message = format!("the STRUCT `{title}.{}` has no field `{name}`", node.name);
-                return Err(StoreError::new(ErrorKind::Unsupported, store, message).hint(
-                    "no statement adds fields to a STRUCT: add it in the console, or with `bq update`",
-                ));
-            }
-        }
+        let Some(field) = Node::find(&node.fields, name) else {
+            let message = format!("the STRUCT `{title}.{}` has no field `{name}`", node.name);
+            return Err(StoreError::new(ErrorKind::Unsupported, store, message)
+                .hint("no statement adds fields to a STRUCT: add it in the console, or with `bq update`"));
+        };
+        has_fields(store, title, field, inner)?;
     }
     Ok(())
 }
@@ -243,13 +240,12 @@ fn wanted_columns(mapped: &Mapped) -> Vec<(String, Made)> {
     }
     match &mapping.sync {
         SyncPlace::None => {}
-        SyncPlace::Json(column) => want(column, "JSON"),
         SyncPlace::JsonText(column) => want(column, "STRING"),
         SyncPlace::Struct(column) if column.0.len() == 1 => {
             let fields = sync::PARTS.iter().map(|part| ((*part).to_owned(), Made::Type(part_type(part))));
             wanted.push((column.head().to_owned(), Made::Fields(fields.collect())));
         }
-        SyncPlace::Struct(column) => want(column, "JSON"),
+        SyncPlace::Json(column) | SyncPlace::Struct(column) => want(column, "JSON"),
         place @ SyncPlace::Columns { .. } => {
             for (name, column) in sync::PARTS.into_iter().zip(sync::part_columns(place)) {
                 if let Some(column) = column {
@@ -307,7 +303,7 @@ const NAMES_HINT: &str = "use letters, digits and `_`";
 fn bad_name(mapped: &Mapped) -> Option<String> {
     let table = match &mapped.mapping.shape {
         Shape::Table(table) => table.schema.iter().chain([&table.name]).cloned().collect(),
-        _ => Vec::new(),
+        Shape::Object(_) => Vec::new(),
     };
     let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned());
     let columns = wanted_columns(mapped).into_iter().map(|(name, _)| name);

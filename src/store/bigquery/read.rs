@@ -30,7 +30,7 @@ const SORT_BYTES: usize = 64 << 20;
 
 /// Rows on their way from the service, in any order.
 pub(super) enum Source {
-    Pages(Pages),
+    Pages(Box<Pages>),
     Storage(Stream),
 }
 
@@ -43,7 +43,9 @@ impl Source {
                 let Some(rows) = pages.next().await? else { return Ok(None) };
                 let put = |cells: Vec<Option<String>>| {
                     let mut row = Vec::new();
-                    cells.iter().for_each(|cell| push(&mut row, cell.as_deref()));
+                    for cell in &cells {
+                        push(&mut row, cell.as_deref());
+                    }
                     Bytes::from(row)
                 };
                 Ok(Some(rows.into_iter().map(put).collect()))
@@ -121,7 +123,7 @@ impl BigQueryStore {
             layout.select_list(),
             layout.names.sql()
         );
-        self.rest.query(&sql, Vec::new()).await.map(Source::Pages)
+        self.rest.query(&sql, Vec::new()).await.map(|pages| Source::Pages(Box::new(pages)))
     }
 
     /// Reads all rows, sorts them, and hands them on.

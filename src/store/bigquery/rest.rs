@@ -434,7 +434,7 @@ impl Pages {
 
 /// What the service asks to wait, where that is longer.
 fn longer(wait: Duration, failure: &Failure) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
     failure.retry_after_ms.map_or(wait, |ms| Duration::from_millis(ms).min(LONGEST).max(wait))
 }
 

@@ -1,4 +1,4 @@
-//! Names and expressions as GoogleSQL has them. Values never stand in a statement: they go as parameters.
+//! Names and expressions as `GoogleSQL` has them. Values never stand in a statement: they go as parameters.
 
 use serde_json::{Value as Json, json};
 
@@ -110,6 +110,7 @@ pub(super) fn text(name: &str, text: &str) -> Json {
 }
 
 /// A named parameter that is an array of structs.
+#[allow(clippy::needless_pass_by_value)] // It goes into the parameter.
 pub(super) fn structs(name: &str, fields: &[(String, Json)], rows: Vec<Json>) -> Json {
     let fields: Vec<Json> = fields.iter().map(|(name, ty)| json!({ "name": name, "type": ty })).collect();
     json!({

@@ -65,6 +65,7 @@ impl Storage {
     pub(super) async fn open(&self, layout: &Layout, moment: i64) -> Result<Stream, Failure> {
         let names = &layout.names;
         let table = format!("projects/{}/datasets/{}/tables/{}", names.project, names.dataset, names.table);
+        #[allow(clippy::default_trait_access)] // Its type has no name here.
         let mut modifiers = api::read_session::TableModifiers { snapshot_time: Some(Default::default()) };
         if let Some(time) = &mut modifiers.snapshot_time {
             time.seconds = moment.div_euclid(1_000_000);

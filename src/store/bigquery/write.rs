@@ -248,7 +248,7 @@ impl<'a> Work<'a> {
                 Ok(JobEnd::Failed(failure)) => {
                     let told = self.store.told(&failure);
                     left.push(writes);
-                    return self.give_up(left, told);
+                    return self.give_up(&left, told);
                 }
                 Ok(JobEnd::Unknown(failure)) => {
                     let told = StoreError { kind: ErrorKind::OutcomeUnknown, ..self.store.told(&failure) };
@@ -261,7 +261,7 @@ impl<'a> Work<'a> {
                 }
                 Err(told) => {
                     left.push(writes);
-                    return self.give_up(left, told);
+                    return self.give_up(&left, told);
                 }
             }
         }
@@ -278,7 +278,7 @@ impl<'a> Work<'a> {
     }
 
     /// What was not sent did not happen.
-    fn give_up(&mut self, left: Vec<Vec<Planned<'_>>>, told: StoreError) -> Result<(), StoreError> {
+    fn give_up(&mut self, left: &[Vec<Planned<'_>>], told: StoreError) -> Result<(), StoreError> {
         if self.sent.is_empty()
             && !self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Unknown(_)))
         {
