@@ -109,7 +109,7 @@ fn another_controller_takes_over_when_one_is_killed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let database = runtime.block_on(server::database());
     let state = format!("{{postgres: {{url: \"{}\"}}}}", database.url);
-    let place = settled_with("  interval: 300ms\n  lease: 3s\n", &state, 30);
+    let place = settled_with("  interval: 300ms\n  lease: 3s\n  guards: {max_updates: 100%}\n", &state, 30);
     let mut one = Service::start(&place, &[]);
     let held = |service: &Service| service.metric("trueup_lease_held");
     one.until("the first one leads", |one| held(one) == 1.0);

@@ -358,7 +358,6 @@ fn warnings_do_not_fail() {
             "main: {table: people, fields: {\"*\": same}",
             "main: {table: people, fields: {\"*\": same, seen: none}",
         ),
-        ("interval: 30s", "triggers: {files: [main]}"),
         ("{sqlite: {path: other.db}}", "{sqlite: {path: o.db}, limits: {calls_per_second: 5}}"),
     ];
     for (from, to) in warned {

@@ -530,12 +530,41 @@ impl Hours {
         tokio::time::sleep(Duration::from_mins(5)).await;
         let world = &self.world;
         assert_eq!(writes(world), before, "passes go on writing");
+        let plan = world
+            .engine("somebody")
+            .plan(
+                &trueup::controller::PassOptions {
+                    refresh: trueup::controller::Refresh::Full,
+                    ..Default::default()
+                },
+                &*world.told,
+            )
+            .await
+            .unwrap();
+        let standing = format!(
+            "to do {:?}, noted {:?}, pauses {:?}, guards {:?}",
+            plan.totals(),
+            plan.notices,
+            world.engine("somebody").pauses().await.unwrap(),
+            plan.guards
+        );
         let mut canonical = String::new();
         for number in 0..self.records {
             for name in ["a", "b"] {
                 let everywhere = world.everywhere(number, name);
                 let different: BTreeSet<&String> = everywhere.iter().collect();
-                assert_eq!(different.len(), 1, "{name} of {number} differs: {everywhere:?}");
+                let remembered = world.state.data().recall(&world.record(number)).cloned();
+                let of = |at: &str| {
+                    let db = world.stores[at].db();
+                    let table = db.table(&mapped(&world.spec, at));
+                    table.and_then(|table| table.rows.get(&key(number)).cloned())
+                };
+                assert_eq!(
+                    different.len(),
+                    1,
+                    "{name} of {number} differs: {everywhere:?}; {standing}; {:#?} {remembered:#?}",
+                    STORES.map(of)
+                );
                 canonical += &format!("{} ", everywhere[0]);
             }
         }

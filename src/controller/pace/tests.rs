@@ -1,3 +1,5 @@
+//! What the loop does next, on a clock of numbers.
+
 use super::*;
 use crate::model::{EntityName, RecordKey};
 use crate::reconcile::Trouble;
