@@ -229,7 +229,7 @@ metadata: {name: people}
 spec:
   entity: people
   stores:
-    base: {table: people, fields: {"*": same}}
+    base: {table: people, fields: {"*": same}, sync: {columns: same}}
     crm:
       object: person
       key: contactId
@@ -242,12 +242,12 @@ spec:
 apiVersion: trueup/v1
 kind: Mapping
 metadata: {name: ways}
-spec: {entity: ways, stores: {base: {table: ways, fields: {"*": same}}}}
+spec: {entity: ways, stores: {base: {table: ways, fields: {"*": same}, sync: {columns: same}}}}
 ---
 apiVersion: trueup/v1
 kind: Mapping
 metadata: {name: firms}
-spec: {entity: firms, stores: {base: {table: firms, fields: {"*": same}}, crm: {object: company, key: firmId, fields: {name: same}}}}
+spec: {entity: firms, stores: {base: {table: firms, fields: {"*": same}, sync: {columns: same}}, crm: {object: company, key: firmId, fields: {name: same}}}}
 ---
 apiVersion: trueup/v1
 kind: Mapping
@@ -255,8 +255,8 @@ metadata: {name: jobs}
 spec:
   entity: jobs
   stores:
-    base: {table: jobs, fields: {"*": same}}
-    crm: {object: job, key: linkKey, junction: {contact_id: person, firm_id: company}, fields: {role: same}}
+    base: {table: jobs, fields: {"*": same}, sync: {columns: same}}
+    crm: {object: job, key: linkKey, junction: {contact_id: person, firm_id: company}, fields: {role: workRole}}
 "#;
 
 /// A workspace with the four entities, all of them in one store.
@@ -430,7 +430,7 @@ async fn records_that_join_others_are_keyed_by_them() {
     let read = store.read(&jobs, &[pair("C1", "B1"), pair("C1", "B2")]).await.expect("read");
     assert!(read[&pair("C1", "B1")].row().is_some() && read[&pair("C1", "B2")].row().is_none());
     let native = store.read_native(&jobs, &[pair("C1", "B1")]).await.expect("read");
-    assert_eq!(native[&pair("C1", "B1")]["role"], json!("owner"));
+    assert_eq!(native[&pair("C1", "B1")]["workRole"], json!("owner"));
     // Its person is destroyed: the record leads nowhere.
     let person: Json = world.sandbox.edit(|editor| editor.all("people")).expect("listed").remove(0);
     world.sandbox.edit(|editor| editor.destroy("people", &id(&person))).expect("destroyed");

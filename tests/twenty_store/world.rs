@@ -124,7 +124,7 @@ spec:
     crm:
       object: job
       key: {contact_id: contactId, firm_id: firmId}
-      fields: {role: same}
+      fields: {role: workRole}
       sync: {json-text: syncMetadata}
 "#;
 

@@ -164,6 +164,11 @@ impl Layout {
 
     /// What is asked for of every record, in GraphQL.
     pub(super) fn selection(&self) -> String {
+        self.selection_with(&[])
+    }
+
+    /// The same with some attributes more. None is asked for twice: servers refuse that.
+    pub(super) fn selection_with(&self, more: &[&str]) -> String {
         let mut wanted: BTreeMap<&str, String> = BTreeMap::new();
         let want = |name: &str, object: &Object| -> Option<String> {
             let attribute = object.fields.get(name)?;
@@ -188,6 +193,11 @@ impl Layout {
         }
         for name in [&self.key_text, &self.sync, &self.created, &self.updated].into_iter().flatten() {
             wanted.insert(name, name.clone());
+        }
+        for name in more {
+            if let Some(text) = want(name, &self.object) {
+                wanted.insert(name, text);
+            }
         }
         for place in self.children.iter().flat_map(|child| child.embedded.places.values()) {
             if let Some(text) = want(place.column.head(), &self.object) {

@@ -142,17 +142,10 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What is asked for of records that may be in the way.
     fn selection(&self) -> String {
-        let mut selection = self.layout.selection();
-        selection.push_str(" deletedAt");
-        for (name, _) in self.layout.unique() {
-            if let Some(text) = self.layout.attribute(name).and_then(|of| super::objects::selection(name, of))
-            {
-                selection.push(' ');
-                selection.push_str(&text);
-            }
-        }
-        selection
+        let unique = self.layout.unique().map(|(name, _)| name);
+        self.layout.selection_with(&unique.chain(["deletedAt"]).collect::<Vec<_>>())
     }
 
     /// The values of a body that only one record may have, by attribute and part.
