@@ -53,9 +53,8 @@ async fn it_prints_its_address_and_keeps_what_it_acknowledged() {
 #[test]
 fn it_needs_a_key_and_explains_itself() {
     let run = |arguments: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_trueup")).args(arguments).env_remove("TRUEUP_SANDBOX_KEY");
-        let output = { output }.output().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+        let output = command.args(arguments).env_remove("TRUEUP_SANDBOX_KEY").output().unwrap();
         (
             output.status.success(),
             String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
