@@ -56,7 +56,8 @@ pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, F
     let failed =
         |path: &std::path::Path, error: &std::io::Error| Failure::new(format!("{}: {error}", path.display()));
     let files = if args.sql {
-        let scripts = crate::controller::scripts(&*session.load()?)?;
+        let spec = session.load()?;
+        let scripts = crate::controller::scripts(&spec)?;
         scripts.into_iter().map(|(store, text)| (format!("sql/{store}.sql"), text)).collect()
     } else {
         manifests::schemas()
