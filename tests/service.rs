@@ -16,6 +16,7 @@ use shell::Place;
 /// Passes that never come by themselves: whatever happens, a hint made it happen.
 const HINTED: &str = r#"
   interval: 1h
+  guards: {max_updates: 100%}
   triggers:
     debounce: 50ms
     webhooks:

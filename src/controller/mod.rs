@@ -286,7 +286,9 @@ impl Engine {
         let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
         let whole = options.refresh == Refresh::Full || !options.targets.is_empty();
         let sight = Sight { executor, opened, whole };
-        if let Some(records) = &options.only {
+        // What was just found out about the writes of an earlier pass concerns other records, and is known to this pass alone.
+        let found_out = opened.recovered || !opened.overlay.is_empty() || !opened.unresolved.is_empty();
+        if let Some(records) = options.only.as_ref().filter(|_| !found_out) {
             let alone = sight.feed_named(records, &mut planner).await.map_err(EngineError::new)?;
             executor.observer.notice(&Event::LookedAt { records: records.len(), alone });
             if !alone {

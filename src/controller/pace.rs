@@ -229,7 +229,8 @@ impl Pace {
 
     /// A pass ended. Gives the records that were written too often, with how often.
     pub fn ended(&mut self, task: &Task, report: &Report, now: u64) -> Vec<(RecordId, usize)> {
-        if report.look_further {
+        // Guards that a look sets off are told by a pass.
+        if report.look_further || (task.only.is_some() && !report.guards.is_empty()) {
             self.look_soon(now);
             return Vec::new();
         }
