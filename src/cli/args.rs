@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Status,
     /// List, show and settle conflicts that wait for a person.
     Conflicts(ConflictsArgs),
+    /// List rows that carry no key and wait for a person, and say whose they are.
+    Identity(IdentityArgs),
     /// Make a pass every interval, and serve /metrics and /healthz.
     Run(RunArgs),
     /// Write the JSON Schemas of manifests, for editors.
@@ -215,6 +217,40 @@ pub(crate) struct ResolveArgs {
     pub approval: Approval,
     #[command(flatten)]
     pub work: WorkArgs,
+}
+
+/// `identity`
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArgs {
+    #[command(subcommand)]
+    pub command: Option<IdentityCommand>,
+}
+
+/// What to do about rows that carry no key.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// List those that wait, from a fresh look that writes nothing.
+    List,
+    /// Say which record a row is of; the next pass puts the key into it.
+    Link {
+        /// The entity.
+        entity: String,
+        /// The store.
+        store: String,
+        /// The store's id of the row, as `list` shows it.
+        id: String,
+        /// The record's key.
+        key: String,
+    },
+    /// Say that a row is nobody's who is known; the next pass makes a record of it.
+    Split {
+        /// The entity.
+        entity: String,
+        /// The store.
+        store: String,
+        /// The store's id of the row, as `list` shows it.
+        id: String,
+    },
 }
 
 /// `run`

@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod conflicts;
 mod demo;
+mod identity;
 pub mod load;
 mod manifests;
 mod migrate;
@@ -138,6 +139,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
         Command::Conflicts(args) => conflicts::conflicts(session, &args).await,
+        Command::Identity(args) => identity::identity(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,
         Command::Schema(args) => check::schema(session, &args),
         Command::Demo(args) => demo::demo(session, &args).await,

@@ -30,7 +30,7 @@ use crate::resolve::{Conflict, Rule};
 
 pub use build::{PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
-pub use homes::Meeting;
+pub use homes::{Meeting, Waiting};
 pub use observed::Observed;
 pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
