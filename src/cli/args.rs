@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Conflicts(ConflictsArgs),
     /// Write a prompt for a language model about a record of the canonical store.
     Prompt(PromptArgs),
+    /// List rows that carry no key and wait for a person, and say whose they are.
+    Identity(IdentityArgs),
     /// Make a pass every interval and whenever something is hinted at, and serve metrics, health, webhooks and an API.
     Run(RunArgs),
     /// Write nothing to a store, an entity or a record for a while. Drift there is told all the same.
@@ -257,6 +259,40 @@ pub(crate) struct ApproveArgs {
     /// The plan's code, as `errors`, `status` and the log show it, or as much of it as tells it from the others.
     #[arg(value_name = "HASH")]
     pub code: String,
+}
+
+/// `identity`
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArgs {
+    #[command(subcommand)]
+    pub command: Option<IdentityCommand>,
+}
+
+/// What to do about rows that carry no key.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// List those that wait, from a fresh look that writes nothing.
+    List,
+    /// Say which record a row is of; the next pass puts the key into it.
+    Link {
+        /// The entity.
+        entity: String,
+        /// The store.
+        store: String,
+        /// The store's id of the row, as `list` shows it.
+        id: String,
+        /// The record's key.
+        key: String,
+    },
+    /// Say that a row is nobody's who is known; the next pass makes a record of it.
+    Split {
+        /// The entity.
+        entity: String,
+        /// The store.
+        store: String,
+        /// The store's id of the row, as `list` shows it.
+        id: String,
+    },
 }
 
 /// `run`

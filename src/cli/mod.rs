@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod conflicts;
 mod demo;
+mod identity;
 pub mod load;
 mod manifests;
 mod migrate;
@@ -150,6 +151,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Status => status::status(session).await,
         Command::Conflicts(args) => conflicts::conflicts(session, &args).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,
+        Command::Identity(args) => identity::identity(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,
         Command::Pause(args) => pausing::pause(session, &args).await,
         Command::Resume(args) => pausing::resume(session, &args).await,

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod hints;
+mod identity;
 mod notes;
 mod open;
 mod pace;

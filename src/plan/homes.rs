@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::diff::{ActionKind, Standing};
 use crate::identity::{Found, How, rule_text};
 use crate::model::{
-    ElementId, Entity, EntityName, Mapping, Presence, RecordId, RecordKey, StoreName, Unknown, Value,
+    ElementId, Entity, EntityName, Mapping, Presence, RecordId, RecordKey, StoreName, StoreRecordId, Unknown,
+    Value,
 };
 use crate::resolve::{Fate, Overrides};
 
@@ -28,6 +29,20 @@ pub struct Meeting {
     pub held: u64,
     /// Those of them that look like another row of the same store.
     pub duplicates: u64,
+    /// The rows that wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
+}
+
+/// A row that waits for a person to say whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The store's id of it.
+    pub id: StoreRecordId,
+    /// Why, and what to do.
+    pub why: String,
+    /// The records that it may be.
+    pub candidates: Vec<RecordKey>,
 }
 
 impl Planner {
@@ -53,6 +68,11 @@ impl Planner {
         for held in &found.held {
             meeting.held += 1;
             meeting.duplicates += u64::from(held.duplicate);
+            meeting.waiting.push(Waiting {
+                id: held.id.clone(),
+                why: held.why.clone(),
+                candidates: held.candidates.iter().cloned().collect(),
+            });
             let message = format!("the row {} in {store} is held: {}", held.id.0, held.why);
             work.said.push(Notice {
                 kind: NoticeKind::Held,

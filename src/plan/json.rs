@@ -84,6 +84,7 @@ pub fn plan_json(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> Value
         "allowed_guards": plan.allowed,
         "notices": notices,
         "open_conflicts": plan.open_conflicts,
+        "identity": plan.meetings,
         "books": books_json(&plan.books),
         "snapshots": plan.snapshots,
         "cost": cost(plan, batch_sizes),

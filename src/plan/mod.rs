@@ -31,7 +31,7 @@ use crate::resolve::{Conflict, Rule};
 
 pub use build::{PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
-pub use homes::Meeting;
+pub use homes::{Meeting, Waiting};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place};
 pub use records::{Records, Shape, Sums};

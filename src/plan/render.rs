@@ -37,6 +37,7 @@ pub fn render(plan: &Plan, options: &RenderOptions) -> String {
     page.legend(plan);
     page.actions(plan);
     page.metadata(plan);
+    page.meetings(plan);
     page.conflicts(plan);
     page.notices(plan);
     page.guards(plan);
@@ -88,6 +89,28 @@ pub fn address(store: &StoreName, record: &RecordId) -> String {
 pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
     let count = count.into();
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// For every entity and store: how many rows without a key are linked, and by what, become new records, or wait.
+fn meeting_lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (entity, stores) in &plan.meetings {
+        for (store, meeting) in stores {
+            let mut parts: Vec<String> =
+                meeting.linked.iter().map(|(by, count)| format!("{count} linked by {by}")).collect();
+            if meeting.made > 0 {
+                parts.push(format!("{} new", meeting.made));
+            }
+            if meeting.held > 0 {
+                parts.push(format!(
+                    "{} held, {} of them like another row there",
+                    meeting.held, meeting.duplicates
+                ));
+            }
+            lines.push(clean(&format!("{entity} in {store}: {}", parts.join("; "))));
+        }
+    }
+    lines
 }
 
 /// A page in the making.
@@ -321,6 +344,15 @@ impl Page<'_> {
             self.line(&format!("  ... and {more} more (--verbose shows them)"));
         }
         self.line("");
+    }
+
+    /// How rows that carry no key come to their records.
+    fn meetings(&mut self, plan: &Plan) {
+        let lines: Vec<String> = meeting_lines(plan);
+        if !lines.is_empty() {
+            self.line("Rows that carry no key, and whose they are:\n");
+            self.list(lines.into_iter());
+        }
     }
 
     fn notices(&mut self, plan: &Plan) {

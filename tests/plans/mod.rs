@@ -193,6 +193,7 @@ pub fn empty() -> Plan {
         open_conflicts: BTreeMap::new(),
         unsettled: BTreeMap::new(),
         marks: BTreeMap::new(),
+        meetings: BTreeMap::new(),
     }
 }
 
@@ -319,6 +320,7 @@ pub fn troubled() -> Plan {
         open_conflicts: [(entity("contacts"), 1)].into(),
         unsettled: BTreeMap::new(),
         marks: BTreeMap::new(),
+        meetings: BTreeMap::new(),
         ..empty()
     }
 }

@@ -49,6 +49,7 @@ fn plan(changed: u64) -> Plan {
         open_conflicts: [(contacts(), 2)].into(),
         unsettled: BTreeMap::new(),
         marks: BTreeMap::new(),
+        meetings: BTreeMap::new(),
     }
 }
 
