@@ -69,7 +69,7 @@ impl Emulator {
 
     fn wait_until_ready(&mut self) {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(180) {
+        while begun.elapsed() < Duration::from_mins(3) {
             if let Some(status) = self.child.try_wait().expect("asked") {
                 panic!("the emulator ended: {status}\n{}", self.log());
             }
