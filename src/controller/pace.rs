@@ -261,8 +261,8 @@ impl Pace {
     }
 
     fn note_failures(&mut self, task: &Task, report: &Report, now: u64) {
-        // A store that is down is waited for as a whole.
-        let of_records = report.failed.iter().filter(|trouble| !report.down.contains(&trouble.store));
+        // A store that is down is waited for as a whole, and when it is the canonical one, whatever hung on its write failed as well.
+        let of_records = report.failed.iter().filter(|_| report.down.is_empty());
         let failed: BTreeSet<(RecordId, StoreName)> =
             of_records.map(|trouble| (trouble.record.clone(), trouble.store.clone())).collect();
         for place in &failed {

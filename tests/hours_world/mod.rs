@@ -343,7 +343,8 @@ impl World {
         let mapped = mapped(&self.spec, at);
         // No two edits have the same time.
         let stamp = self.stamps.fetch_add(1, Ordering::Relaxed) % 1000;
-        let now = self.now().saturating_add_micros(stamp);
+        // Nor is any in the future: such a time would settle nothing.
+        let now = self.now().saturating_add_micros(stamp - 1000);
         let mut before = None;
         let edited = self.stores[at].db().edit(&mapped, &key(number), |row| {
             before = row.fields.get(&field(name)).and_then(Cell::value).map(Value::to_string);
