@@ -549,6 +549,16 @@ impl Hours {
             world.engine("somebody").pauses().await.unwrap(),
             plan.guards
         );
+        // What nothing decides waits for a person, by name: an edit that was made while the clock stood still, say.
+        let held: BTreeSet<(String, String)> = plan
+            .notices
+            .iter()
+            .filter(|notice| notice.kind.as_str() == "held")
+            .filter_map(|notice| {
+                Some((notice.record.as_ref()?.to_string(), notice.field.as_ref()?.to_string()))
+            })
+            .collect();
+        assert!(held.len() <= 3 && held.len() == plan.notices.len(), "{:?}", plan.notices);
         let mut canonical = String::new();
         for number in 0..self.records {
             for name in ["a", "b"] {
@@ -560,9 +570,9 @@ impl Hours {
                     let table = db.table(&mapped(&world.spec, at));
                     table.and_then(|table| table.rows.get(&key(number)).cloned())
                 };
-                assert_eq!(
-                    different.len(),
-                    1,
+                let waits = held.contains(&(world.record(number).to_string(), name.to_owned()));
+                assert!(
+                    different.len() == 1 || waits,
                     "{name} of {number} differs: {everywhere:?}; {standing}; {:#?} {remembered:#?}",
                     STORES.map(of)
                 );
@@ -572,7 +582,8 @@ impl Hours {
         let lost = self.lost(&format!("{canonical}{}", world.conflicts()));
         assert!(lost.is_empty(), "lost: {lost:?}");
         assert_eq!((world.inbox.len(), world.told.queue()), (0, 0), "the queue");
-        assert!(world.engine("somebody").errors().await.unwrap().is_empty());
+        let errors = world.engine("somebody").errors().await.unwrap();
+        assert!(errors.iter().all(|error| error.kind == "held"), "{errors:?}");
         self.stop.cancel();
         (&mut self.running).await.unwrap();
         let (alone, widened) = world.told.looks();
