@@ -159,14 +159,22 @@ pub(super) fn of_children(identify: &Identify) -> BTreeMap<(Place, StoreRecordId
     all
 }
 
-/// What elements say of the rows that they stand in, where those carry a key.
+/// What remembered rows say of themselves, and elements of the rows that they stand in, where those carry a key or are remembered: their
+/// records may not be in any other store yet.
 pub(super) fn of_keyed_elements(identify: &Identify) -> Vec<(Place, RecordKey, Feature)> {
     let mut all = Vec::new();
     for ((place, id), features) in of_children(identify) {
-        let Some(key) = identify.places.get(&place).and_then(|census| census.keyed.get(&id)) else {
-            continue;
-        };
+        let Some(census) = identify.places.get(&place) else { continue };
+        let Some(key) = census.keyed.get(&id).or_else(|| census.links.get(&id)) else { continue };
         all.extend(features.into_iter().map(|feature| (place.clone(), key.clone(), feature)));
+    }
+    for (place, census) in &identify.places {
+        let Some(entity) = identify.spec.entity(&place.0) else { continue };
+        for stray in census.strays.values() {
+            let Some(key) = census.links.get(&stray.store_id) else { continue };
+            let own = of_stray(entity, stray).into_iter();
+            all.extend(own.map(|feature| (place.clone(), key.clone(), feature)));
+        }
     }
     all
 }
