@@ -105,21 +105,23 @@ fn tidied(text: std::sync::Arc<str>, tidy: impl Fn(&str) -> Result<String, FormE
 
 /// An e-mail address, in lower case.
 fn email(text: &str) -> Result<String, FormError> {
-    let lower = text.trim().to_lowercase();
     let bad = || refused("it is no e-mail address that can be held there");
+    // Domains in other scripts have a form in ASCII; names before the `@` have none.
+    let lower = normal::email(text).ok_or_else(bad)?;
     let (local, domain) = lower.split_once('@').ok_or_else(bad)?;
-    let letters = |c: char| c.is_alphanumeric() || matches!(c, '_' | '\'' | '+' | '-' | '.');
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '\'' | '+' | '-' | '.');
     let dots = |part: &str| part.starts_with('.') || part.ends_with('.') || part.contains("..");
     let good_local = !local.is_empty() && local.chars().all(letters) && !dots(local);
     let label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
     };
     let good_domain = domain.split('.').all(label)
         && domain.rsplit_once('.').is_some_and(|(_, top)| {
-            top.chars().count() >= 2 && (top.starts_with("xn--") || top.chars().all(char::is_alphabetic))
+            top.chars().count() >= 2
+                && (top.starts_with("xn--") || top.chars().all(|c| c.is_ascii_alphabetic()))
         });
     if good_local && good_domain { Ok(lower) } else { Err(bad()) }
 }
@@ -238,6 +240,7 @@ mod tests {
     fn addresses_links_and_numbers_are_tidied_before_they_are_written() {
         let cases = [
             (Form::CrmEmail, " Ann@Example.COM ", "ann@example.com"),
+            (Form::CrmEmail, "ann@bücher.example", "ann@xn--bcher-kva.example"),
             (Form::CrmLink, "HTTPS://Example.COM:443/A/", "https://example.com/A"),
             (Form::CrmLink, "http://example.com:8080//", "http://example.com:8080"),
             (Form::CrmLink, "Example.com/a/", "Example.com/a"),
@@ -262,6 +265,7 @@ mod tests {
             "a@b@example.com",
             "a@example",
             "a..b@example.com",
+            "é@example.com",
         ] {
             assert!(held(bad, Form::CrmEmail).is_err(), "{bad}");
         }

@@ -29,6 +29,7 @@ pub use pace::{Clock, Pace, SystemClock};
 
 mod changes;
 mod client;
+mod create;
 mod elements;
 mod error;
 mod ids;

@@ -307,8 +307,7 @@ impl<'a> Compiler<'a> {
         // Without a word about it, a part of the key stands in the column of its name.
         let Some(place) = place else {
             let column = Column::plain(name);
-            let form = self.form(&steps, name, ty, None, &column);
-            return KeyMapping { column, form, relation: None };
+            return KeyMapping { form: self.form(&steps, name, ty, None, &column), column, relation: None };
         };
         match self.understood(&steps, name, &place) {
             Placed::At { column, form, direction } => {
@@ -339,11 +338,7 @@ impl<'a> Compiler<'a> {
         column: &Column,
     ) -> Form {
         let form = form.unwrap_or_default();
-        let mut allowed = place::forms_of(ty);
-        let crm = matches!(self.kind, StoreKind::Twenty { .. });
-        if crm || matches!(self.kind, StoreKind::Memory { .. }) {
-            allowed.extend(place::crm_forms_of(ty));
-        }
+        let allowed = place::forms_in(self.kind, ty);
         if !allowed.contains(&form) {
             let words = crate::spec::words::list(allowed.iter().map(|form| form.as_str()));
             let found = Diagnostic::error(format!(
@@ -354,7 +349,7 @@ impl<'a> Compiler<'a> {
             .hint(format!("its forms are {words}"));
             self.push(&[steps, &["form"]].concat(), found);
         }
-        if crm { place::crm_form(ty, form, column) } else { form }
+        place::form_in(self.kind, ty, form, column)
     }
 
     fn fields(&mut self, shape: &Shape, key: &[KeyMapping]) -> BTreeMap<FieldId, FieldMapping> {

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::model::{Column, Diagnostic, Direction, FieldType, Form, KeyMapping, MappingTag, Shape};
+use crate::spec::StoreKind;
 use crate::spec::raw::{Place, PlaceBody};
 use crate::spec::yaml::shorten;
 
@@ -74,7 +75,7 @@ pub(super) fn dotted(path: &str) -> Result<Column, Diagnostic> {
 }
 
 /// The forms that a type may take.
-pub(super) fn forms_of(ty: FieldType) -> Vec<Form> {
+fn forms_of(ty: FieldType) -> Vec<Form> {
     let mut forms = vec![Form::Native, Form::Text];
     match ty {
         FieldType::String | FieldType::Int64 | FieldType::Bool => forms.push(Form::Int64),
@@ -85,13 +86,22 @@ pub(super) fn forms_of(ty: FieldType) -> Vec<Form> {
     forms
 }
 
-/// The forms of a CRM that a type may take.
-pub(super) fn crm_forms_of(ty: FieldType) -> impl Iterator<Item = Form> {
-    Form::CRM.into_iter().filter(move |form| form.crm_suits(ty))
+/// The forms that a type may take in a store of a kind.
+pub(super) fn forms_in(kind: &StoreKind, ty: FieldType) -> Vec<Form> {
+    let mut forms = forms_of(ty);
+    if matches!(kind, StoreKind::Twenty { .. } | StoreKind::Memory { .. }) {
+        forms.extend(Form::CRM.into_iter().filter(|form| form.crm_suits(ty)));
+    }
+    forms
+}
+
+/// The form that a value takes in a store of a kind.
+pub(super) fn form_in(kind: &StoreKind, ty: FieldType, form: Form, column: &Column) -> Form {
+    if matches!(kind, StoreKind::Twenty { .. }) { crm_form(ty, form, column) } else { form }
 }
 
 /// The form that a value takes in a CRM. What its composite fields do to their parts is known by the parts' names.
-pub(super) fn crm_form(ty: FieldType, form: Form, column: &Column) -> Form {
+fn crm_form(ty: FieldType, form: Form, column: &Column) -> Form {
     match (form, ty) {
         (Form::Native, FieldType::String) => match column.0.get(1).map(String::as_str) {
             Some("primaryEmail") => Form::CrmEmail,

@@ -43,6 +43,19 @@ pub(super) struct Client {
     pub(super) pacer: Pacer,
 }
 
+/// A call.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    does: Does,
+    method: &'a Method,
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Option<&'a Json>,
+    what: &'a str,
+    /// How many tokens it takes.
+    tokens: u64,
+}
+
 /// What a call does, for what may be done when its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Does {
@@ -119,7 +132,18 @@ impl Client {
         let body = serde_json::json!({ "query": query, "variables": variables });
         let mut tries = 1;
         loop {
-            match self.call(Does::Read, Method::POST, "graphql", &[], Some(&body), what, roots).await {
+            match self
+                .call(Call {
+                    does: Does::Read,
+                    method: &Method::POST,
+                    path: "graphql",
+                    query: &[],
+                    body: Some(&body),
+                    what,
+                    tokens: roots,
+                })
+                .await
+            {
                 Err(failure) if failure.error.kind == ErrorKind::Unavailable && tries < TRIES_TO_READ => {
                     tries += 1;
                     self.pacer.wait(Duration::from_millis(WAIT_TO_READ_MS)).await;
@@ -141,7 +165,18 @@ impl Client {
         let mut tries = 1;
         loop {
             self.pacer.take(1).await;
-            match self.call(Does::Read, Method::GET, path, query, None, what, 1).await {
+            match self
+                .call(Call {
+                    does: Does::Read,
+                    method: &Method::GET,
+                    path,
+                    query,
+                    body: None,
+                    what,
+                    tokens: 1,
+                })
+                .await
+            {
                 Err(failure) if failure.error.kind == ErrorKind::Unavailable && tries < TRIES_TO_READ => {
                     tries += 1;
                     self.pacer.wait(Duration::from_millis(WAIT_TO_READ_MS)).await;
@@ -172,26 +207,17 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Json>,
     ) -> Result<Json, Failure> {
-        self.call(Does::Write, method, path, query, body, what, 1).await
+        self.call(Call { does: Does::Write, method: &method, path, query, body, what, tokens: 1 }).await
     }
 
     /// A call whose token has been taken; sent again as long as the server turns it away for being too many.
-    async fn call(
-        &self,
-        does: Does,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Json>,
-        what: &str,
-        tokens: u64,
-    ) -> Result<Json, Failure> {
+    async fn call(&self, call: Call<'_>) -> Result<Json, Failure> {
         let mut wait = FIRST_WAIT_MS;
         let mut tries = 1;
         loop {
-            let limited = match self.send(method.clone(), path, query, body, what).await {
+            let limited = match self.send(call).await {
                 Err(failure) if failure.error.kind == ErrorKind::RateLimited => failure,
-                Err(failure) if does == Does::Read => return Err(Failure::certain(failure.error)),
+                Err(failure) if call.does == Does::Read => return Err(Failure::certain(failure.error)),
                 done => return done,
             };
             if tries == TRIES_WHEN_LIMITED {
@@ -201,22 +227,16 @@ impl Client {
             tries += 1;
             self.pacer.drain();
             self.pacer.wait(Duration::from_millis(limited.error.retry_after_ms.unwrap_or(wait))).await;
-            self.pacer.take(tokens.saturating_sub(1).max(1)).await;
+            self.pacer.take(call.tokens).await;
             wait = (wait * 2).min(LONGEST_WAIT_MS);
         }
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Json>,
-        what: &str,
-    ) -> Result<Json, Failure> {
+    async fn send(&self, call: Call<'_>) -> Result<Json, Failure> {
+        let Call { method, path, query, body, what, .. } = call;
         self.pacer.spent.calls.fetch_add(1, Ordering::Relaxed);
         let url = self.base.join(path).map_err(|_| senseless(&self.store, what))?;
-        let mut request = self.http.request(method, url).query(query);
+        let mut request = self.http.request(method.clone(), url).query(query);
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -86,8 +86,7 @@ impl TwentyStore {
                     break;
                 }
             };
-            for (whose, writes) in group {
-                let record = records.iter().find(|record| is_whose(&layout, parent, record, &whose));
+            for (record, writes) in by_parent(&layout, parent, &records, group) {
                 match self.write_elements(&layout, parent, &child, record, &writes).await {
                     Came::Outcomes(ended) => outcomes.extend(ended),
                     Came::Down(error) => down = Some(error),
@@ -233,6 +232,29 @@ impl TwentyStore {
         ended.extend(outcomes);
         Ok(answer)
     }
+}
+
+/// Writes by the record that was found for them, however they named it: what is made anew from a record must be made once. What goes
+/// makes room first.
+fn by_parent<'r, 'w>(
+    layout: &Layout,
+    parent: &Mapped,
+    records: &'r [Json],
+    group: Vec<(Whose, Vec<&'w Write>)>,
+) -> Vec<(Option<&'r Json>, Vec<&'w Write>)> {
+    let mut found: BTreeMap<Option<usize>, Vec<&Write>> = BTreeMap::new();
+    for (whose, writes) in group {
+        let at = records.iter().position(|record| is_whose(layout, parent, record, &whose));
+        found.entry(at).or_default().extend(writes);
+    }
+    for writes in found.values_mut() {
+        writes.sort_by_key(|write| match write.op {
+            WriteOp::Delete { .. } => 0,
+            WriteOp::Update { .. } => 1,
+            WriteOp::Create { .. } => 2,
+        });
+    }
+    found.into_iter().map(|(at, writes)| (at.and_then(|at| records.get(at)), writes)).collect()
 }
 
 fn not_there(store: &TwentyStore, child: &Child, write: &Write) -> Outcome {

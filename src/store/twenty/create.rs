@@ -1,0 +1,310 @@
+//! New records: made in batches with ids chosen beforehand, never where somebody else has what only one may have, and restored where they were
+//! deleted.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use reqwest::Method;
+use serde_json::{Value as Json, json};
+
+use crate::model::{ErrorKind, Outcome, RecordKey, Row, StoreError, Write, WriteOp};
+
+use super::super::Store as _;
+use super::error::Failure;
+use super::ids::is_id;
+use super::image::{Image, complete};
+use super::query::{any_of, one_of};
+use super::rows::{Read, id_of, key_text, read};
+use super::write::{Work, is_about_a_record};
+
+impl Work<'_> {
+    /// What is asked for of records that may be in the way.
+    fn selection(&self) -> String {
+        let unique = self.layout.unique().map(|(name, _)| name);
+        self.layout.selection_with(&unique.chain(["deletedAt"]).collect::<Vec<_>>())
+    }
+
+    /// The values of a body that only one record may have, by attribute and part.
+    fn unique_values(&self, body: &Json) -> Vec<(String, Option<&'static str>, String)> {
+        let mut found = Vec::new();
+        for (name, part) in self.layout.unique() {
+            let Some(value) = body.get(name) else { continue };
+            let value = part.map_or(Some(value), |part| value.get(part));
+            if let Some(text) = value.and_then(Json::as_str).filter(|text| !text.is_empty()) {
+                found.push((name.to_owned(), part, text.to_owned()));
+            }
+        }
+        found
+    }
+
+    /// Of what a new record is to have, what another one has already; deleted ones count as well.
+    fn holder<'j>(
+        &self,
+        unique: &[(String, Option<&'static str>, String)],
+        records: impl Iterator<Item = &'j Json>,
+        own: Option<&str>,
+    ) -> Option<(String, &'j Json)> {
+        let mut records = records.filter(|record| record.get("id").and_then(Json::as_str) != own);
+        records.find_map(|record| {
+            unique.iter().find_map(|(name, part, text)| {
+                let value = record.get(name)?;
+                let value = part.map_or(Some(value), |part| value.get(part))?.as_str()?;
+                (value == text).then(|| (name.clone(), record))
+            })
+        })
+    }
+
+    fn held_by_another(&self, write: &Write, name: &str, record: &Json) -> StoreError {
+        let id = record.get("id").and_then(Json::as_str).filter(|id| is_id(id)).unwrap_or("?");
+        let deleted = record.get("deletedAt").is_some_and(|at| !at.is_null());
+        let which = if deleted { "a deleted" } else { "another" };
+        let object = &self.layout.object.singular;
+        let message = format!(
+            "{which} `{object}` (id {id}) has the `{name}` of {}, and only one record may",
+            write.key
+        );
+        let hint = if deleted {
+            "destroy that record in Twenty, or restore it there and merge the two"
+        } else {
+            "merge the two in Twenty, or correct one of them"
+        };
+        StoreError::new(ErrorKind::Conflict, &self.store.name, message).hint(hint)
+    }
+
+    pub(super) async fn create(&mut self, creates: &[&Write]) {
+        if creates.is_empty() {
+            return;
+        }
+        let mut bodies: Vec<(&Write, String, Json)> = Vec::new();
+        for write in creates {
+            let WriteOp::Create { fields, meta, created, updated } = &write.op else { continue };
+            let id = self.store.chosen_id(self.mapped, &write.key);
+            let mut image =
+                Image::new(&self.store.name, self.layout, self.mapped, &self.lookups, &Json::Null);
+            let built = image.key(&write.key).and_then(|()| image.fields(fields));
+            image.meta(meta);
+            image.times(*created, *updated);
+            match built {
+                Ok(()) => {
+                    let mut body = image.body();
+                    body.insert("id".to_owned(), id.as_str().into());
+                    bodies.push((write, id, Json::Object(body)));
+                }
+                Err(error) => self.end(write, Outcome::Refused(error)),
+            }
+        }
+        let filter = self.filter_for(&bodies);
+        let Some(filter) = filter else { return };
+        let found = match self.store.everyone(self.layout, &self.selection(), &filter).await {
+            Ok(found) => found,
+            Err(failure) => {
+                self.down = Some(failure.error);
+                return;
+            }
+        };
+        let mut fresh = Vec::new();
+        for (write, id, body) in bodies {
+            let has_key = |record: &&Json| self.carries_key(record, &write.key);
+            let has_id = |record: &&Json| record.get("id").and_then(Json::as_str) == Some(id.as_str());
+            if let Some(there) = found.live.iter().find(has_key).or_else(|| found.live.iter().find(has_id)) {
+                let outcome = if has_key(&there) {
+                    Outcome::Moved
+                } else {
+                    let message = format!("the record made for {} carries another key now", write.key);
+                    Outcome::Refused(StoreError::new(ErrorKind::Conflict, &self.store.name, message))
+                };
+                self.end(write, outcome);
+                continue;
+            }
+            let gone = found.gone.iter().find(has_key).or_else(|| found.gone.iter().find(has_id));
+            let own = gone.and_then(|record| record.get("id")?.as_str());
+            let unique = self.unique_values(&body);
+            let others = found.live.iter().chain(&found.gone);
+            if let Some((name, record)) = self.holder(&unique, others, own) {
+                let error = self.held_by_another(write, &name, record);
+                self.end(write, Outcome::Refused(error));
+            } else if let Some(gone) = gone {
+                self.restore(write, gone).await;
+            } else {
+                fresh.push((write, id, body));
+            }
+        }
+        self.insert(fresh).await;
+    }
+
+    /// Who might be in the way of new records.
+    fn filter_for(&self, bodies: &[(&Write, String, Json)]) -> Option<Json> {
+        if bodies.is_empty() {
+            return None;
+        }
+        let ids: Vec<&str> = bodies.iter().map(|(_, id, _)| id.as_str()).collect();
+        let mut conditions = vec![one_of("id", None, json!(ids))];
+        let mut values: BTreeMap<(String, Option<&str>), BTreeSet<String>> = BTreeMap::new();
+        for (_, _, body) in bodies {
+            for (name, part, text) in self.unique_values(body) {
+                values.entry((name, part)).or_default().insert(text);
+            }
+        }
+        if let Some(column) = self.layout.key_column() {
+            let keys = bodies.iter().map(|(write, ..)| self.key_value(&write.key));
+            values.entry((column.to_owned(), None)).or_default().extend(keys);
+        }
+        conditions.extend(values.into_iter().map(|((name, part), texts)| one_of(&name, part, json!(texts))));
+        Some(any_of(conditions))
+    }
+
+    /// The text in the key's column.
+    fn key_value(&self, key: &RecordKey) -> String {
+        match &self.layout.key_text {
+            Some(_) => key_text(key),
+            None => key.parts().first().cloned().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn carries_key(&self, record: &Json, key: &RecordKey) -> bool {
+        if let Some(column) = &self.layout.key_text {
+            return record.get(column).and_then(Json::as_str) == Some(&key_text(key));
+        }
+        match read(self.layout, self.mapped, record) {
+            Read::Row(row) => row.key == *key,
+            Read::Stray(stray) => stray.key.as_ref() == Some(key),
+            Read::BadKey => false,
+        }
+    }
+
+    /// A record that was deleted is wanted again: it is the same record.
+    async fn restore(&mut self, write: &Write, gone: &Json) {
+        let WriteOp::Create { fields, meta, created: _, updated } = &write.op else { return };
+        let mut image = Image::new(&self.store.name, self.layout, self.mapped, &self.lookups, gone);
+        let built = image.key(&write.key).and_then(|()| image.fields(fields));
+        image.meta(meta);
+        image.times(None, *updated);
+        if let Err(error) = built {
+            self.end(write, Outcome::Refused(error));
+            return;
+        }
+        let mut body = image.body();
+        body.insert("deletedAt".to_owned(), Json::Null);
+        let Some(id) = id_of(gone) else { return };
+        let plural = self.layout.object.plural.clone();
+        let path = format!("rest/{plural}/{}", id.0);
+        let body = Json::Object(body);
+        let mut done = self.store.client.write(&self.what(), Method::PATCH, &path, &body).await;
+        // Later versions restore by another call.
+        if done.as_ref().is_err_and(|failure| failure.error.kind == ErrorKind::NotFound) {
+            let restored = format!("{path}/restore");
+            done = match self.store.client.write(&self.what(), Method::PATCH, &restored, &json!({})).await {
+                Ok(_) => {
+                    let mut body = body;
+                    if let Json::Object(body) = &mut body {
+                        body.remove("deletedAt");
+                    }
+                    self.store.client.write(&self.what(), Method::PATCH, &path, &body).await
+                }
+                Err(failure) => Err(failure),
+            };
+        }
+        let outcome = match done {
+            Ok(answer) => {
+                self.store.own.note(&self.layout.object.singular, 1);
+                self.applied(write, gone, answer)
+            }
+            Err(failure) => self.find_out(write, &id.0, gone, failure).await,
+        };
+        self.end(write, outcome);
+    }
+
+    /// What a write's answer says.
+    pub(super) fn applied(&self, write: &Write, before: &Json, answer: Json) -> Outcome {
+        let Some(record) = super::answered(&answer) else { return Outcome::Applied(None) };
+        let record = complete(self.layout, &self.lookups, before, record.clone());
+        Outcome::Applied(self.row(&record).map(|row| Row { key: write.key.clone(), unlinked: false, ..row }))
+    }
+
+    /// Makes records, all or none of a call; when the server refuses, one of them is in the way of the others.
+    async fn insert(&mut self, all: Vec<(&Write, String, Json)>) {
+        let mut waiting: VecDeque<Vec<(&Write, String, Json)>> = VecDeque::new();
+        waiting.extend(in_pieces(all, self.store.capabilities().batch_size));
+        while let Some(mut piece) = waiting.pop_front() {
+            if self.down.is_some() || piece.is_empty() {
+                continue;
+            }
+            let bodies = Json::Array(piece.iter().map(|(_, _, body)| body.clone()).collect());
+            let path = format!("rest/batch/{}", self.layout.object.plural);
+            match self.store.client.write(&self.what(), Method::POST, &path, &bodies).await {
+                Ok(answer) => {
+                    let made = super::answered_all(&answer);
+                    for (write, id, _) in piece {
+                        let own =
+                            made.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(&id));
+                        let outcome = own.map_or(Outcome::Applied(None), |record| {
+                            self.applied(write, &Json::Null, json!({ "data": { "made": record } }))
+                        });
+                        self.store.own.note(&self.layout.object.singular, 1);
+                        self.end(write, outcome);
+                    }
+                }
+                Err(failure) if failure.may_have_happened => self.find_out_made(piece, failure).await,
+                Err(failure) if piece.len() > 1 && is_about_a_record(failure.error.kind) => {
+                    let half = piece.split_off(piece.len() / 2);
+                    waiting.push_front(half);
+                    waiting.push_front(piece);
+                }
+                Err(failure) if is_about_a_record(failure.error.kind) => {
+                    for (write, ..) in piece {
+                        self.end(write, Outcome::Refused(failure.error.clone()));
+                    }
+                }
+                Err(failure) => self.down = Some(failure.error),
+            }
+        }
+    }
+
+    /// The answer to a batch of new records was lost: they are looked up by their ids.
+    async fn find_out_made(&mut self, piece: Vec<(&Write, String, Json)>, failure: Failure) {
+        let ids: Vec<&str> = piece.iter().map(|(_, id, _)| id.as_str()).collect();
+        let (plural, kind) = (self.layout.object.plural.clone(), self.layout.object.kind());
+        let filter = one_of("id", None, json!(ids));
+        let found = self.store.matching(&plural, &kind, &self.layout.selection(), &filter, false).await;
+        let Ok(found) = found else {
+            let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
+            for (write, ..) in piece {
+                self.end(write, Outcome::Unknown(error.clone()));
+            }
+            return;
+        };
+        for (write, id, _) in piece {
+            let made = found.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(&id));
+            match made {
+                Some(record) => {
+                    self.store.own.note(&self.layout.object.singular, 1);
+                    let outcome = self.as_written(write, record);
+                    self.end(write, outcome);
+                }
+                // A call that is still under way comes to the same record: its id was chosen.
+                None => self.down = Some(failure.error.clone()),
+            }
+        }
+    }
+}
+
+/// The bytes that a call may carry, well below what servers take.
+const MOST_BYTES: usize = 8 << 20;
+
+fn in_pieces<'w>(all: Vec<(&'w Write, String, Json)>, rows: usize) -> Vec<Vec<(&'w Write, String, Json)>> {
+    let mut pieces: Vec<Vec<(&Write, String, Json)>> = Vec::new();
+    let mut bytes = 0;
+    for one in all {
+        let size = one.2.to_string().len();
+        match pieces.last_mut() {
+            Some(last) if last.len() < rows.max(1) && bytes + size <= MOST_BYTES => {
+                bytes += size;
+                last.push(one);
+            }
+            _ => {
+                bytes = size;
+                pieces.push(vec![one]);
+            }
+        }
+    }
+    pieces
+}
