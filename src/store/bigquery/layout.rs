@@ -96,7 +96,7 @@ impl TableNames {
                 table: table.name.clone(),
                 title: table.to_string(),
             }),
-            Shape::Object(_) => Err(StoreError::new(
+            Shape::Object(_) | Shape::Embedded(_) => Err(StoreError::new(
                 ErrorKind::Unsupported,
                 store,
                 format!("`{}` is mapped to an object: BigQuery has tables only", mapped.name()),

@@ -303,7 +303,7 @@ const NAMES_HINT: &str = "use letters, digits and `_`";
 fn bad_name(mapped: &Mapped) -> Option<String> {
     let table = match &mapped.mapping.shape {
         Shape::Table(table) => table.schema.iter().chain([&table.name]).cloned().collect(),
-        Shape::Object(_) => Vec::new(),
+        Shape::Object(_) | Shape::Embedded(_) => Vec::new(),
     };
     let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned());
     let columns = wanted_columns(mapped).into_iter().map(|(name, _)| name);

@@ -41,7 +41,6 @@ fn plan(changed: u64) -> Plan {
         records: crate::plan::Records::default(),
         guards: Vec::new(),
         approvals: BTreeMap::new(),
-        meetings: Default::default(),
         allowed: BTreeSet::new(),
         books: [(contacts(), [(store("app"), books)].into())].into(),
         snapshots: [(contacts(), [(store("app"), report.clone()), (store("hub"), report)].into())].into(),
