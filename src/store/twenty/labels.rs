@@ -74,7 +74,7 @@ pub(super) fn icon(name: &str, ty: &str) -> &'static str {
             "phone" | "phones" => "IconPhone",
             "website" | "url" | "link" | "links" | "domain" => "IconWorld",
             "address" | "city" | "country" => "IconMapPin",
-            "date" | "start" | "end" | "birthday" | "seen" => "IconCalendar",
+            "date" | "start" | "end" | "seen" => "IconCalendar",
             "primary" | "current" | "favorite" => "IconStar",
             "score" | "level" | "confidence" | "importance" => "IconGauge",
             "description" | "summary" => "IconAlignLeft",
