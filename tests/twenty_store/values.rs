@@ -83,23 +83,20 @@ fn phones() -> impl Strategy<Value = String> {
         "",
         "+1 202 555 0101; +1 202 555 0102",
         "call me",
-        "+0",
-        "+999999999999",
         "+",
         "+379 06 698",
     ];
     prop_oneof![
         4 => prop::sample::select(many.to_vec()).prop_map(str::to_owned),
-        1 => "\\+[1-9][0-9 ()-]{0,18}",
         1 => texts(),
     ]
 }
 
+/// Web addresses in ASCII: what a server does to others has not been measured, and the sandbox refuses them.
 fn links() -> impl Strategy<Value = String> {
     prop_oneof![
-        "(https?|HTTPS?|ftp|mailto)://[A-Za-z0-9.-]{1,12}\\.(com|ORG)(:[0-9]{1,4}|:443|:80)?(/[a-zA-Z0-9 %?=#&._~-]{0,12}){0,3}/{0,2}",
-        "[a-z]{1,8}\\.com/?",
-        texts(),
+        5 => "(https?|HTTPS?)://[A-Za-z][A-Za-z0-9-]{0,10}[A-Za-z]\\.(com|ORG)(:[1-9][0-9]{1,3}|:443|:80)?(/[a-zA-Z0-9._~-]{1,12}){0,3}/?(\\?q=[A-Z0-9]{1,4})?(#[a-zA-Z]{1,4})?",
+        1 => Just(String::new()),
     ]
 }
 
