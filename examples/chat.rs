@@ -1,4 +1,4 @@
-//! A contact's context, put before a question to a language model: any service with OpenAI's chat interface.
+//! A contact's context, put before a question to a language model: any service with `OpenAI`'s chat interface.
 //!
 //!     OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=… OPENAI_MODEL=… \
 //!         cargo run --example chat -- manifests/contacts 'contacts["7"]' 'What shall I ask her?'
@@ -13,7 +13,7 @@ use trueup::controller::Engine;
 use trueup::model::{EntityName, RecordId, RecordKey};
 use trueup::prompt::{Budget, PRIVATE_FIELD, Prompt, TEMPLATE, build};
 
-/// A service with OpenAI's chat interface.
+/// A service with `OpenAI`'s chat interface.
 pub(crate) struct Service {
     /// Its address, up to `/v1`.
     pub(crate) url: String,
@@ -33,7 +33,7 @@ impl Service {
             "model": self.model,
             "messages": [{"role": "system", "content": prompt}, {"role": "user", "content": question}],
         });
-        let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(60)).build()?;
+        let client = reqwest::Client::builder().timeout(std::time::Duration::from_mins(1)).build()?;
         let url = format!("{}/chat/completions", self.url.trim_end_matches('/'));
         let answer = client.post(url).bearer_auth(&self.key).json(&body).send().await?.error_for_status()?;
         let answer: serde_json::Value = answer.json().await?;

@@ -137,7 +137,7 @@ fn another_controller_takes_over_when_one_is_killed() {
              WHEN CAST(id AS INTEGER) < 20 THEN 'edit ' || id ELSE 'label ' || id END",
         )
     };
-    two.until("nothing is lost", |_| ["hub", "app", "local"].map(|at| wrong(at)) == ["0"; 3]);
+    two.until("nothing is lost", |_| ["hub", "app", "local"].map(&wrong) == ["0"; 3]);
 
     // Both at once: the first comes back while the second works, and commands work beside them.
     let one = Service::start(&place, &[]);
@@ -151,6 +151,6 @@ fn another_controller_takes_over_when_one_is_killed() {
     let again = |at: &str| {
         place.text(at, "SELECT count(*) || '' FROM things WHERE CAST(id AS INTEGER) < 10 AND label <> 'edit ' || id || ', again'")
     };
-    two.until("nothing is lost", |_| ["hub", "app", "local"].map(|at| again(at)) == ["0"; 3]);
+    two.until("nothing is lost", |_| ["hub", "app", "local"].map(&again) == ["0"; 3]);
     assert_eq!((held(&one), held(&two)), (0.0, 1.0));
 }

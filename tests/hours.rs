@@ -86,7 +86,7 @@ async fn what_is_paused_is_not_written_until_its_time_is_over() {
     assert_eq!(world.everywhere(1, "a"), ["past the pause", "a1", "past the pause"]);
     assert_eq!(world.everywhere(3, "a"), ["a3", "a3", "waits"]);
     assert!(world.told.paused_records() >= 2, "drift and pause are told");
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(world.everywhere(1, "a"), ["past the pause"; 3], "its time is over");
     assert_eq!(world.everywhere(3, "a"), ["a3", "a3", "waits"]);
     world.engine("two").resume("things[\"3\"]").await.unwrap();
@@ -140,7 +140,7 @@ async fn a_record_that_is_fought_over_is_paused() {
     world.edit("app", 2, "a", "unhindered");
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(world.everywhere(2, "a"), ["unhindered"; 3]);
-    tokio::time::sleep(Duration::from_secs(900)).await;
+    tokio::time::sleep(Duration::from_mins(15)).await;
     assert_eq!(world.everywhere(1, "a"), ["round 29"; 3], "nothing is skipped for ever");
     stop.cancel();
     running.await.unwrap();
@@ -155,7 +155,7 @@ async fn a_failing_write_backs_off_and_is_told_since_when() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     world.refuse("app", 4, true);
     world.edit("hub", 4, "a", "refused");
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     let tries = world.told.failures();
     assert!((4..12).contains(&tries), "{tries} tries in an hour");
     let errors = world.engine("two").errors().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_failing_write_backs_off_and_is_told_since_when() {
     assert!(failed.since < errors_time(&world, 3_400), "since the beginning: {}", failed.since);
     assert!(!failed.hint.is_empty());
     world.refuse("app", 4, false);
-    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    tokio::time::sleep(Duration::from_hours(2)).await;
     assert_eq!(world.everywhere(4, "a"), ["refused"; 3]);
     assert!(world.engine("two").errors().await.unwrap().is_empty());
     stop.cancel();
@@ -183,7 +183,7 @@ async fn another_controller_takes_over_within_the_lease() {
     let one = world.start("one", &first);
     tokio::time::sleep(Duration::from_secs(5)).await;
     let other = world.start("two", &second);
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(world.holders(), ["one"], "only one works");
     one.abort();
     let _ = one.await;

@@ -173,7 +173,7 @@ fn ten_thousand_webhooks_at_once_take_little_memory_and_miss_nothing() {
     service.until("all records are right", |_| {
         let wrong =
             |at: &str| place.text(at, "SELECT count(*) || '' FROM things WHERE label <> 'burst ' || id");
-        ["hub", "app", "local"].map(|at| wrong(at)) == ["0"; 3]
+        ["hub", "app", "local"].map(wrong) == ["0"; 3]
     });
     let grown = service.memory().saturating_sub(before);
     println!("memory grew by {} KiB", grown / 1024);
@@ -262,7 +262,7 @@ fn commands_pause_approve_and_tell() {
     let page = place.run(&["approve", code], 0);
     assert!(page.starts_with("Approved: things in "), "{page}");
     let count = |at: &str| place.text(at, "SELECT count(*) || '' FROM things");
-    service.until("it is carried out", |_| ["hub", "app", "local"].map(|at| count(at)) == ["15"; 3]);
+    service.until("it is carried out", |_| ["hub", "app", "local"].map(&count) == ["15"; 3]);
     service.until("the guard is quiet", |service| service.metric(guard) == 0.0);
     place.sql("app", "UPDATE things SET kind = 'medium' WHERE id = '4'");
     service.until("a rejected change is told", |_| {

@@ -241,7 +241,7 @@ impl Cursor {
         (certificate, error, began): (Option<Certificate>, Option<StoreError>, bool),
     ) -> Self {
         let doubled = certificate.iter().flat_map(|told| told.duplicate_keys.iter().cloned()).collect();
-        Self { rows, doubled, doubtful, certificate, error, began, ..Self::new(store) }
+        Self { rows, certificate, doubled, doubtful, error, began, ..Self::new(store) }
     }
 
     pub(super) async fn open(executor: &Executor<'_>, entity: &Arc<Entity>, store: StoreName) -> Self {

@@ -96,9 +96,10 @@ pub(super) async fn resume(session: &Session<'_>, args: &ResumeArgs) -> Result<E
         .map_or_else(|_| args.address.trim().to_owned(), |place| place.address());
     if !engine.resume(&address).await? {
         let list: Vec<String> = known.iter().map(Pause::address).collect();
-        let hint = match list.is_empty() {
-            true => "nothing is paused".to_owned(),
-            false => format!("paused are {}", clean(&list.join(", "))),
+        let hint = if list.is_empty() {
+            "nothing is paused".to_owned()
+        } else {
+            format!("paused are {}", clean(&list.join(", ")))
         };
         return Err(Failure::new(format!("{} is not paused", clean(&address))).hint(hint));
     }

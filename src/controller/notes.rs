@@ -306,7 +306,7 @@ impl Engine {
     pub async fn errors(&self) -> Result<Vec<KnownError>, EngineError> {
         let mut errors: Vec<KnownError> =
             parse(self.state.notes(ERRORS).await?).map(|(_, error)| error).collect();
-        errors.sort_by(|a, b| (a.since, a.key()).cmp(&(b.since, b.key())));
+        errors.sort_by_key(|a| (a.since, a.key()));
         Ok(errors)
     }
 
@@ -332,7 +332,7 @@ impl Engine {
             }
         }
         let mut errors: Vec<KnownError> = found.into_values().collect();
-        errors.sort_by(|a, b| (a.since, a.key()).cmp(&(b.since, b.key())));
+        errors.sort_by_key(|a| (a.since, a.key()));
         Ok(errors)
     }
 
@@ -399,7 +399,7 @@ impl Engine {
         // The lease makes looking and noting one step among controllers.
         match self.state.acquire(&self.holder, now, until).await {
             Ok(()) => {}
-            Err(error) if error.held_elsewhere => return Ok(self.leads_still().await?),
+            Err(error) if error.held_elsewhere => return self.leads_still().await,
             Err(error) => return Err(error.into()),
         }
         let result = async {

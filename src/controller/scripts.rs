@@ -21,13 +21,14 @@ pub fn scripts(spec: &Spec) -> Result<BTreeMap<StoreName, String>, EngineError> 
             StoreKind::Postgres { schema, .. } => {
                 Dialect::Postgres { schema: schema.clone().unwrap_or_else(|| "public".to_owned()) }
             }
-            StoreKind::BigQuery(place) => match &place.dataset {
-                Reference::Plain(dataset) => Dialect::BigQuery { dataset: dataset.clone() },
-                _ => {
+            StoreKind::BigQuery(place) => {
+                if let Reference::Plain(dataset) = &place.dataset {
+                    Dialect::BigQuery { dataset: dataset.clone() }
+                } else {
                     let message = format!("the dataset of `{name}` is not in the manifest itself");
                     return Err(EngineError::new(message).hint("write its name there: scripts hold it"));
                 }
-            },
+            }
             _ => continue,
         };
         all.insert(name.clone(), script_of(spec, name, &dialect)?);

@@ -323,7 +323,7 @@ impl Identify {
             keys.insert(place.clone(), census.keyed.clone());
         }
         let mut identified = Identified::default();
-        for entity in self.spec.clone().entities.iter() {
+        for entity in &self.spec.clone().entities {
             self.decide_objects(entity, &mut keys, &mut identified);
             self.decide_elements(entity, &mut keys, &mut identified);
         }

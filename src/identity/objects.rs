@@ -129,12 +129,11 @@ impl Identify {
                     let found = keys.get(&(target.clone(), store.clone()))?.get(related)?;
                     found.parts().first().cloned()
                 });
-                match parts.collect::<Option<Vec<String>>>() {
-                    Some(parts) => work.give(&at, RecordKey::new(parts), How::Relations),
-                    None => {
-                        let why = "a record that it joins is not there, or waits for a person; set its relations, or remove it";
-                        work.hold(&at, why.to_owned(), BTreeSet::new(), false);
-                    }
+                if let Some(parts) = parts.collect::<Option<Vec<String>>>() {
+                    work.give(&at, RecordKey::new(parts), How::Relations)
+                } else {
+                    let why = "a record that it joins is not there, or waits for a person; set its relations, or remove it";
+                    work.hold(&at, why.to_owned(), BTreeSet::new(), false);
                 }
             } else if is_unknown(census, mapping, stray) {
                 work.unknown.push(at);

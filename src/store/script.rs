@@ -41,7 +41,7 @@ pub fn script(dialect: &Dialect, store: &StoreName, mapped: &[Mapped]) -> Result
     );
     for statement in statements {
         let begins = statement.starts_with("CREATE TABLE");
-        let _ = write!(text, "{}{statement};\n", if begins { "\n" } else { "" });
+        let _ = writeln!(text, "{}{statement};", if begins { "\n" } else { "" });
     }
     Ok(text)
 }

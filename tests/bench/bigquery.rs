@@ -44,7 +44,7 @@ fn manifests(dataset: &str) -> String {
     let mut fields = String::new();
     for (ty, _, many) in COLUMNS {
         for number in 0..many {
-            let _ = write!(fields, "    {ty}_{number}: {ty}\n");
+            let _ = writeln!(fields, "    {ty}_{number}: {ty}");
         }
     }
     format!(

@@ -226,12 +226,14 @@ fn meta_text(meta: &SyncMeta) -> String {
 impl OnTwenty {
     fn find(&self, mapped: &Mapped, key: &RecordKey) -> Json {
         let all = self.sandbox.edit(|editor| editor.all(&plural(mapped))).expect("listed");
-        let own =
-            all.into_iter().find(|record| {
-                mapped.mapping.key.iter().zip(key.parts()).all(|(part, text)| {
-                    record[column(part.column.head()).head()] == Json::from(text.as_str())
-                })
-            });
+        let own = all.into_iter().find(|record| {
+            mapped
+                .mapping
+                .key
+                .iter()
+                .zip(key.parts())
+                .all(|(part, text)| record[column(part.column.head()).head()] == text.as_str())
+        });
         own.expect("the row is there")
     }
 

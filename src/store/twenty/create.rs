@@ -290,7 +290,7 @@ impl Work<'_> {
 /// The bytes that a call may carry, well below what servers take.
 const MOST_BYTES: usize = 8 << 20;
 
-fn in_pieces<'w>(all: Vec<(&'w Write, String, Json)>, rows: usize) -> Vec<Vec<(&'w Write, String, Json)>> {
+fn in_pieces(all: Vec<(&Write, String, Json)>, rows: usize) -> Vec<Vec<(&Write, String, Json)>> {
     let mut pieces: Vec<Vec<(&Write, String, Json)>> = Vec::new();
     let mut bytes = 0;
     for one in all {

@@ -63,14 +63,12 @@ impl TwentyStore {
                 outcomes.insert(write.intent.clone(), Outcome::Refused(error));
                 continue;
             }
-            match whose(&child, write) {
-                Some(whose) => by_record.entry(whose).or_default().push(write),
-                None => {
-                    let message =
-                        format!("it is not known which `{}` {} stands in", embedded.parent, write.key);
-                    let error = StoreError::new(ErrorKind::Invalid, &self.name, message);
-                    outcomes.insert(write.intent.clone(), Outcome::Refused(error));
-                }
+            if let Some(whose) = whose(&child, write) {
+                by_record.entry(whose).or_default().push(write)
+            } else {
+                let message = format!("it is not known which `{}` {} stands in", embedded.parent, write.key);
+                let error = StoreError::new(ErrorKind::Invalid, &self.name, message);
+                outcomes.insert(write.intent.clone(), Outcome::Refused(error));
             }
         }
         let mut waiting: VecDeque<(Whose, Vec<&Write>)> = by_record.into_iter().collect();

@@ -91,15 +91,16 @@ impl<'a> Image<'a> {
     fn relate(&mut self, relation: &Relation, key: Option<&str>) -> Result<(), StoreError> {
         let id = match key {
             None => Json::Null,
-            Some(key) => match self.lookups.id(relation, key) {
-                Some(id) => id.as_str().into(),
-                None => {
+            Some(key) => {
+                if let Some(id) = self.lookups.id(relation, key) {
+                    id.as_str().into()
+                } else {
                     let message =
                         format!("`{}` {} is not there yet", relation.target.entity, Json::from(key));
                     let error = StoreError::new(ErrorKind::NotFound, self.store, message);
                     return Err(error.hint("it is written as soon as that record is"));
                 }
-            },
+            }
         };
         self.body.insert(relation.join.clone(), id);
         Ok(())

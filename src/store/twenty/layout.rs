@@ -107,13 +107,12 @@ impl Layout {
         let mut missing = Vec::new();
         let mut key = Vec::new();
         for part in &mapping.key {
-            match finder.place(&part.column, part.relation.as_ref())? {
-                Some(place) => key.push(place),
-                None => {
-                    let message = format!("`{name}` has no field `{}`, which holds the key", part.column);
-                    let error = StoreError::new(ErrorKind::NotFound, store, message);
-                    return Err(error.hint("run `trueup migrate`"));
-                }
+            if let Some(place) = finder.place(&part.column, part.relation.as_ref())? {
+                key.push(place)
+            } else {
+                let message = format!("`{name}` has no field `{}`, which holds the key", part.column);
+                let error = StoreError::new(ErrorKind::NotFound, store, message);
+                return Err(error.hint("run `trueup migrate`"));
             }
         }
         let mut fields = Vec::new();
