@@ -5,6 +5,8 @@
 //!
 //! The prompt is what `trueup prompt` writes; here it is made with the library.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // It talks to whoever runs it.
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //!
 //! Fifteen seconds by default. A minute: `TRUEUP_ENDURANCE_SECONDS=60 cargo test --test endurance`; ten: `TRUEUP_ENDURANCE_SECONDS=600`.
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+#![allow(clippy::float_cmp)] // Metrics that count are whole numbers.
 
 #[path = "server/mod.rs"]
 mod server;

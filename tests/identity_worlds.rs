@@ -195,11 +195,7 @@ fn do_it(world: &mut World, act: &Act, typed: &mut Typed) {
 
 /// Every text that stands in any store, or in a conflict's record or a tombstone.
 fn everything(world: &World) -> String {
-    let mut all = String::new();
-    for db in world.stores.values() {
-        all += &format!("{db:?}");
-    }
-    all
+    world.stores.values().map(|db| format!("{db:?}")).collect::<Vec<_>>().concat()
 }
 
 /// What a store with ids of its own must agree on with the canonical one.

@@ -1,5 +1,6 @@
 //! Postgres says what changed, by triggers that `migrate` makes, and `run` listens.
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+#![allow(clippy::float_cmp)] // Metrics that count are whole numbers.
 
 #[path = "server/mod.rs"]
 mod server;

@@ -44,10 +44,10 @@ fn families() -> BTreeMap<String, (String, BTreeSet<String>, String)> {
     let mut families: BTreeMap<String, (String, BTreeSet<String>, String)> = BTreeMap::new();
     for line in text.lines() {
         if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            families.entry(name.to_owned()).or_default().2 = help.to_owned();
+            families.entry(name.to_owned()).or_default().2 = String::from(help);
         } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
         {
-            families.entry(name.to_owned()).or_default().0 = kind.to_owned();
+            families.entry(name.to_owned()).or_default().0 = String::from(kind);
         } else if let Some((name, labels)) = line.split_once('{') {
             let base =
                 ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);

@@ -1,5 +1,6 @@
 //! `trueup run` as others see it: webhooks, the API, pauses, reloads, and its end.
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+#![allow(clippy::float_cmp)] // Metrics that count are whole numbers.
 
 #[path = "service_kit/mod.rs"]
 mod service_kit;

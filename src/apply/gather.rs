@@ -149,7 +149,9 @@ impl Sight<'_> {
         let executor = self.executor;
         let Some(entity): Option<&Arc<Entity>> = executor.spec.entity(name) else { return };
         if let Some(rows) = gathered.rows.get(&(name.clone(), store.clone())) {
-            rows.iter().for_each(|row| identify.know(entity, &row.row()));
+            for row in rows {
+                identify.know(entity, &row.row());
+            }
             return;
         }
         let mut cursor = Cursor::open(executor, entity, store.clone()).await;

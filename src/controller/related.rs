@@ -24,7 +24,7 @@ impl Engine {
             .entity(&record.entity)
             .ok_or_else(|| EngineError::new(format!("there is no entity `{}`", record.entity)))?;
         let store = self.canonical_store()?;
-        let mapped = self.in_canonical(entity.name.clone())?;
+        let mapped = self.in_canonical(&entity.name)?;
         let mut found = rows(store, &mapped, std::slice::from_ref(&record.key)).await?;
         let Some(row) = found.remove(&record.key) else { return Ok(None) };
         if is_private(entity, &row, private) {
@@ -50,9 +50,9 @@ impl Engine {
         opened.as_ref().map(AsRef::as_ref).map_err(|error| EngineError::from(error.clone()))
     }
 
-    fn in_canonical(&self, name: EntityName) -> Result<Mapped, EngineError> {
-        let entity = self.spec.entity(&name).cloned();
-        let mapping = self.spec.mapping(&name, &self.spec.canonical).cloned();
+    fn in_canonical(&self, name: &EntityName) -> Result<Mapped, EngineError> {
+        let entity = self.spec.entity(name).cloned();
+        let mapping = self.spec.mapping(name, &self.spec.canonical).cloned();
         entity
             .zip(mapping)
             .map(|(entity, mapping)| Mapped { entity, mapping })
@@ -69,7 +69,7 @@ impl Engine {
         key: &RecordKey,
         private: &str,
     ) -> Result<Vec<Json>, EngineError> {
-        let mapped = self.in_canonical(child.name.clone())?;
+        let mapped = self.in_canonical(&child.name)?;
         let mut children: Vec<Row> = Vec::new();
         let mut stream = store.snapshot(mapped).await?;
         let mut whole = false;
@@ -112,7 +112,7 @@ impl Engine {
         objects: &mut [Map<String, Json>],
         private: &str,
     ) -> Result<(), EngineError> {
-        let mapped = self.in_canonical(other.to.clone())?;
+        let mapped = self.in_canonical(&other.to)?;
         let keys: BTreeSet<RecordKey> = children
             .iter()
             .filter_map(|row| referred(row, other.from))

@@ -56,6 +56,7 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     response
 }
 
+#[allow(clippy::result_large_err)] // The refusal is the answer.
 fn current(site: &Site) -> Result<Arc<Current>, Response> {
     site.current().ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "nothing is open yet"))
 }

@@ -64,6 +64,7 @@ pub struct Current {
 impl Current {
     /// Reads the token and the secrets that an engine's manifests name. Those that cannot be read are named, and whoever would need
     /// them is refused.
+    #[allow(clippy::needless_pass_by_value)] // It is kept.
     pub fn of(engine: Arc<Engine>) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut read = |what: String, reference| match engine.secret(reference) {

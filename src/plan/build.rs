@@ -90,6 +90,9 @@ pub(super) struct Link {
     pub claimed: BTreeSet<FieldId>,
 }
 
+/// A place of an element: store, parent, kind and normal form.
+pub(super) type ElementPlace = (StoreName, String, String, String);
+
 /// Where records are in stores with record ids of their own.
 #[derive(Default)]
 pub(super) struct Homes {
@@ -97,8 +100,8 @@ pub(super) struct Homes {
     pub there: HashSet<(StoreName, RecordKey)>,
     /// Records of which that is not known.
     pub unsure: HashSet<(StoreName, RecordKey)>,
-    /// Who would have which value, by the parent that it stands in.
-    pub elements: HashMap<(StoreName, String, String, String), Vec<(bool, RecordKey)>>,
+    /// Who would have which value, by store, parent, kind and normal form; those that have it already are marked.
+    pub elements: HashMap<ElementPlace, Vec<(bool, RecordKey)>>,
 }
 
 /// What is known of an entity while its records go by.

@@ -96,6 +96,7 @@ pub struct TwentyStore {
     client: Arc<Client>,
     known: Arc<Vec<Mapped>>,
     /// The objects, and when they were asked for.
+    #[allow(clippy::type_complexity)] // Nothing else has this type.
     objects: Arc<Mutex<Option<(u64, Arc<Objects>)>>>,
     own: Arc<Own>,
     /// By object, the fields that some record had a value in when all were listed last.

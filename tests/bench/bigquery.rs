@@ -99,8 +99,7 @@ async fn run() {
                 match item.expect("a piece") {
                     SnapshotItem::Rows(more) => rows += more.len() as u64,
                     SnapshotItem::End(certificate) => whole = certificate.is_complete(),
-                    #[allow(unreachable_patterns)]
-                    _ => {}
+                    SnapshotItem::Strays(_) => {}
                 }
             }
             let seconds = begun.elapsed().as_secs_f64();

@@ -33,8 +33,7 @@ async fn rows(store: &BigQueryStore, setting: &Setting) -> Vec<trueup::model::Ro
         match item.expect("a piece") {
             SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
             SnapshotItem::End(certificate) => assert!(certificate.is_complete(), "{certificate:?}"),
-            #[allow(unreachable_patterns)]
-            other => panic!("{other:?}"),
+            SnapshotItem::Strays(strays) => panic!("{strays:?}"),
         }
     }
     rows

@@ -334,6 +334,7 @@ impl World {
     }
 
     /// The holders that changed the state, in turn.
+    #[allow(clippy::unused_self)] // As its siblings.
     pub fn record(&self, number: usize) -> RecordId {
         RecordId { entity: EntityName::new("things").unwrap(), key: key(number) }
     }
@@ -576,7 +577,8 @@ impl Hours {
                     "{name} of {number} differs: {everywhere:?}; {standing}; {:#?} {remembered:#?}",
                     STORES.map(of)
                 );
-                canonical += &format!("{} ", everywhere[0]);
+                canonical.push_str(&everywhere[0].to_string());
+                canonical.push(' ');
             }
         }
         let lost = self.lost(&format!("{canonical}{}", world.conflicts()));

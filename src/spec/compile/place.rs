@@ -109,12 +109,11 @@ fn crm_form(ty: FieldType, form: Form, column: &Column) -> Form {
             _ => Form::CrmText,
         },
         (Form::Native, FieldType::Int64) | (Form::Int64, _) => Form::CrmNumber,
-        (Form::Native, FieldType::Numeric) => Form::CrmText,
         (Form::Native, FieldType::Date | FieldType::Timestamp) => Form::CrmTime,
         // Its own JSON loses empty values and large integers.
         (Form::Native | Form::Text, FieldType::Json) | (Form::Text, FieldType::StringList) => Form::JsonText,
         (Form::Native, FieldType::StringList) => Form::CrmList,
-        (Form::Text, _) => Form::CrmText,
+        (Form::Native, FieldType::Numeric) | (Form::Text, _) => Form::CrmText,
         (form, _) => form,
     }
 }

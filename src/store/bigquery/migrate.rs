@@ -274,7 +274,6 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
     match (form, ty) {
         (Form::Int64 | Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros, _)
         | (Form::Native, FieldType::Int64) => "INT64",
-        (Form::Text | Form::JsonText, _) | (Form::Native, FieldType::String) => "STRING",
         (Form::Native, FieldType::Float64) => "FLOAT64",
         (Form::Native, FieldType::Numeric) => "NUMERIC",
         (Form::Native, FieldType::Bool) => "BOOL",
@@ -282,7 +281,7 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         (Form::Native, FieldType::Timestamp) => "TIMESTAMP",
         (Form::Native, FieldType::Json) => "JSON",
         (Form::Native, FieldType::StringList) => "ARRAY<STRING>",
-        // A CRM's own forms are no forms of a warehouse; the spec refuses them here.
+        // Texts, and JSON as text. A CRM's own forms are no forms of a warehouse; the spec refuses them here.
         _ => "STRING",
     }
 }

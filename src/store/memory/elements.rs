@@ -23,6 +23,7 @@ struct Put<'a> {
 }
 
 impl MemoryDb {
+    #[allow(clippy::unused_self, clippy::needless_pass_by_value)] // As its siblings.
     pub(super) fn element_stray(
         &self,
         child: &Mapped,
@@ -141,6 +142,7 @@ impl MemoryDb {
         None
     }
 
+    #[allow(clippy::unused_self)] // As its siblings.
     fn first_of(
         &self,
         embedded: &Embedded,
@@ -180,9 +182,8 @@ impl MemoryDb {
         let stays = put.before.as_ref().filter(|(id, ..)| id.parent == put.parent && id.kind == put.kind);
         let at = match (put.first, stays) {
             (Some(true), _) => 0,
-            (Some(false), Some((_, 0, _))) => elements.len(),
+            (Some(false), Some((_, 0, _))) | (_, None) => elements.len(),
             (_, Some((_, at, _))) => (*at).min(elements.len()),
-            (_, None) => elements.len(),
         };
         let element = MemoryElement { value };
         elements.insert(at, element.clone());

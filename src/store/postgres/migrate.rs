@@ -236,7 +236,6 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
     match (form, ty) {
         (Form::Int64 | Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros, _)
         | (Form::Native, FieldType::Int64) => "bigint",
-        (Form::Text | Form::JsonText, _) | (Form::Native, FieldType::String) => "text",
         (Form::Native, FieldType::Float64) => "double precision",
         (Form::Native, FieldType::Numeric) => "numeric",
         (Form::Native, FieldType::Bool) => "boolean",
@@ -244,8 +243,8 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         (Form::Native, FieldType::Timestamp) => "timestamptz",
         (Form::Native, FieldType::Json) => "jsonb",
         (Form::Native, FieldType::StringList) => "text[]",
-        // A CRM's own forms; kept as text elsewhere.
-        (_, _) => "text",
+        // Texts, JSON as text, and a CRM's own forms.
+        _ => "text",
     }
 }
 

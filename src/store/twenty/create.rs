@@ -37,6 +37,7 @@ impl Work<'_> {
     }
 
     /// Of what a new record is to have, what another one has already; deleted ones count as well.
+    #[allow(clippy::unused_self)] // As its siblings.
     fn holder<'j>(
         &self,
         unique: &[(String, Option<&'static str>, String)],
@@ -214,6 +215,7 @@ impl Work<'_> {
     }
 
     /// What a write's answer says.
+    #[allow(clippy::needless_pass_by_value)] // An answer is read once.
     pub(super) fn applied(&self, write: &Write, before: &Json, answer: Json) -> Outcome {
         let Some(record) = super::answered(&answer) else { return Outcome::Applied(None) };
         let record = complete(self.layout, &self.lookups, before, record.clone());

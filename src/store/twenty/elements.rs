@@ -3,6 +3,9 @@
 //! The server empties what a part of such a field is not sent with, so the whole field is made anew from what was read just before, and
 //! written whole.
 
+// An outcome that is no success ends a write; it is made once a write and not passed far.
+#![allow(clippy::result_large_err)]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use reqwest::Method;
@@ -144,10 +147,7 @@ impl TwentyStore {
         };
         let mut ended = Vec::new();
         let first = self.write_at_once(layout, parent, child, record, writes, &mut ended).await;
-        let failure = match first {
-            Ok(_) => return Came::Outcomes(ended),
-            Err(failure) => failure,
-        };
+        let Err(failure) = first else { return Came::Outcomes(ended) };
         if failure.may_have_happened {
             let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
             ended.extend(writes.iter().map(|write| (write.intent.clone(), Outcome::Unknown(error.clone()))));

@@ -37,6 +37,7 @@ pub(super) fn page(answer: &Json, root: &str) -> Option<Page> {
 }
 
 /// A condition that a path has one of some values.
+#[allow(clippy::needless_pass_by_value)] // Callers make the list for it.
 pub(super) fn one_of(attribute: &str, part: Option<&str>, values: Json) -> Json {
     let test = json!({ "in": values });
     match part {

@@ -14,6 +14,7 @@ use super::write::filter_value;
 
 impl TwentyStore {
     /// A condition that lets through the records of some keys, and maybe others.
+    #[allow(clippy::unused_self)] // As its siblings.
     pub(super) fn key_filter(&self, layout: &Layout, mapped: &Mapped, keys: &[&RecordKey]) -> Option<Json> {
         if keys.is_empty() {
             return None;
