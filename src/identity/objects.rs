@@ -130,7 +130,7 @@ impl Identify {
                     found.parts().first().cloned()
                 });
                 if let Some(parts) = parts.collect::<Option<Vec<String>>>() {
-                    work.give(&at, RecordKey::new(parts), How::Relations)
+                    work.give(&at, RecordKey::new(parts), How::Relations);
                 } else {
                     let why = "a record that it joins is not there, or waits for a person; set its relations, or remove it";
                     work.hold(&at, why.to_owned(), BTreeSet::new(), false);

@@ -13,6 +13,7 @@ use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;
 
 use super::guards::{GuardName, GuardTrip, Tally};
+use super::homes::Homes;
 use super::notices;
 use super::orders::Orders;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
@@ -88,20 +89,6 @@ pub(super) struct Link {
     pub parents: Vec<Option<RecordKey>>,
     /// Fields that some store's change is the value of.
     pub claimed: BTreeSet<FieldId>,
-}
-
-/// A place of an element: store, parent, kind and normal form.
-pub(super) type ElementPlace = (StoreName, String, String, String);
-
-/// Where records are in stores with record ids of their own.
-#[derive(Default)]
-pub(super) struct Homes {
-    /// Records that are there, or will be.
-    pub there: HashSet<(StoreName, RecordKey)>,
-    /// Records of which that is not known.
-    pub unsure: HashSet<(StoreName, RecordKey)>,
-    /// Who would have which value, by store, parent, kind and normal form; those that have it already are marked.
-    pub elements: HashMap<ElementPlace, Vec<(bool, RecordKey)>>,
 }
 
 /// What is known of an entity while its records go by.

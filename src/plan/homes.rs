@@ -1,7 +1,7 @@
 //! Stores with record ids of their own: a record can only be where the records that it is related to, or stands in, are; and what became
 //! of rows that carried no key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,20 @@ use crate::resolve::{Fate, Overrides};
 use super::build::Planner;
 use super::recipe::Entry;
 use super::{Notice, NoticeKind, Observed};
+
+/// A place of an element: store, parent, kind and normal form.
+pub(super) type ElementPlace = (StoreName, String, String, String);
+
+/// Where records are in stores with record ids of their own.
+#[derive(Default)]
+pub(super) struct Homes {
+    /// Records that are there, or will be.
+    pub there: HashSet<(StoreName, RecordKey)>,
+    /// Records of which that is not known.
+    pub unsure: HashSet<(StoreName, RecordKey)>,
+    /// Who would have which value, by store, parent, kind and normal form; those that have it already are marked.
+    pub elements: HashMap<ElementPlace, Vec<(bool, RecordKey)>>,
+}
 
 /// How the rows of a store that carried no key came to their records in a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

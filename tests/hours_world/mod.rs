@@ -577,7 +577,7 @@ impl Hours {
                     "{name} of {number} differs: {everywhere:?}; {standing}; {:#?} {remembered:#?}",
                     STORES.map(of)
                 );
-                canonical.push_str(&everywhere[0].to_string());
+                canonical.push_str(&everywhere[0]);
                 canonical.push(' ');
             }
         }

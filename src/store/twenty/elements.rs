@@ -67,7 +67,7 @@ impl TwentyStore {
                 continue;
             }
             if let Some(whose) = whose(&child, write) {
-                by_record.entry(whose).or_default().push(write)
+                by_record.entry(whose).or_default().push(write);
             } else {
                 let message = format!("it is not known which `{}` {} stands in", embedded.parent, write.key);
                 let error = StoreError::new(ErrorKind::Invalid, &self.name, message);

@@ -108,7 +108,7 @@ impl Layout {
         let mut key = Vec::new();
         for part in &mapping.key {
             if let Some(place) = finder.place(&part.column, part.relation.as_ref())? {
-                key.push(place)
+                key.push(place);
             } else {
                 let message = format!("`{name}` has no field `{}`, which holds the key", part.column);
                 let error = StoreError::new(ErrorKind::NotFound, store, message);
