@@ -152,3 +152,19 @@ proptest! {
         prop_assert_eq!(live(&ops), Ok(()));
     }
 }
+
+/// An answer is lost, and the row that was made is edited before anybody asks what became of it. The value that wins is the one that was there
+/// before, and the store that lost could not be written at once.
+#[test]
+fn a_row_whose_making_was_not_answered_is_edited_meanwhile() {
+    let ops = [
+        Op::LoseAnswer { at: 2 },
+        Op::Insert { at: 0, record: 1, stamp: Stamp::None },
+        Op::Pass,
+        Op::Race { at: 1, record: 1, field: 1 },
+        Op::Edit { at: 1, record: 1, field: 0, stamp: Stamp::Clock },
+        Op::Edit { at: 2, record: 1, field: 1, stamp: Stamp::Raise },
+        Op::Pass,
+    ];
+    assert_eq!(live(&ops), Ok(()));
+}

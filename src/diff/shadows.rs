@@ -153,7 +153,9 @@ fn observed_field(
         Some(ClaimEnd::Lost) => {
             let old = before.as_ref().and_then(FieldShadow::canonical).cloned().unwrap_or_default();
             let seen = before.map(|shadow| shadow.version).unwrap_or_default();
-            Some(field(mapped, cell.clone(), &old, seen))
+            // Where the old value is the one that won, the lost one would pass for it, and stay.
+            let stood_for = if old == *desired { cell.value().unwrap_or(&old) } else { &old };
+            Some(field(mapped, cell.clone(), stood_for, seen))
         }
         None if side.canonical => {
             // The version that last changed the field: of a value met for the first time, the present one.
