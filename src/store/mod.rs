@@ -21,6 +21,7 @@ mod checks;
 pub(crate) mod files;
 mod inside;
 pub mod memory;
+mod places;
 pub mod postgres;
 mod rows;
 pub mod script;

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::model::{
-    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
-};
+use crate::model::{Column, ErrorKind, Mapped, Shape, StoreError, StoreName, SyncPlace};
 
+pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
+use super::super::places::{no_key_column, place_fields, place_meta, place_parts};
 use super::super::sync;
 use super::schema::{Kind, Node, TableInfo};
 use super::sql::{column, quoted, text_of};
@@ -23,33 +23,6 @@ impl Slot {
     pub(super) fn text_sql(&self) -> String {
         text_of(&column(&self.path), &self.node)
     }
-}
-
-/// The part of a table's row that something mapped stands in.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// The place among the slots.
-    pub(super) slot: usize,
-    /// The path inside the slot's JSON; empty: the slot itself.
-    pub(super) path: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct FieldPlace {
-    pub(super) id: FieldId,
-    pub(super) ty: FieldType,
-    pub(super) form: Form,
-    pub(super) place: Place,
-}
-
-/// Where sync metadata stands.
-#[derive(Debug, Clone)]
-pub(super) enum MetaPlace {
-    None,
-    /// As one JSON object.
-    Object(Place),
-    /// In a column, or a field of a STRUCT, for each part.
-    Parts([Option<Place>; 6]),
 }
 
 /// A mapping laid onto a table as it is.
@@ -154,50 +127,33 @@ impl Layout {
         let mapping = &mapped.mapping;
         for part in &mapping.key {
             let found = Node::find(&self.info.columns, part.column.head());
-            let node = found.filter(|node| !node.repeated && node.kind != Kind::Record).ok_or_else(|| {
-                let title = &self.names.title;
-                let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
-                StoreError::new(ErrorKind::NotFound, store, message)
-                    .hint("check the mapping's key; a key's column is only made together with its table")
-            })?;
+            let node = found
+                .filter(|node| !node.repeated && node.kind != Kind::Record)
+                .ok_or_else(|| no_key_column(store, &self.names.title, &part.column))?;
             self.key.push(Slot { path: vec![node.name.clone()], node: node.clone() });
         }
-        for (id, field) in &mapping.fields {
-            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
-            if let Some(place) = self.place(&field.column) {
-                self.fields.push(FieldPlace { id: *id, ty: known.ty, form: field.form, place });
-            }
-        }
-        self.place_meta(&mapping.sync);
+        self.fields = place_fields(mapped, |column| self.place(column));
+        (self.meta, self.meta_missing) = self.place_meta(&mapping.sync);
         self.compared = 0..self.slots.len();
         self.created = mapping.created.as_ref().and_then(|column| self.place(column));
         self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
         Ok(())
     }
 
-    fn place_meta(&mut self, sync: &SyncPlace) {
-        let columns: [Option<Column>; 6] = match sync {
-            SyncPlace::None => return,
-            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
-                let head = Node::find(&self.info.columns, column.head());
-                if head.is_none_or(|node| node.kind != Kind::Record) {
-                    let place = self.place(column);
-                    self.meta_missing = place.is_none();
-                    self.meta = place.map_or(MetaPlace::None, MetaPlace::Object);
-                    return;
-                }
-                sync::PARTS.map(|part| {
+    /// Metadata in a STRUCT has a path for each part.
+    fn place_meta(&mut self, sync: &SyncPlace) -> (MetaPlace, bool) {
+        if let SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) = sync {
+            let head = Node::find(&self.info.columns, column.head());
+            if head.is_some_and(|node| node.kind == Kind::Record) {
+                let parts = sync::PARTS.map(|part| {
                     let mut path = column.0.clone();
                     path.push(part.to_owned());
                     Some(Column(path))
-                })
+                });
+                return place_parts(&parts, |column| self.place(column));
             }
-            place @ SyncPlace::Columns { .. } => sync::part_columns(place).map(Option::<&Column>::cloned),
-        };
-        let places = columns.clone().map(|column| self.place(&column?));
-        self.meta_missing =
-            places.iter().zip(&columns).any(|(place, column)| place.is_none() && column.is_some());
-        self.meta = MetaPlace::Parts(places);
+        }
+        place_meta(sync, |column| self.place(column))
     }
 
     /// Finds a column, or a field in one, and reads it with the others; notes it as missing if it is not there.

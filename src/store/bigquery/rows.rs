@@ -1,23 +1,18 @@
 //! Rows as they were read, whichever way: a text for each column, one after the other, decoded where somebody asks.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
-use crate::model::{
-    Cell, FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, SyncPlace, Timestamp, Value,
-    decode,
-};
+use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
 
-use super::super::inside::{inner_native, native_json, unreadable};
-use super::super::{LazyRow, RowDecoder, sync};
+use super::super::places::{Columns, Inner};
+use super::super::{LazyRow, RowDecoder};
 use super::kind::native;
-use super::layout::{Layout, MetaPlace, Place};
+use super::layout::{Layout, Place};
 use super::schema::Kind;
 
 /// A row's columns, none for each that is NULL.
@@ -98,7 +93,7 @@ impl RowDecoder for Decoder {
     fn times(&self, _key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
         let values = self.values(bytes);
         let zone = &self.mapped.mapping.timezone;
-        let mut inner = Inner { layout: &self.layout, values: &values, parsed: BTreeMap::new() };
+        let mut inner = Inner::new(Texts { layout: &self.layout, values: &values });
         let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
         (time(&self.layout.created), time(&self.layout.updated))
     }
@@ -124,52 +119,22 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
     text
 }
 
-/// The JSON inside columns, parsed once a row and only where a path leads into it.
-struct Inner<'a> {
+/// The columns of a row.
+struct Texts<'a> {
     layout: &'a Layout,
     values: &'a [Option<&'a str>],
-    parsed: BTreeMap<usize, Option<Json>>,
 }
 
-impl Inner<'_> {
-    /// The value at a place inside a column.
-    fn at(&mut self, place: &Place) -> Result<Option<&Json>, ()> {
-        let values = self.values;
-        let json = self.parsed.entry(place.slot).or_insert_with(|| {
-            match values.get(place.slot).copied().flatten() {
-                None | Some("") => Some(Json::Null),
-                Some(text) => serde_json::from_str(text).ok(),
-            }
-        });
-        let Some(json) = json else { return Err(()) };
-        let mut json = Some(&*json);
-        for name in &place.path {
-            json = json.and_then(|json| json.get(name));
-        }
-        Ok(json)
+impl Columns for Texts<'_> {
+    fn whole(&self, slot: usize, ty: FieldType, form: Form) -> Native {
+        let text = self.values.get(slot).copied().flatten();
+        self.layout.node(slot).map_or(Native::Null, |node| native(node, text, ty, form))
     }
 
-    /// What stands at a place, as a column of its own would hold it.
-    fn native(&mut self, place: &Place, ty: FieldType, form: Form) -> Result<Native, Native> {
-        let (layout, values) = (self.layout, self.values);
-        let whole = || {
-            let text = values.get(place.slot).copied().flatten();
-            layout.node(place.slot).map_or(Native::Null, |node| native(node, text, ty, form))
-        };
-        if place.path.is_empty() {
-            return Ok(whole());
-        }
-        match self.at(place) {
-            Ok(json) => Ok(inner_native(json, ty, form)),
-            Err(()) => Err(whole()),
-        }
-    }
-
-    fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
-        let native = self.native(place?, FieldType::Timestamp, Form::Native).ok()?;
-        match decode(&native, FieldType::Timestamp, Form::Native, zone) {
-            Ok(Value::Time(time)) => Some(time),
-            _ => None,
+    fn json(&self, slot: usize) -> Option<Json> {
+        match self.values.get(slot).copied().flatten() {
+            None | Some("") => Some(Json::Null),
+            Some(text) => serde_json::from_str(text).ok(),
         }
     }
 }
@@ -192,48 +157,11 @@ impl Layout {
     /// A row in canonical form.
     pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, values: &[Option<&str>]) -> Row {
         let zone = &mapped.mapping.timezone;
-        let mut inner = Inner { layout: self, values, parsed: BTreeMap::new() };
-        let mut cells: Vec<(FieldId, Cell)> = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
-            let cell = match inner.native(&field.place, field.ty, field.form) {
-                Ok(native) => decode(&native, field.ty, field.form, zone)
-                    .map_or_else(|error| unreadable(&native, error.0), Cell::Value),
-                Err(whole) => unreadable(&whole, "the column around it holds no JSON".to_owned()),
-            };
-            cells.push((field.id, cell));
-        }
+        let mut inner = Inner::new(Texts { layout: self, values });
+        let fields = self.fields.iter().map(|field| (field.id, inner.cell(field, zone))).collect();
         let created = inner.time(self.created.as_ref(), zone);
         let updated = inner.time(self.updated.as_ref(), zone);
-        let meta = self.read_meta(&mut inner, zone);
-        let fields = cells.into_iter().collect();
+        let meta = inner.meta(&self.meta, zone);
         Row { key, store_id: None, fields, meta, created, updated, unlinked: false }
-    }
-
-    fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {
-        match &self.meta {
-            MetaPlace::None => SyncMeta::default(),
-            MetaPlace::Object(place) => match inner.at(place) {
-                Ok(Some(Json::Object(object))) => sync::from_object(object, zone),
-                // An object kept as text inside the JSON of its column.
-                Ok(Some(Json::String(text))) => serde_json::from_str(text)
-                    .map(|object| sync::from_object(&object, zone))
-                    .unwrap_or_default(),
-                _ => SyncMeta::default(),
-            },
-            MetaPlace::Parts(places) => {
-                let mut parts: [Json; 6] = Default::default();
-                for (at, (part, place)) in parts.iter_mut().zip(places).enumerate() {
-                    let Some(place) = place else { continue };
-                    let is_list = at >= sync::FIRST_LIST;
-                    let ty = if is_list { FieldType::Json } else { FieldType::String };
-                    *part = match inner.native(place, ty, Form::Native) {
-                        Ok(Native::Text(text)) if is_list => serde_json::from_str(&text).unwrap_or_default(),
-                        Ok(Native::Blob(_)) | Err(_) => Json::Null,
-                        Ok(native) => native_json(&native),
-                    };
-                }
-                sync::from_parts(&parts, zone)
-            }
-        }
     }
 }

@@ -1,23 +1,18 @@
 //! Rows as they are sent: cut out of the stream, compared as bytes, and made values of where somebody asks.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
-use crate::model::{
-    Cell, FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, SyncPlace, Timestamp, Value,
-    decode,
-};
+use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
 
-use super::super::inside::{inner_native, native_json, unreadable};
-use super::super::{LazyRow, RowDecoder, sync};
+use super::super::places::{Columns, Inner};
+use super::super::{LazyRow, RowDecoder};
 use super::kind::Kind;
-use super::layout::{FieldPlace, Layout, MetaPlace, Place};
+use super::layout::{FieldPlace, Layout, Place};
 
 /// What a stream of rows begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -173,7 +168,7 @@ impl RowDecoder for Decoder {
         let values: Values<'_> =
             fields(bytes).skip(self.layout.key.len()).map(|field| bytes.get(field?)).collect();
         let zone = &self.mapped.mapping.timezone;
-        let mut inner = Inner { layout: &self.layout, values: &values, parsed: BTreeMap::new() };
+        let mut inner = Inner::new(Sent { layout: &self.layout, values: &values });
         let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
         (time(&self.layout.created), time(&self.layout.updated))
     }
@@ -203,54 +198,22 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
     text
 }
 
-/// The JSON inside columns, parsed once a row and only where a path leads into it.
-struct Inner<'a> {
+/// The columns of a row.
+struct Sent<'a> {
     layout: &'a Layout,
     values: &'a [Option<&'a [u8]>],
-    parsed: BTreeMap<usize, Option<Json>>,
 }
 
-impl Inner<'_> {
-    fn bytes(&self, place: &Place) -> Option<&[u8]> {
-        self.values.get(place.slot).copied().flatten()
+impl Columns for Sent<'_> {
+    fn whole(&self, slot: usize, ty: FieldType, form: Form) -> Native {
+        let bytes = self.values.get(slot).copied().flatten();
+        bytes.map_or(Native::Null, |bytes| self.layout.kind(slot).native(bytes, ty, form))
     }
 
-    /// The value at a place inside a column.
-    fn at(&mut self, place: &Place) -> Result<Option<&Json>, ()> {
-        let (layout, values) = (self.layout, self.values);
-        let json = self.parsed.entry(place.slot).or_insert_with(|| {
-            match values.get(place.slot).copied().flatten() {
-                None => Some(Json::Null),
-                Some(bytes) => serde_json::from_str(layout.kind(place.slot).text(bytes)?).ok(),
-            }
-        });
-        let Some(json) = json else { return Err(()) };
-        let mut json = Some(&*json);
-        for name in &place.path {
-            json = json.and_then(|json| json.get(name));
-        }
-        Ok(json)
-    }
-
-    /// What stands at a place, as a column of its own would hold it.
-    fn native(&mut self, place: &Place, ty: FieldType, form: Form) -> Result<Native, Native> {
-        let kind = self.layout.kind(place.slot);
-        let whole =
-            |inner: &Self| inner.bytes(place).map_or(Native::Null, |bytes| kind.native(bytes, ty, form));
-        if place.path.is_empty() {
-            return Ok(whole(self));
-        }
-        match self.at(place) {
-            Ok(json) => Ok(inner_native(json, ty, form)),
-            Err(()) => Err(whole(self)),
-        }
-    }
-
-    fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
-        let native = self.native(place?, FieldType::Timestamp, Form::Native).ok()?;
-        match decode(&native, FieldType::Timestamp, Form::Native, zone) {
-            Ok(Value::Time(time)) => Some(time),
-            _ => None,
+    fn json(&self, slot: usize) -> Option<Json> {
+        match self.values.get(slot).copied().flatten() {
+            None => Some(Json::Null),
+            Some(bytes) => serde_json::from_str(self.layout.kind(slot).text(bytes)?).ok(),
         }
     }
 }
@@ -285,7 +248,7 @@ impl Layout {
         wanted: &dyn Fn(FieldId) -> bool,
     ) -> Row {
         let zone = &mapped.mapping.timezone;
-        let mut inner = Inner { layout: self, values, parsed: BTreeMap::new() };
+        let mut inner = Inner::new(Sent { layout: self, values });
         let mut cells = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             let cell = if field.place.path.is_empty() {
@@ -296,17 +259,13 @@ impl Layout {
                 }
                 self.kind(field.place.slot).cell(bytes, field.ty, field.form, zone)
             } else {
-                match inner.native(&field.place, field.ty, field.form) {
-                    Ok(native) => decode(&native, field.ty, field.form, zone)
-                        .map_or_else(|error| unreadable(&native, error.0), Cell::Value),
-                    Err(whole) => unreadable(&whole, "the column around it holds no JSON".to_owned()),
-                }
+                inner.cell(field, zone)
             };
             cells.push((field.id, cell));
         }
         let created = inner.time(self.created.as_ref(), zone);
         let updated = inner.time(self.updated.as_ref(), zone);
-        let meta = self.read_meta(&mut inner, zone);
+        let meta = inner.meta(&self.meta, zone);
         Row {
             key,
             store_id: None,
@@ -315,34 +274,6 @@ impl Layout {
             created,
             updated,
             unlinked: false,
-        }
-    }
-
-    fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {
-        match &self.meta {
-            MetaPlace::None => SyncMeta::default(),
-            MetaPlace::Object(place) => match inner.at(place) {
-                Ok(Some(Json::Object(object))) => sync::from_object(object, zone),
-                // An object kept as text inside the JSON of its column.
-                Ok(Some(Json::String(text))) => serde_json::from_str(text)
-                    .map(|object| sync::from_object(&object, zone))
-                    .unwrap_or_default(),
-                _ => SyncMeta::default(),
-            },
-            MetaPlace::Parts(places) => {
-                let mut parts: [Json; 6] = Default::default();
-                for (at, (part, place)) in parts.iter_mut().zip(places).enumerate() {
-                    let Some(place) = place else { continue };
-                    let is_list = at >= sync::FIRST_LIST;
-                    let ty = if is_list { FieldType::Json } else { FieldType::String };
-                    *part = match inner.native(place, ty, Form::Native) {
-                        Ok(Native::Text(text)) if is_list => serde_json::from_str(&text).unwrap_or_default(),
-                        Ok(Native::Blob(_)) | Err(_) => Json::Null,
-                        Ok(native) => native_json(&native),
-                    };
-                }
-                sync::from_parts(&parts, zone)
-            }
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::model::{
-    Column, ErrorKind, FieldId, FieldType, Form, Mapped, Native, Shape, StoreError, StoreName, SyncPlace,
-};
+use crate::model::{Column, ErrorKind, Mapped, Native, Shape, StoreError, StoreName};
 
-use super::super::sync;
+pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
+use super::super::places::{no_key_column, place_fields, place_meta};
 use super::error::store_error;
 use super::native::quoted;
 
@@ -68,33 +67,6 @@ impl TableInfo {
     pub(super) fn position(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name))
     }
-}
-
-/// The part of a table's row that something mapped stands in.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// The place of its column among those that are read.
-    pub(super) slot: usize,
-    /// The path inside the column's JSON; empty: the column itself.
-    pub(super) path: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct FieldPlace {
-    pub(super) id: FieldId,
-    pub(super) ty: FieldType,
-    pub(super) form: Form,
-    pub(super) place: Place,
-}
-
-/// Where sync metadata stands.
-#[derive(Debug, Clone)]
-pub(super) enum MetaPlace {
-    None,
-    /// As one JSON object.
-    Object(Place),
-    /// In a column for each part.
-    Parts([Option<Place>; 6]),
 }
 
 /// A mapping laid onto a table as it is.
@@ -224,37 +196,12 @@ impl Layout {
     fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
         let mapping = &mapped.mapping;
         for part in &mapping.key {
-            let place = self.place(&part.column).ok_or_else(|| {
-                let message =
-                    format!("`{}` has no column `{}`, which its key needs", self.title, part.column);
-                StoreError::new(ErrorKind::NotFound, store, message)
-                    .hint("check the mapping's key; a key's column is only made together with its table")
-            })?;
+            let place = self.place(&part.column);
+            let place = place.ok_or_else(|| no_key_column(store, &self.title, &part.column))?;
             self.key.push(place);
         }
-        for (id, field) in &mapping.fields {
-            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
-            if let Some(place) = self.place(&field.column) {
-                self.fields.push(FieldPlace { id: *id, ty: known.ty, form: field.form, place });
-            }
-        }
-        self.meta = match &mapping.sync {
-            SyncPlace::None => MetaPlace::None,
-            SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
-                self.place(column).map_or(MetaPlace::None, MetaPlace::Object)
-            }
-            place @ SyncPlace::Columns { .. } => {
-                MetaPlace::Parts(sync::part_columns(place).map(|column| self.place(column?)))
-            }
-        };
-        self.meta_missing = match &self.meta {
-            MetaPlace::None => mapping.has_sync(),
-            MetaPlace::Object(_) => false,
-            MetaPlace::Parts(places) => {
-                let columns = sync::part_columns(&mapping.sync);
-                places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some())
-            }
-        };
+        self.fields = place_fields(mapped, |column| self.place(column));
+        (self.meta, self.meta_missing) = place_meta(&mapping.sync, |column| self.place(column));
         self.created = mapping.created.as_ref().and_then(|column| self.place(column));
         self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
         Ok(())

@@ -6,13 +6,11 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
 
-use crate::model::{
-    Cell, FieldType, Form, Mapped, Native, RecordKey, Row, SyncMeta, Timestamp, Value, decode,
-};
+use crate::model::{Cell, FieldType, Form, Mapped, Native, RecordKey, Row, decode};
 
-use super::super::sync;
-use super::layout::{Affinity, FieldPlace, Layout, MetaPlace, Place};
-use super::native::{inner_native, native, native_json, quoted, unreadable};
+use super::super::places::{Columns, Inner};
+use super::layout::{Affinity, FieldPlace, Layout};
+use super::native::{native, native_json, quoted, unreadable};
 
 /// Keys a query: with two parameters a key this is well below `SQLite`'s limit of 32,766.
 const KEYS_PER_QUERY: usize = 1000;
@@ -28,35 +26,20 @@ pub(super) struct Found {
     pub(super) row: Row,
 }
 
-/// The JSON inside columns, parsed once a row and only where a path leads into it.
-struct Inner<'a> {
-    natives: &'a [Native],
-    parsed: BTreeMap<usize, Option<Json>>,
-}
+/// The columns of a row.
+struct Natives<'a>(&'a [Native]);
 
-impl Inner<'_> {
-    /// The value at a place inside a column.
-    fn at(&mut self, place: &Place) -> Result<Option<&Json>, ()> {
-        let json = self.parsed.entry(place.slot).or_insert_with(|| match self.natives.get(place.slot) {
+impl Columns for Natives<'_> {
+    fn whole(&self, slot: usize, _: FieldType, _: Form) -> Native {
+        self.0.get(slot).cloned().unwrap_or(Native::Null)
+    }
+
+    fn json(&self, slot: usize) -> Option<Json> {
+        match self.0.get(slot) {
             None | Some(Native::Null) => Some(Json::Null),
             Some(Native::Text(text)) => serde_json::from_str(text).ok(),
             Some(_) => None,
-        });
-        let Some(json) = json else { return Err(()) };
-        let mut json = Some(&*json);
-        for name in &place.path {
-            json = json.and_then(|json| json.get(name));
         }
-        Ok(json)
-    }
-
-    /// What stands at a place, as a column of its own would hold it.
-    fn native(&mut self, place: &Place, ty: FieldType, form: Form) -> Result<Native, Native> {
-        let whole = self.natives.get(place.slot).cloned().unwrap_or(Native::Null);
-        if place.path.is_empty() {
-            return Ok(whole);
-        }
-        self.at(place).map(|json| inner_native(json, ty, form)).map_err(|()| whole)
     }
 }
 
@@ -99,7 +82,7 @@ impl Layout {
         known: impl Fn(&FieldPlace) -> Option<Cell>,
     ) -> Row {
         let zone = &mapped.mapping.timezone;
-        let mut inner = Inner { natives, parsed: BTreeMap::new() };
+        let mut inner = Inner::new(Natives(natives));
         let mut fields = BTreeMap::new();
         for field in &self.fields {
             let cell = if let Some(known) = known(field) {
@@ -107,57 +90,20 @@ impl Layout {
             } else if field.place.path.is_empty() {
                 read_cell(natives.get(field.place.slot).unwrap_or(&Native::Null), field.ty, field.form, zone)
             } else {
-                match inner.native(&field.place, field.ty, field.form) {
-                    Ok(native) => read_cell(&native, field.ty, field.form, zone),
-                    Err(whole) => unreadable(&whole, "the column around it holds no JSON".to_owned()),
-                }
+                inner.cell(field, zone)
             };
             fields.insert(field.id, cell);
         }
-        let mut time = |place: &Option<Place>| -> Option<Timestamp> {
-            let native = inner.native(place.as_ref()?, FieldType::Timestamp, Form::Native).ok()?;
-            match decode(&native, FieldType::Timestamp, Form::Native, zone) {
-                Ok(Value::Time(time)) => Some(time),
-                _ => None,
-            }
-        };
-        let (created, updated) = (time(&self.created), time(&self.updated));
+        let created = inner.time(self.created.as_ref(), zone);
+        let updated = inner.time(self.updated.as_ref(), zone);
         Row {
             key,
             store_id: None,
             fields,
-            meta: self.read_meta(&mut inner, zone),
+            meta: inner.meta(&self.meta, zone),
             created,
             updated,
             unlinked: false,
-        }
-    }
-
-    fn read_meta(&self, inner: &mut Inner<'_>, zone: &TimeZone) -> SyncMeta {
-        match &self.meta {
-            MetaPlace::None => SyncMeta::default(),
-            MetaPlace::Object(place) => match inner.at(place) {
-                Ok(Some(Json::Object(object))) => sync::from_object(object, zone),
-                // An object kept as text inside the JSON of its column.
-                Ok(Some(Json::String(text))) => serde_json::from_str(text)
-                    .map(|object| sync::from_object(&object, zone))
-                    .unwrap_or_default(),
-                _ => SyncMeta::default(),
-            },
-            MetaPlace::Parts(places) => {
-                let mut parts: [Json; 6] = Default::default();
-                for (at, (part, place)) in parts.iter_mut().zip(places).enumerate() {
-                    let Some(place) = place else { continue };
-                    let is_list = at >= sync::FIRST_LIST;
-                    let ty = if is_list { FieldType::Json } else { FieldType::String };
-                    *part = match inner.native(place, ty, Form::Native) {
-                        Ok(Native::Text(text)) if is_list => serde_json::from_str(&text).unwrap_or_default(),
-                        Ok(Native::Blob(_)) | Err(_) => Json::Null,
-                        Ok(native) => native_json(&native),
-                    };
-                }
-                sync::from_parts(&parts, zone)
-            }
         }
     }
 

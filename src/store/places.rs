@@ -1,0 +1,179 @@
+//! Where in a table's rows a mapping's parts stand, and what stands there: what SQL stores have in common, whatever their columns are.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use serde_json::Value as Json;
+
+use crate::model::{
+    Cell, Column, ErrorKind, FieldId, FieldType, Form, Mapped, Native, StoreError, StoreName, SyncMeta,
+    SyncPlace, Timestamp, Value, decode,
+};
+
+use super::inside::{inner_native, native_json, unreadable};
+use super::sync;
+
+/// The part of a table's row that something mapped stands in.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The place of its column among those that are read.
+    pub(super) slot: usize,
+    /// The path inside the column's JSON; empty: the column itself.
+    pub(super) path: Vec<String>,
+}
+
+/// Where a field stands.
+#[derive(Debug, Clone)]
+pub(super) struct FieldPlace {
+    pub(super) id: FieldId,
+    pub(super) ty: FieldType,
+    pub(super) form: Form,
+    pub(super) place: Place,
+}
+
+/// Where sync metadata stands.
+#[derive(Debug, Clone)]
+pub(super) enum MetaPlace {
+    None,
+    /// As one JSON object.
+    Object(Place),
+    /// In a column for each part.
+    Parts([Option<Place>; 6]),
+}
+
+/// Places the mapped fields; those whose column is gone are left out.
+pub(super) fn place_fields(
+    mapped: &Mapped,
+    mut place: impl FnMut(&Column) -> Option<Place>,
+) -> Vec<FieldPlace> {
+    let known = |id: FieldId| mapped.entity.fields.get(id.index());
+    let fields = mapped.mapping.fields.iter().filter_map(|(id, field)| {
+        let (ty, place) = (known(*id)?.ty, place(&field.column)?);
+        Some(FieldPlace { id: *id, ty, form: field.form, place })
+    });
+    fields.collect()
+}
+
+/// Places sync metadata, and says whether a part of it has a place in the mapping and none in the table.
+pub(super) fn place_meta(
+    place_of: &SyncPlace,
+    mut place: impl FnMut(&Column) -> Option<Place>,
+) -> (MetaPlace, bool) {
+    match place_of {
+        SyncPlace::None => (MetaPlace::None, false),
+        SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
+            place(column).map_or((MetaPlace::None, true), |place| (MetaPlace::Object(place), false))
+        }
+        columns @ SyncPlace::Columns { .. } => {
+            place_parts(&sync::part_columns(columns).map(Option::<&Column>::cloned), place)
+        }
+    }
+}
+
+/// Places sync metadata that has a column, or a path, for each part.
+pub(super) fn place_parts(
+    columns: &[Option<Column>; 6],
+    mut place: impl FnMut(&Column) -> Option<Place>,
+) -> (MetaPlace, bool) {
+    let places = columns.each_ref().map(|column| place(column.as_ref()?));
+    let missing = places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some());
+    (MetaPlace::Parts(places), missing)
+}
+
+/// What is said of a table that lacks a column of the key.
+pub(super) fn no_key_column(store: &StoreName, title: &str, column: &Column) -> StoreError {
+    let message = format!("`{title}` has no column `{column}`, which its key needs");
+    StoreError::new(ErrorKind::NotFound, store, message)
+        .hint("check the mapping's key; a key's column is only made together with its table")
+}
+
+/// The columns of one row, as a store has them.
+pub(super) trait Columns {
+    /// What stands in a column.
+    fn whole(&self, slot: usize, ty: FieldType, form: Form) -> Native;
+
+    /// The JSON that stands in a column, null where nothing does; none: it is no JSON.
+    fn json(&self, slot: usize) -> Option<Json>;
+}
+
+/// A row under reading. The JSON inside columns is parsed once, and only where a path leads into it.
+pub(super) struct Inner<C> {
+    columns: C,
+    parsed: BTreeMap<usize, Option<Json>>,
+}
+
+impl<C: Columns> Inner<C> {
+    pub(super) fn new(columns: C) -> Self {
+        Self { columns, parsed: BTreeMap::new() }
+    }
+
+    /// The value at a place inside a column.
+    fn at(&mut self, place: &Place) -> Result<Option<&Json>, ()> {
+        let columns = &self.columns;
+        let json = self.parsed.entry(place.slot).or_insert_with(|| columns.json(place.slot));
+        let Some(json) = json else { return Err(()) };
+        let mut json = Some(&*json);
+        for name in &place.path {
+            json = json.and_then(|json| json.get(name));
+        }
+        Ok(json)
+    }
+
+    /// What stands at a place, as a column of its own would hold it; where the column around it holds no JSON, that column.
+    fn native(&mut self, place: &Place, ty: FieldType, form: Form) -> Result<Native, Native> {
+        if place.path.is_empty() {
+            return Ok(self.columns.whole(place.slot, ty, form));
+        }
+        match self.at(place) {
+            Ok(json) => Ok(inner_native(json, ty, form)),
+            Err(()) => Err(self.columns.whole(place.slot, ty, form)),
+        }
+    }
+
+    /// A field.
+    pub(super) fn cell(&mut self, field: &FieldPlace, zone: &TimeZone) -> Cell {
+        match self.native(&field.place, field.ty, field.form) {
+            Ok(native) => decode(&native, field.ty, field.form, zone)
+                .map_or_else(|error| unreadable(&native, error.0), Cell::Value),
+            Err(whole) => unreadable(&whole, "the column around it holds no JSON".to_owned()),
+        }
+    }
+
+    /// A time, where there is one that can be read.
+    pub(super) fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
+        let native = self.native(place?, FieldType::Timestamp, Form::Native).ok()?;
+        match decode(&native, FieldType::Timestamp, Form::Native, zone) {
+            Ok(Value::Time(time)) => Some(time),
+            _ => None,
+        }
+    }
+
+    /// The sync metadata; what cannot be read of it is not there.
+    pub(super) fn meta(&mut self, meta: &MetaPlace, zone: &TimeZone) -> SyncMeta {
+        match meta {
+            MetaPlace::None => SyncMeta::default(),
+            MetaPlace::Object(place) => match self.at(place) {
+                Ok(Some(Json::Object(object))) => sync::from_object(object, zone),
+                // An object kept as text inside the JSON of its column.
+                Ok(Some(Json::String(text))) => serde_json::from_str(text)
+                    .map(|object| sync::from_object(&object, zone))
+                    .unwrap_or_default(),
+                _ => SyncMeta::default(),
+            },
+            MetaPlace::Parts(places) => {
+                let mut parts: [Json; 6] = Default::default();
+                for (at, (part, place)) in parts.iter_mut().zip(places).enumerate() {
+                    let Some(place) = place else { continue };
+                    let is_list = at >= sync::FIRST_LIST;
+                    let ty = if is_list { FieldType::Json } else { FieldType::String };
+                    *part = match self.native(place, ty, Form::Native) {
+                        Ok(Native::Text(text)) if is_list => serde_json::from_str(&text).unwrap_or_default(),
+                        Ok(Native::Blob(_)) | Err(_) => Json::Null,
+                        Ok(native) => native_json(&native),
+                    };
+                }
+                sync::from_parts(&parts, zone)
+            }
+        }
+    }
+}
