@@ -17,9 +17,11 @@ use crate::model::{
 };
 
 pub mod bigquery;
+mod buckets;
 mod checks;
 pub(crate) mod files;
 mod inside;
+mod keys;
 pub mod memory;
 mod places;
 pub mod postgres;

@@ -78,7 +78,6 @@ async fn structs_and_arrays_are_written_whole_and_keep_what_is_not_ours() {
 }
 
 #[test]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 fn the_demo_runs_on_an_emulator() {
     let emulator = Emulator::shared();
     let folder = tempfile::tempdir().unwrap();
