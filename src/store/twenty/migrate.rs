@@ -244,8 +244,8 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
         relation: None,
     };
     if let Some(embedded) = mapping.embedded() {
-        all.extend(embedded.places.iter().map(|(kind, place)| Wanted {
-            ty: element_type(kind).to_owned(),
+        all.extend(embedded.places.values().map(|place| Wanted {
+            ty: element_type(place.form).to_owned(),
             ..text(&place.column, false, None)
         }));
         return all;
@@ -289,11 +289,11 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
     all
 }
 
-fn element_type(kind: &str) -> &'static str {
-    match kind {
-        "email" => "EMAILS",
-        "phone" => "PHONES",
-        kind if ["profile", "url", "link", "website"].iter().any(|word| kind.contains(word)) => "LINKS",
+fn element_type(form: Option<Form>) -> &'static str {
+    match form {
+        Some(Form::CrmEmail) => "EMAILS",
+        Some(Form::CrmPhone) => "PHONES",
+        Some(Form::CrmLink) => "LINKS",
         _ => "ARRAY",
     }
 }
