@@ -27,6 +27,9 @@ struct Wanted<'a> {
     column: &'a Column,
     ty: String,
     unique: bool,
+    /// Whether it holds the key. Another field that only one record may have a value of need not be so there: that is seen to by
+    /// whoever writes.
+    is_key: bool,
     options: Vec<String>,
     description: Option<&'a str>,
     relation: Option<&'a EntityName>,
@@ -82,7 +85,7 @@ impl TwentyStore {
             Err(StoreError::new(ErrorKind::Invalid, &self.name, message).hint(hint))
         };
         let (name, part) = (wanted.column.head(), wanted.column.0.get(1));
-        if wanted.unique && !unique && ty == "TEXT" {
+        if wanted.is_key && wanted.unique && !unique && ty == "TEXT" {
             return refused(
                 format!("`{object}.{name}` holds the key, and is not unique"),
                 "make it unique in the workspace's data model, so that no record can be doubled",
@@ -239,6 +242,7 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
         column,
         ty: "TEXT".to_owned(),
         unique,
+        is_key: unique,
         options: Vec::new(),
         description,
         relation: None,
@@ -267,6 +271,7 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
     for (id, place) in &mapping.fields {
         let Some(field) = mapped.entity.fields.get(id.index()) else { continue };
         let mut wanted = text(&place.column, field.unique, field.description.as_deref());
+        wanted.is_key = false;
         if let Some(entity) = &place.relation {
             wanted = Wanted { ty: "RELATION".into(), relation: Some(entity), unique: false, ..wanted };
         } else {
