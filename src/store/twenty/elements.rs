@@ -287,8 +287,11 @@ fn by_parent<'r, 'w>(
 }
 
 fn not_there(store: &TwentyStore, child: &Child, write: &Write) -> Outcome {
-    if !matches!(write.op, WriteOp::Create { .. }) {
-        return Outcome::Moved;
+    match write.op {
+        WriteOp::Create { .. } => {}
+        WriteOp::Update { .. } => return Outcome::Moved,
+        // It went with the record that it stood in.
+        WriteOp::Delete { .. } => return Outcome::Applied(None),
     }
     let message = format!("the `{}` that {} stands in is not there yet", child.embedded.parent, write.key);
     Outcome::Refused(
