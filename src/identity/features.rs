@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, MatchTerm, RecordKey, Row, StoreRecordId, Stray,
+    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, MatchTerm, Recompute, RecordKey, Row, StoreRecordId, Stray,
     Value, normal,
 };
 use crate::spec::Spec;
@@ -15,7 +15,10 @@ const DEEPEST: u8 = 4;
 
 /// A field's value in a row: derived from the others where it can be, since not every store keeps what follows from them.
 fn value(entity: &Entity, fields: &BTreeMap<FieldId, Cell>, field: FieldId, depth: u8) -> Value {
-    if let Some(derive) = entity.field(field).derive.as_ref().filter(|_| depth < DEEPEST) {
+    let held = || fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default();
+    let derive = entity.field(field).derive.as_ref().filter(|_| depth < DEEPEST);
+    // One that need not follow from the others is what it says it is.
+    if let Some(derive) = derive.filter(|derive| derive.recompute == Recompute::Always || held().is_null()) {
         let of = |arg: FieldRef| match arg {
             FieldRef::Field(id) => value(entity, fields, id, depth + 1),
             FieldRef::Key(_) => Value::Null,
@@ -25,7 +28,7 @@ fn value(entity: &Entity, fields: &BTreeMap<FieldId, Cell>, field: FieldId, dept
             return derived;
         }
     }
-    fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default()
+    held()
 }
 
 fn text_of(value: Value) -> Option<String> {

@@ -14,6 +14,8 @@ pub enum Recompute {
     /// Whenever what it comes from changed.
     #[default]
     Always,
+    /// Whenever what it comes from changed, as long as it was what came from that before.
+    Follow,
     /// Only when it is empty.
     IfEmpty,
     /// Never: it is computed when the record is made.

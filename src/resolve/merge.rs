@@ -185,6 +185,15 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             });
             let compute = match derive.recompute {
                 Recompute::Always => current.is_null() || (source_changed && !somebody),
+                Recompute::Follow => {
+                    let before = |source| match source {
+                        FieldRef::Field(source) => standing_value(view, source),
+                        FieldRef::Key(_) => view.lookup(&resolution.fields)(source),
+                    };
+                    let region = view.entity.default_region.as_deref();
+                    current.is_null()
+                        || (source_changed && !somebody && derive.compute(before, region) == *current)
+                }
                 Recompute::IfEmpty => current.is_null(),
                 Recompute::Never => current.is_null() && is_new,
             };

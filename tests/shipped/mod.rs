@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use trueup::model::Diagnostics;
 use trueup::spec::{Source, Spec, compile, schema_files};
 
-/// The shipped stores.
+/// The shipped stores that hold tables.
 pub(crate) const STORES: [&str; 4] = ["bigquery", "supabase", "local_sqlite", "local_postgres"];
 
 /// The folder with the shipped manifests.
@@ -54,15 +54,11 @@ pub(crate) fn with_stores(stores: &[(&str, &str)]) -> BTreeMap<String, String> {
             *text = without(text, store);
         }
     }
-    files.retain(|name, text| {
-        // Mappings of further stores are those stores' tests' to try.
-        let documents: Vec<&str> = text.split("\n---\n").collect();
-        let foreign = documents.iter().all(|document| {
-            document.contains("kind: Mapping")
-                && !stores.iter().any(|(name, _)| document.contains(&format!("    {name}:")))
-        });
-        !(name.ends_with(".yaml") && foreign)
-    });
+    // The CRM's file goes as a whole where there is none, as its own words say; its store is among those given.
+    if let Some(crm) = files.remove("twenty.yaml").filter(|_| stores.iter().any(|(name, _)| *name == "twenty")) {
+        let mappings: Vec<&str> = crm.split("\n---\n").filter(|one| one.contains("kind: Mapping")).collect();
+        files.insert("twenty.yaml".into(), mappings.join("\n---\n"));
+    }
     files
 }
 

@@ -150,13 +150,13 @@ impl Work<'_> {
         match read(self.layout, self.mapped, record) {
             Read::Row(row) => Some(row),
             Read::Stray(stray) => Some(Row {
+                unlinked: stray.key.is_none(),
                 key: stray.key.unwrap_or_else(|| RecordKey::new(Vec::new())),
                 store_id: Some(stray.store_id),
                 fields: stray.fields,
                 meta: stray.meta,
                 created: stray.created,
                 updated: stray.updated,
-                unlinked: true,
             }),
             Read::BadKey => None,
         }

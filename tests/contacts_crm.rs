@@ -1,0 +1,262 @@
+//! The shipped manifests with Twenty beside SQL stores: one address book in four systems.
+#![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+
+mod crm_world;
+mod shipped;
+
+use crm_world::{Crm, emails, id, phones, text};
+use serde_json::json;
+use trueup::spec::Spec;
+
+/// The shipped model in files that stand for the warehouse, Supabase and the local database, and in Twenty.
+fn spec() -> Spec {
+    let mut files = shipped::with_stores(&[
+        ("bigquery", "sqlite: {path: warehouse.db}"),
+        ("supabase", "sqlite: {path: supabase.db}"),
+        ("local_sqlite", "sqlite: {path: local_sqlite.db}"),
+        ("twenty", "twenty: {url: \"${env:TRUEUP_TWENTY_URL}\", api_key: \"${env:TRUEUP_TWENTY_KEY}\"}"),
+    ]);
+    for text in files.values_mut() {
+        *text = text.replace("table: public.", "table: ");
+    }
+    shipped::compiled(&files).unwrap_or_else(|found| panic!("{found:#?}"))
+}
+
+const SQL: [&str; 3] = ["bigquery", "supabase", "local_sqlite"];
+
+/// Two people, what they are reached by, and where they belong.
+const BEGIN: &str = "
+    INSERT INTO businesses (business_id, name, website) VALUES ('B1', 'Example Works', 'https://works.example.com');
+    INSERT INTO contacts_master (contact_id, canonical_name, first_name, last_name, category_code, subcategory_code, llm_context,
+        primary_business_id)
+    VALUES (1, 'Ann Example', 'Ann', 'Example', 'A', 'A1_COUSIN', '{\"closeness_level\": 7}', 'B1'),
+           (2, 'Bob Sample', 'Bob', 'Sample', 'B', NULL, NULL, NULL),
+           (3, 'Cy Hidden', 'Cy', 'Hidden', 'X', NULL, NULL, NULL);
+    INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value, is_primary, is_private, source_label)
+    VALUES ('i1', 1, 'email', 'Ann@Example.com', 1, 0, 'Work'), ('i2', 1, 'email', 'ann.e@example.com', 0, 0, 'Home'),
+           ('i3', 1, 'phone', '(202) 555-0101', 1, 0, 'Mobile'), ('i4', 1, 'phone', '+1 202 555 0102', 0, 0, NULL),
+           ('i5', 1, 'phone', '202-555-0101', 0, 0, 'the same once more'), ('i6', 1, 'phone', 'ask at the desk', 0, 0, NULL),
+           ('i7', 1, 'social_profile', '@ann', 0, 0, NULL), ('i8', 1, 'email', 'secret@example.com', 0, 1, NULL),
+           ('i9', 2, 'phone', '+1 202 555 0109', 1, 0, NULL), ('i10', 3, 'email', 'cy@example.com', 1, 0, NULL);
+    INSERT INTO people_businesses (contact_id, business_id, role) VALUES (1, 'B1', 'maker'), (2, 'B1', 'buyer'), (3, 'B1', 'ghost');";
+
+async fn begun() -> Crm {
+    let crm = Crm::new(spec(), 1_000_000).await;
+    crm.sql("bigquery", BEGIN);
+    crm.settle().await;
+    crm
+}
+
+fn alike(crm: &Crm, sql: &str) -> Vec<String> {
+    let rows = crm.rows(SQL[0], sql);
+    for store in &SQL[1..] {
+        assert_eq!(crm.rows(store, sql), rows, "{store}");
+    }
+    rows
+}
+
+const VALUES: &str = "SELECT identifier_id, identifier_value FROM contact_identifiers ORDER BY identifier_id";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_crm_gets_what_it_has_a_place_for() {
+    let crm = begun().await;
+    assert_eq!(crm.all("people").len(), 2, "who is of category X stays out");
+    let ann = crm.person("1");
+    assert_eq!(emails(&ann), ["ann@example.com", "ann.e@example.com"], "private ones stay out");
+    assert_eq!(phones(&ann), ["+12025550101", "+12025550102"], "one number once, and only numbers");
+    assert_eq!(ann["canonicalName"], "Ann Example");
+    assert_eq!((&ann["name"]["firstName"], &ann["categoryCode"]), (&json!("Ann"), &json!("A")));
+    assert_eq!(ann["llmContext"], json!("{\"closeness_level\":7}"));
+    let firm = crm.one("companies", "businessId", "B1");
+    assert_eq!(ann["companyId"], firm["id"]);
+    let links = crm.all("peopleBusinesses");
+    assert_eq!(links.len(), 2);
+    assert!(links.iter().any(|link| link["personId"] == ann["id"] && link["companyId"] == firm["id"]));
+    assert_eq!(alike(&crm, VALUES).len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_changed_in_the_crm_is_that_row_everywhere() {
+    let crm = begun().await;
+    let mut mails = crm.person("1")["emails"].clone();
+    mails["primaryEmail"] = json!("ann@new.example.com");
+    crm.patch_person("1", &json!({ "emails": mails }));
+    crm.settle().await;
+    let row = "SELECT identifier_value, identifier_normalized, email_domain, source_label, contact_id FROM contact_identifiers
+               WHERE identifier_id = 'i1'";
+    assert_eq!(alike(&crm, row), ["ann@new.example.com|ann@new.example.com|new.example.com|Work|1"]);
+    assert_eq!(alike(&crm, VALUES).len(), 10, "no row more or less");
+    assert_eq!(emails(&crm.person("1")), ["ann@new.example.com", "ann.e@example.com"]);
+    // An additional one, and a number; what is said of one kind leaves the other alone.
+    let before = phones(&crm.person("1"));
+    let mails = json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["ann.third@example.com"] });
+    crm.patch_person("1", &json!({ "emails": mails }));
+    crm.settle().await;
+    let row = "SELECT identifier_value FROM contact_identifiers WHERE identifier_id = 'i2'";
+    assert_eq!(alike(&crm, row), ["ann.third@example.com"]);
+    assert_eq!(phones(&crm.person("1")), before);
+    // One added there is a row everywhere, with a key that trueup made.
+    let mails = json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["ann.third@example.com", "four@example.com"] });
+    crm.patch_person("1", &json!({ "emails": mails }));
+    crm.settle().await;
+    let row = "SELECT contact_id, identifier_type, identifier_normalized, is_primary FROM contact_identifiers WHERE identifier_value = 'four@example.com'";
+    assert_eq!(alike(&crm, row), ["1|email|four@example.com|0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_removed_in_the_application_goes_and_leaves_the_others() {
+    let crm = begun().await;
+    crm.sql("supabase", "DELETE FROM contact_identifiers WHERE identifier_id = 'i4'");
+    crm.settle().await;
+    let ann = crm.person("1");
+    assert_eq!(phones(&ann), ["+12025550101"]);
+    assert_eq!(emails(&ann), ["ann@example.com", "ann.e@example.com"]);
+    assert_eq!(alike(&crm, VALUES).len(), 9);
+    // The first of two rows with one number: the other one stands for it then.
+    crm.sql("supabase", "DELETE FROM contact_identifiers WHERE identifier_id = 'i3'");
+    crm.settle().await;
+    assert_eq!(phones(&crm.person("1")), ["+12025550101"]);
+    crm.sql("supabase", "DELETE FROM contact_identifiers WHERE identifier_id = 'i5'");
+    crm.settle().await;
+    let ann = crm.person("1");
+    assert_eq!(phones(&ann), [""; 0]);
+    assert_eq!(emails(&ann), ["ann@example.com", "ann.e@example.com"]);
+    // What the CRM cannot hold is as it was.
+    let rest = "SELECT identifier_value, identifier_normalized FROM contact_identifiers WHERE identifier_id IN ('i6', 'i7', 'i8') ORDER BY 1";
+    assert_eq!(alike(&crm, rest), ["@ann|@ann", "ask at the desk|-", "secret@example.com|secret@example.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_are_none_stay_where_they_are_and_are_named() {
+    let crm = begun().await;
+    crm.sql(
+        "supabase",
+        "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value)
+         VALUES ('j1', '2', 'phone', '202-555-0103 / 202-555-0104'), ('j2', '2', 'phone', '202-555-0105 ext. 7'),
+                ('j3', '2', 'phone', '+1 (202) 555-0105')",
+    );
+    crm.settle().await;
+    assert_eq!(phones(&crm.person("2")), ["+12025550109", "+12025550105"]);
+    let rows = "SELECT identifier_value, identifier_normalized FROM contact_identifiers WHERE identifier_id LIKE 'j%' ORDER BY identifier_id";
+    let expected =
+        ["202-555-0103 / 202-555-0104|-", "202-555-0105 ext. 7|+12025550105", "+1 (202) 555-0105|+12025550105"];
+    assert_eq!(alike(&crm, rows), expected);
+    let plan = crm.plan().await;
+    let named: Vec<String> = plan.notices.iter().map(|notice| notice.message.clone()).collect();
+    assert!(named.iter().any(|line| line.contains("none of its kind")), "{named:#?}");
+    assert!(named.iter().any(|line| line.contains("another record of the same parent")), "{named:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_made_in_the_crm_is_a_contact_everywhere() {
+    let crm = begun().await;
+    let made = crm.make(
+        "people",
+        &json!({
+            "name": { "firstName": "Dee", "lastName": "Newcomer" }, "categoryCode": "C",
+            "emails": { "primaryEmail": "dee@example.com", "additionalEmails": [] },
+            "phones": { "primaryPhoneNumber": "2025550150", "primaryPhoneCountryCode": "US", "additionalPhones": [] },
+            "companyId": id(&crm.one("companies", "businessId", "B1")),
+        }),
+    );
+    crm.settle().await;
+    // The number after all that are there, where keys are numbers.
+    let row = "SELECT contact_id, canonical_name, name_normalized, category_code, primary_business_id FROM contacts_master
+               WHERE first_name = 'Dee'";
+    assert_eq!(alike(&crm, row), ["4|Dee Newcomer|dee newcomer|C|B1"]);
+    let dee = crm.person("4");
+    assert_eq!((id(&dee), &dee["canonicalName"]), (made, &json!("Dee Newcomer")));
+    let rows = "SELECT identifier_type, identifier_normalized, is_primary FROM contact_identifiers WHERE contact_id = '4' ORDER BY 1";
+    assert_eq!(crm.rows("supabase", rows), ["email|dee@example.com|1", "phone|+12025550150|1"]);
+    // Her name follows what she is called as long as it is nothing else.
+    crm.patch_person("4", &json!({ "name": { "firstName": "Dee", "lastName": "Example" } }));
+    crm.settle().await;
+    assert_eq!(alike(&crm, row), ["4|Dee Example|dee example|C|B1"]);
+    crm.patch_person("4", &json!({ "canonicalName": "Dr Dee" }));
+    crm.settle().await;
+    crm.patch_person("4", &json!({ "name": { "firstName": "Dee", "lastName": "Sample" } }));
+    crm.settle().await;
+    assert_eq!(alike(&crm, row), ["4|Dr Dee|dr dee|C|B1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_are_there_already_are_known_again() {
+    let crm = Crm::new(spec(), 1_000_000).await;
+    crm.sql("bigquery", BEGIN);
+    let mail = |address: &str| json!({ "primaryEmail": address, "additionalEmails": [] });
+    let phone = |number: &str| json!({ "primaryPhoneNumber": number, "additionalPhones": [] });
+    let ann = crm.make("people", &json!({ "name": { "firstName": "A.", "lastName": "E." }, "emails": mail("ann.e@example.com") }));
+    let bob = crm.make("people", &json!({ "name": { "firstName": "BOB", "lastName": "Sample" }, "phones": phone("+12025550109") }));
+    // He has Bob's number and is not Bob.
+    let other = crm.make("people", &json!({ "name": { "firstName": "Rob", "lastName": "Roommate" }, "phones": phone("+12025550109") }));
+    let plan = text(&crm.plan().await);
+    assert!(plan.contains("contacts in twenty: 1 linked by contact_identifiers.email; 1 linked by contact_identifiers.phone + name_normalized; 1 new"), "{plan}");
+    crm.settle().await;
+    assert_eq!([id(&crm.person("1")), id(&crm.person("2")), id(&crm.person("4"))], [ann, bob, other]);
+    assert_eq!(crm.all("people").len(), 3);
+    assert_eq!(alike(&crm, "SELECT canonical_name FROM contacts_master ORDER BY contact_id").len(), 4);
+    assert_eq!(emails(&crm.person("1")), ["ann@example.com", "ann.e@example.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_becomes_x_leaves_the_crm_alone() {
+    let crm = begun().await;
+    let bob = id(&crm.person("2"));
+    crm.sql("local_sqlite", "UPDATE contacts_master SET category_code = 'X' WHERE contact_id = '2'");
+    crm.settle().await;
+    assert_eq!(crm.all("people").len(), 1);
+    assert_eq!(alike(&crm, "SELECT category_code FROM contacts_master WHERE contact_id = '2'"), ["X"]);
+    assert_eq!(alike(&crm, "SELECT count(*) FROM people_businesses"), ["3"], "links stay elsewhere");
+    assert_eq!(alike(&crm, VALUES).len(), 10);
+    assert_eq!(crm.all("peopleBusinesses").len(), 1, "no link is left without its person");
+    crm.sql("local_sqlite", "UPDATE contacts_master SET category_code = 'B' WHERE contact_id = '2'");
+    crm.settle().await;
+    let back = crm.person("2");
+    assert_eq!((id(&back), phones(&back)), (bob, vec!["+12025550109".to_owned()]));
+    assert_eq!(crm.all("peopleBusinesses").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_and_companies_go_both_ways() {
+    let crm = begun().await;
+    let firm = crm.make("companies", &json!({ "name": "Placeholder Labs", "domainName": { "primaryLinkUrl": "https://labs.example.com" } }));
+    let bob = id(&crm.person("2"));
+    crm.make("peopleBusinesses", &json!({ "personId": bob, "companyId": firm, "workRole": "founder" }));
+    crm.patch_person("2", &json!({ "companyId": firm }));
+    crm.settle().await;
+    let own = alike(&crm, "SELECT business_id FROM businesses WHERE name = 'Placeholder Labs'");
+    assert_eq!(own.len(), 1);
+    let links = "SELECT contact_id, role FROM people_businesses ORDER BY 1, 2";
+    assert_eq!(alike(&crm, links), ["1|maker", "2|buyer", "2|founder", "3|ghost"]);
+    assert_eq!(alike(&crm, "SELECT primary_business_id FROM contacts_master WHERE contact_id = '2'"), own);
+    // Taken away in the CRM, and made by an application.
+    let link = crm.one("peopleBusinesses", "workRole", "buyer");
+    crm.sandbox.edit(|editor| editor.destroy("peopleBusinesses", &id(&link))).unwrap();
+    crm.sql("supabase", &format!("INSERT INTO people_businesses (contact_id, business_id, role) VALUES ('1', '{}', 'guest')", own[0]));
+    crm.settle().await;
+    assert_eq!(alike(&crm, links), ["1|guest", "1|maker", "2|founder", "3|ghost"]);
+    assert_eq!(crm.one("peopleBusinesses", "workRole", "guest")["companyId"], json!(firm));
+    // A company that goes takes its links along.
+    crm.sandbox.edit(|editor| editor.destroy("companies", &firm)).unwrap();
+    crm.settle().await;
+    assert_eq!(alike(&crm, links), ["1|maker", "3|ghost"]);
+    assert_eq!(crm.all("peopleBusinesses").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_deleted_in_the_crm_goes_everywhere_and_comes_back_whole() {
+    let crm = begun().await;
+    let ann = id(&crm.person("1"));
+    crm.sandbox.edit(|editor| editor.soft_delete("people", &ann)).unwrap();
+    crm.settle().await;
+    assert_eq!(alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"), ["2", "3"]);
+    assert_eq!(alike(&crm, "SELECT identifier_id FROM contact_identifiers ORDER BY 1"), ["i10", "i9"]);
+    assert_eq!(alike(&crm, "SELECT contact_id FROM people_businesses ORDER BY 1"), ["2", "3"]);
+    assert_eq!(crm.all("peopleBusinesses").len(), 1);
+    crm.patch("people", &ann, &json!({ "deletedAt": null }));
+    crm.settle().await;
+    assert_eq!(alike(&crm, "SELECT canonical_name FROM contacts_master WHERE contact_id = '1'"), ["Ann Example"]);
+    assert_eq!(emails(&crm.person("1")), ["ann@example.com", "ann.e@example.com"]);
+    let rows = "SELECT identifier_value FROM contact_identifiers WHERE contact_id = '1' ORDER BY 1";
+    assert_eq!(alike(&crm, rows), ["+12025550101", "+12025550102", "ann.e@example.com", "ann@example.com"]);
+}
