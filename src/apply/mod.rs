@@ -133,10 +133,9 @@ impl<'a> Executor<'a> {
         if let Some(system) = self.ledger.all().into_iter().find(|mapped| mapped.name() == entity) {
             return Ok(system.clone());
         }
-        let found = self.spec.entity(entity).zip(self.spec.mapping(entity, store));
-        found.map(|(entity, mapping)| Mapped { entity: entity.clone(), mapping: mapping.clone() }).ok_or_else(
-            || StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here")),
-        )
+        self.spec.mapped(entity, store).ok_or_else(|| {
+            StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here"))
+        })
     }
 
     async fn run(&self, effect: Effect) -> Event {

@@ -260,6 +260,9 @@ impl Engine {
     }
 
     async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {
+        for store in self.stores.values().flatten() {
+            store.begin_pass();
+        }
         let mut machine = Opening::new(self.spec.clone(), commit);
         executor.drive(|event| machine.step(event)).await;
         Ok(machine.result()?)
@@ -308,6 +311,7 @@ impl Engine {
         if options.targets.is_empty() {
             plan.marks = marks;
         }
+        plan.bills = self.bills(&plan).await;
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(Some(plan))
     }
@@ -449,10 +453,8 @@ impl Engine {
                 }
             }
             for (store, mark) in &mut marks.stores {
-                let found = self.spec.entity(&entity).zip(self.spec.mapping(&entity, store));
                 let opened = self.stores.get(store).and_then(|store| store.as_ref().ok());
-                if let (Some((entity, mapping)), Some(opened)) = (found, opened) {
-                    let mapped = Mapped { entity: entity.clone(), mapping: mapping.clone() };
+                if let (Some(mapped), Some(opened)) = (self.spec.mapped(&entity, store), opened) {
                     mark.mark = opened.seal(&mapped, mark.mark.clone());
                 }
             }
@@ -509,11 +511,8 @@ impl Engine {
 
     /// Everything that lives in a store, the system tables of the canonical one included.
     fn mapped_in(&self, store: &StoreName) -> Vec<Mapped> {
-        let of_entities = self.spec.entities.iter().filter_map(|entity| {
-            Some(Mapped { entity: entity.clone(), mapping: self.spec.mapping(&entity.name, store)?.clone() })
-        });
         let system = self.ledger.all().into_iter().filter(|_| *store == self.spec.canonical).cloned();
-        of_entities.chain(system).collect()
+        self.spec.mapped_in(store).chain(system).collect()
     }
 
     /// What the stores lack.

@@ -516,6 +516,7 @@ impl Planner {
             unsettled: BTreeMap::new(),
             marks: BTreeMap::new(),
             meetings: BTreeMap::new(),
+            bills: BTreeMap::new(),
         };
         let mut sums = BTreeMap::new();
         let mut entities = Vec::new();

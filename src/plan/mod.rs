@@ -271,6 +271,9 @@ pub struct Plan {
     /// How rows that carried no key came to their records, by entity and store.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meetings: BTreeMap<EntityName, BTreeMap<StoreName, Meeting>>,
+    /// What a batch of writes is billed for, in bytes, by entity and store, where stores bill by bytes and say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bills: BTreeMap<EntityName, BTreeMap<StoreName, u64>>,
     /// Records that are to be looked at again in any case, by entity. Not saved with the plan.
     #[serde(skip)]
     pub unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,

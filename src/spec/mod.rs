@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Diagnostics, Entity, EntityName, Mapping, StoreName};
+use crate::model::{Diagnostics, Entity, EntityName, Mapped, Mapping, StoreName};
 
 pub use compile::compile_all;
 pub use render::{render, render_lines};
@@ -318,6 +318,17 @@ impl Spec {
     /// Where an entity lives in a store.
     pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
         self.mappings.get(entity)?.get(store)
+    }
+
+    /// An entity as it lives in a store.
+    pub fn mapped(&self, entity: &EntityName, store: &StoreName) -> Option<Mapped> {
+        let (entity, mapping) = self.entity(entity).zip(self.mapping(entity, store))?;
+        Some(Mapped { entity: entity.clone(), mapping: mapping.clone() })
+    }
+
+    /// Everything that lives in a store, in the order of the entities.
+    pub fn mapped_in(&self, store: &StoreName) -> impl Iterator<Item = Mapped> {
+        self.entities.iter().filter_map(move |entity| self.mapped(&entity.name, store))
     }
 
     /// The stores that have an entity, the canonical one first.

@@ -1,12 +1,16 @@
 //! The two ways of reading, and what a pass costs.
 
 use sqlx::Row as _;
+use trueup::controller::PassOptions;
 use trueup::model::StoreName;
+use trueup::plan::cost::cost;
+use trueup::plan::{Rates, RenderOptions, render};
 use trueup::store::bigquery::{BigQueryOptions, BigQueryStore, ReadPaths};
 use trueup::store::{LazyRow, SnapshotItem, Store as _};
+use trueup::telemetry::Silent;
 
 use crate::emulator::{Emulator, PROJECT};
-use crate::proxy::Proxy;
+use crate::proxy::{BILLED_BYTES, DRY_RUN_BYTES, Proxy};
 use crate::server::database;
 use crate::setting::{Setting, clean_pass};
 
@@ -130,6 +134,34 @@ async fn costs_what_changed(more: &str) {
     let there = "SELECT count(*) FROM people WHERE id IN ('new', 'p99')";
     let there = sqlx::query(there).fetch_one(&mut connection).await.unwrap();
     assert_eq!(there.get::<i64, _>(0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pass_is_billed_for_is_told_before_it_and_limited() {
+    let emulator = Emulator::shared();
+    let proxy = Proxy::start(&emulator.rest_url(), "people").await;
+    let setting = Setting::new(emulator, &proxy.url, "").await;
+    setting.replace("canonical: true,", "canonical: true, limits: {max_bytes_per_pass: 2GiB},");
+    fill(emulator, &setting, 3).await;
+    let engine = setting.engine().await;
+    clean_pass(&engine).await;
+    setting.local("UPDATE people SET note = 'changed' WHERE id <> 'p1'");
+    proxy.reset();
+    let plan = engine.plan(&PassOptions::default(), &Silent).await.expect("a plan");
+    let rates = Rates::of(&setting.spec());
+    let warehouse = StoreName::new("warehouse").unwrap();
+    // Two rows in one statement.
+    assert_eq!(cost(&plan, &rates)[&warehouse].billed_bytes, Some(DRY_RUN_BYTES));
+    let text = render(&plan, &RenderOptions { rates, ..RenderOptions::default() });
+    assert!(text.contains("warehouse 2 rows (billed 50 MiB)"), "{text}");
+    // Each query may be billed for what the ones before it left.
+    let caps = proxy.caps();
+    assert!(caps.len() > 2, "{caps:?}");
+    let left: Vec<u64> = (0..caps.len() as u64).map(|before| (2 << 30) - before * BILLED_BYTES).collect();
+    assert_eq!(caps, left);
+    proxy.reset();
+    engine.plan(&PassOptions::default(), &Silent).await.expect("a plan");
+    assert_eq!(proxy.caps()[0], 2 << 30, "the next pass begins anew");
 }
 
 /// A statement of another application, seen by the proxy.

@@ -1,6 +1,8 @@
 //! The metrics of the loop: hints, webhooks, pauses, back-offs, reloads, and how long edits take.
 
-use prometheus::{CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
 use crate::controller::Pause;
 use crate::model::{EntityName, StoreName};
@@ -37,6 +39,7 @@ pub(super) struct RunningMetrics {
     pub(super) stores_down: GaugeVec,
     pub(super) calls: IntCounterVec,
     pub(super) limit_waits: CounterVec,
+    billed: IntCounterVec,
 }
 
 impl RunningMetrics {
@@ -119,6 +122,11 @@ impl RunningMetrics {
                 "How long calls waited for the store's limit, each by itself; a wait counts when it begins.",
                 &["store"],
             )?,
+            billed: make.counters(
+                "billed_bytes_total",
+                "Bytes that the store bills for queries and statements.",
+                &["store"],
+            )?,
         })
     }
 
@@ -193,11 +201,12 @@ impl RunningMetrics {
             Event::CaughtUp { store, seconds } => {
                 self.latency.with_label_values(&[store.as_str()]).observe(*seconds);
             }
-            Event::Called { store, calls, waited_ms } => {
+            Event::Called { store, calls, waited_ms, billed_bytes } => {
                 self.calls.with_label_values(&[store.as_str()]).inc_by(*calls);
                 #[allow(clippy::cast_precision_loss)] // Nobody waits for centuries.
                 let seconds = *waited_ms as f64 / 1000.0;
                 self.limit_waits.with_label_values(&[store.as_str()]).inc_by(seconds);
+                self.billed.with_label_values(&[store.as_str()]).inc_by(*billed_bytes);
             }
             Event::LookedAt { alone, .. } => {
                 self.looks.with_label_values(&[if *alone { "alone" } else { "widened" }]).inc();
