@@ -151,12 +151,7 @@ async fn go_on(session: &Session<'_>, args: &DemoArgs, crm: Option<Crm>) -> Resu
 }
 
 /// The beginning: the stores get the columns that they lack, and the first pass brings them to agree and remembers it.
-async fn agree(
-    session: &Session<'_>,
-    engine: &Engine,
-    dir: &Path,
-    crm: Option<&Crm>,
-) -> Result<(), Failure> {
+async fn agree(session: &Session<'_>, engine: &Engine, dir: &Path, crm: Option<&Crm>) -> Result<(), Failure> {
     let migration = engine.migration().await?;
     let added: usize = migration.values().map(Vec::len).sum();
     engine.migrate(&migration).await?;

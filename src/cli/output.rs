@@ -96,7 +96,11 @@ impl Ui {
 
     /// How plans are laid out here.
     pub(crate) fn render_options(&self, spec: Option<&Spec>) -> RenderOptions {
-        RenderOptions { color: self.color, verbose: self.verbose, rates: spec.map(Rates::of).unwrap_or_default() }
+        RenderOptions {
+            color: self.color,
+            verbose: self.verbose,
+            rates: spec.map(Rates::of).unwrap_or_default(),
+        }
     }
 
     /// How reports are laid out here.

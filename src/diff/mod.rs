@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow, StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value, representable};
+use crate::model::{
+    Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow,
+    StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value, representable,
+};
 use crate::resolve::{ClaimEnd, Fate, LeftReason, Origin, OriginRule, Resolution, Side, View};
 
 /// What an action does.

@@ -27,7 +27,9 @@ impl Rates {
     pub fn of(spec: &crate::spec::Spec) -> Self {
         let stores = || spec.stores.iter();
         Self {
-            batch_sizes: stores().filter_map(|(name, store)| Some((name.clone(), store.batch_size?))).collect(),
+            batch_sizes: stores()
+                .filter_map(|(name, store)| Some((name.clone(), store.batch_size?)))
+                .collect(),
             calls_per_minute: stores()
                 .filter_map(|(name, store)| Some((name.clone(), store.kind.calls_per_minute()?)))
                 .collect(),

@@ -56,11 +56,8 @@ impl Crm {
     /// Starts it over a file of its own, with what people typed in, and writes into the demo's manifests where it is.
     pub(super) fn start(dir: &Path) -> Result<Self, Failure> {
         let data = dir.join("stores").join(format!("{NAME}.db"));
-        let options = Options {
-            data: Some(data.clone()),
-            calls_per_minute: CALLS_PER_MINUTE,
-            ..Options::new(KEY)
-        };
+        let options =
+            Options { data: Some(data.clone()), calls_per_minute: CALLS_PER_MINUTE, ..Options::new(KEY) };
         let sandbox = Sandbox::start(options).map_err(Failure::new)?;
         let write = |path: &Path, text: &str| {
             let failed = |error| Failure::new(format!("cannot write {}: {error}", path.display()));

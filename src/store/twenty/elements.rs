@@ -151,7 +151,9 @@ impl TwentyStore {
         let first = self.write_at_once(layout, parent, child, record, writes, &mut ended).await;
         let Err(failure) = first else { return Came::Outcomes(ended) };
         if failure.may_have_happened {
-            return Came::Outcomes(self.find_out_elements(layout, parent, child, record, writes, &failure).await);
+            return Came::Outcomes(
+                self.find_out_elements(layout, parent, child, record, writes, &failure).await,
+            );
         }
         if !is_about_a_record(failure.error.kind) {
             return Came::Down(failure.error);
@@ -367,4 +369,3 @@ fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, 
         unlinked: false,
     }
 }
-

@@ -1,6 +1,8 @@
 //! The metrics of the loop: hints, webhooks, pauses, back-offs, reloads, and how long edits take.
 
-use prometheus::{CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
 use crate::controller::Pause;
 use crate::model::{EntityName, StoreName};

@@ -31,14 +31,22 @@ pub(super) struct Changed<'a> {
 }
 
 impl<'a> Changed<'a> {
-    pub(super) fn new(store: &'a TwentyStore, layout: &'a Layout, child: &'a Child, record: &'a Json) -> Self {
+    pub(super) fn new(
+        store: &'a TwentyStore,
+        layout: &'a Layout,
+        child: &'a Child,
+        record: &'a Json,
+    ) -> Self {
         let now = elements(layout, child, record);
         Self { store, layout, child, record, now, touched: BTreeSet::new() }
     }
 
     /// Does what some writes say.
     #[allow(clippy::type_complexity)] // Nothing else has this type.
-    pub(super) fn take_all<'w>(&mut self, writes: &[&'w Write]) -> Vec<(&'w Write, Result<Option<ElementId>, Outcome>)> {
+    pub(super) fn take_all<'w>(
+        &mut self,
+        writes: &[&'w Write],
+    ) -> Vec<(&'w Write, Result<Option<ElementId>, Outcome>)> {
         writes.iter().map(|write| (*write, self.take(write))).collect()
     }
 
