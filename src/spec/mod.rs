@@ -142,6 +142,11 @@ impl StoreKind {
             Self::Memory { .. } | Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => None,
         }
     }
+
+    /// Whether queries and statements are billed by the bytes that they read.
+    pub fn bills_bytes(&self) -> bool {
+        matches!(self, Self::BigQuery(_))
+    }
 }
 
 /// Where a `BigQuery` dataset is.

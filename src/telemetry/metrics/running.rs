@@ -140,6 +140,10 @@ impl RunningMetrics {
             self.calls.with_label_values(&[store.as_str()]);
             self.limit_waits.with_label_values(&[store.as_str()]);
         }
+        for (store, _) in spec.stores.iter().filter(|(_, store)| store.kind.bills_bytes()) {
+            self.calls.with_label_values(&[store.as_str()]);
+            self.billed.with_label_values(&[store.as_str()]);
+        }
         let senders = spec.controller.triggers.webhooks.keys().map(StoreName::as_str);
         for store in senders.chain([NO_STORE]) {
             for result in WebhookResult::ALL {
