@@ -260,3 +260,86 @@ async fn a_person_deleted_in_the_crm_goes_everywhere_and_comes_back_whole() {
     let rows = "SELECT identifier_value FROM contact_identifiers WHERE contact_id = '1' ORDER BY 1";
     assert_eq!(alike(&crm, rows), ["+12025550101", "+12025550102", "ann.e@example.com", "ann@example.com"]);
 }
+
+const PRIMARY: &str = "SELECT identifier_id, is_primary FROM contact_identifiers WHERE contact_id = '2' ORDER BY 1";
+
+fn two_of_bob(crm: &Crm, store: &str, first: &str, second: &str) {
+    crm.sql(
+        store,
+        &format!(
+            "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value, is_primary)
+             VALUES ('k1', '2', 'email', 'one@example.com', {first}), ('k2', '2', 'email', 'two@example.com', {second})"
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn which_address_is_the_first_goes_both_ways() {
+    let crm = begun().await;
+    two_of_bob(&crm, "supabase", "0", "1");
+    crm.settle().await;
+    assert_eq!(emails(&crm.person("2")), ["two@example.com", "one@example.com"]);
+    assert_eq!(alike(&crm, PRIMARY), ["i9|1", "k1|0", "k2|1"]);
+    crm.sql("local_sqlite", "UPDATE contact_identifiers SET is_primary = identifier_id = 'k1' WHERE identifier_id LIKE 'k%'");
+    crm.settle().await;
+    assert_eq!(emails(&crm.person("2")), ["one@example.com", "two@example.com"]);
+    let mails = json!({ "primaryEmail": "two@example.com", "additionalEmails": ["one@example.com"] });
+    crm.patch_person("2", &json!({ "emails": mails }));
+    crm.settle().await;
+    assert_eq!(alike(&crm, PRIMARY), ["i9|1", "k1|0", "k2|1"]);
+    // The first one goes: the other stands first there, and nobody said that it is.
+    crm.sql("supabase", "DELETE FROM contact_identifiers WHERE identifier_id = 'k2'");
+    crm.settle().await;
+    assert_eq!(emails(&crm.person("2")), ["one@example.com"]);
+    assert_eq!(alike(&crm, PRIMARY), ["i9|1", "k1|0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_nobody_named_is_no_edit() {
+    for (first, second, expected) in
+        [("NULL", "NULL", ["k1|-", "k2|-"]), ("1", "1", ["k1|1", "k2|1"]), ("0", "0", ["k1|0", "k2|0"]), ("0", "NULL", ["k1|0", "k2|-"])]
+    {
+        let crm = begun().await;
+        two_of_bob(&crm, "supabase", first, second);
+        crm.settle().await;
+        assert_eq!(alike(&crm, PRIMARY)[1..], expected);
+        assert_eq!(emails(&crm.person("2")), ["one@example.com", "two@example.com"]);
+        // Another value of one of them says nothing of the order, and does not change it.
+        crm.sql("supabase", "UPDATE contact_identifiers SET identifier_value = 'ten@example.com' WHERE identifier_id = 'k2'");
+        crm.settle().await;
+        assert_eq!(emails(&crm.person("2")), ["one@example.com", "ten@example.com"]);
+        assert_eq!(alike(&crm, PRIMARY)[1..], expected);
+        // A state that was lost meets everything again, and still fills nothing in.
+        let mut crm = crm;
+        crm.lose_state();
+        crm.settle().await;
+        assert_eq!(alike(&crm, PRIMARY)[1..], expected);
+        // What somebody says is done.
+        crm.sql("supabase", "UPDATE contact_identifiers SET is_primary = identifier_id = 'k2' WHERE identifier_id LIKE 'k%'");
+        crm.settle().await;
+        assert_eq!(emails(&crm.person("2")), ["ten@example.com", "one@example.com"]);
+        assert_eq!(alike(&crm, PRIMARY)[1..], ["k1|0", "k2|1"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_exchange_their_addresses_have_them_everywhere() {
+    let crm = begun().await;
+    two_of_bob(&crm, "supabase", "1", "0");
+    crm.settle().await;
+    crm.sql(
+        "supabase",
+        "UPDATE contact_identifiers SET identifier_value = CASE identifier_id WHEN 'i1' THEN 'one@example.com' ELSE 'ann@example.com' END
+         WHERE identifier_id IN ('i1', 'k1')",
+    );
+    assert_eq!(crm.settle().await, 1, "in one pass");
+    assert_eq!(emails(&crm.person("1")), ["one@example.com", "ann.e@example.com"]);
+    assert_eq!(emails(&crm.person("2")), ["ann@example.com", "two@example.com"]);
+    // And in the CRM, where one of them has to let go first.
+    crm.patch_person("2", &json!({ "emails": { "primaryEmail": "", "additionalEmails": ["two@example.com"] } }));
+    crm.patch_person("1", &json!({ "emails": { "primaryEmail": "ann@example.com", "additionalEmails": ["ann.e@example.com"] } }));
+    crm.patch_person("2", &json!({ "emails": { "primaryEmail": "one@example.com", "additionalEmails": ["two@example.com"] } }));
+    assert_eq!(crm.settle().await, 1);
+    let rows = "SELECT identifier_id, identifier_value, is_primary FROM contact_identifiers WHERE identifier_id IN ('i1', 'k1') ORDER BY 1";
+    assert_eq!(alike(&crm, rows), ["i1|ann@example.com|1", "k1|one@example.com|1"]);
+}

@@ -3,6 +3,7 @@
 
 mod build;
 pub mod file;
+mod firsts;
 mod guards;
 mod homes;
 pub mod json;

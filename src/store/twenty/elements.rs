@@ -19,6 +19,7 @@ use crate::model::{
 use super::super::{check_write, guard_holds, repeated_keys};
 use super::TwentyStore;
 use super::error::Failure;
+use super::exchange::Elements;
 use super::ids::is_id;
 use super::image::set_phone;
 use super::layout::{Child, Layout};
@@ -31,14 +32,16 @@ const GROUP: usize = 5;
 
 /// The record that a write's element stands in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Whose {
+pub(super) enum Whose {
     Id(String),
     Key(String),
 }
 
 /// What came of the elements of one record.
-enum Came {
+pub(super) enum Came {
     Outcomes(Vec<(IntentId, Outcome)>),
+    /// Another record has what is to be written, and only one may.
+    Taken,
     /// The server can do nothing just now.
     Down(StoreError),
 }
@@ -76,6 +79,8 @@ impl TwentyStore {
         }
         let mut waiting: VecDeque<(Whose, Vec<&Write>)> = by_record.into_iter().collect();
         let mut down: Option<StoreError> = None;
+        let with = Elements { store: self, layout: &layout, parent, child: &child };
+        let mut taken = Vec::new();
         while !waiting.is_empty() && down.is_none() {
             let free = usize::try_from(self.client.pacer.available()).unwrap_or(usize::MAX);
             let many = free.saturating_sub(1).max(GROUP).min(waiting.len());
@@ -88,11 +93,18 @@ impl TwentyStore {
                 }
             };
             for (record, writes) in by_parent(&layout, parent, &records, group) {
-                match self.write_elements(&layout, parent, &child, record, &writes).await {
+                match self.write_elements(&with, record, &writes).await {
                     Came::Outcomes(ended) => outcomes.extend(ended),
+                    Came::Taken => {
+                        let whose = record.and_then(id_of).map(|id| Whose::Id(id.0));
+                        taken.extend(whose.map(|whose| (whose, writes)));
+                    }
                     Came::Down(error) => down = Some(error),
                 }
             }
+        }
+        if down.is_none() {
+            down = with.exchange(taken, &mut outcomes).await.err();
         }
         if let Some(error) = down {
             if !outcomes.values().any(|one| matches!(one, Outcome::Applied(_) | Outcome::Unknown(_))) {
@@ -106,7 +118,7 @@ impl TwentyStore {
     }
 
     /// Reads records, with the calls saved up that their writes need.
-    async fn parents(&self, layout: &Layout, group: &[(Whose, Vec<&Write>)]) -> Result<Vec<Json>, Failure> {
+    pub(super) async fn parents(&self, layout: &Layout, group: &[(Whose, Vec<&Write>)]) -> Result<Vec<Json>, Failure> {
         self.client.pacer.take(1 + group.len() as u64).await;
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for (whose, _) in group {
@@ -131,110 +143,155 @@ impl TwentyStore {
     }
 
     /// Writes the elements of one record: all at once, and one by one where the server does not take them all.
-    async fn write_elements(
+    pub(super) async fn write_elements(
         &self,
-        layout: &Layout,
-        parent: &Mapped,
-        child: &Child,
+        with: &Elements<'_>,
         record: Option<&Json>,
         writes: &[&Write],
     ) -> Came {
         let Some(record) = record else {
             self.client.pacer.give_back(1);
             return Came::Outcomes(
-                writes.iter().map(|write| (write.intent.clone(), not_there(self, child, write))).collect(),
+                writes.iter().map(|write| (write.intent.clone(), not_there(self, with.child, write))).collect(),
             );
         };
         let mut ended = Vec::new();
-        let first = self.write_at_once(layout, parent, child, record, writes, &mut ended).await;
+        let first = self.write_at_once(with, record, writes, &mut ended).await;
         let Err(failure) = first else { return Came::Outcomes(ended) };
         if failure.may_have_happened {
             let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
             ended.extend(writes.iter().map(|write| (write.intent.clone(), Outcome::Unknown(error.clone()))));
             return Came::Outcomes(ended);
         }
-        if !is_about_a_record(failure.error.kind) {
-            return Came::Down(failure.error);
+        match failure.error.kind {
+            ErrorKind::Conflict => Came::Taken,
+            kind if is_about_a_record(kind) => Came::Outcomes(one_by_one(with, Some(record), writes).await),
+            _ => Came::Down(failure.error),
         }
-        if let [one] = writes {
-            return Came::Outcomes(vec![(one.intent.clone(), Outcome::Refused(failure.error))]);
-        }
-        ended.clear();
-        let mut record = record.clone();
-        for write in writes {
-            self.client.pacer.take(1).await;
-            match self.write_at_once(layout, parent, child, &record, &[write], &mut ended).await {
-                Ok(answer) => record = answer,
-                Err(failure) if failure.may_have_happened => {
-                    let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
-                    ended.push((write.intent.clone(), Outcome::Unknown(error)));
-                }
-                Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
-            }
-        }
-        Came::Outcomes(ended)
     }
 
     /// Writes elements of one record in one call, and gives the record as it is then. Outcomes are only added when it went well.
     async fn write_at_once(
         &self,
-        layout: &Layout,
-        parent: &Mapped,
-        child: &Child,
+        with: &Elements<'_>,
         record: &Json,
         writes: &[&Write],
         ended: &mut Vec<(IntentId, Outcome)>,
     ) -> Result<Json, Failure> {
+        let prepared = self.prepare(with, record, writes);
+        if prepared.body.is_empty() {
+            self.client.pacer.give_back(1);
+            ended.extend(self.conclude(with, record, prepared));
+            return Ok(record.clone());
+        }
+        let (path, what) =
+            (self.path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
+        let body = Json::Object(prepared.body.clone());
+        let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
+        let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
+        ended.extend(self.conclude(with, &answer, prepared));
+        Ok(answer)
+    }
+
+    /// Where a record is written.
+    #[allow(clippy::unused_self)] // As its siblings.
+    pub(super) fn path_of(&self, layout: &Layout, record: &Json) -> String {
+        let id = id_of(record).map(|id| id.0).unwrap_or_default();
+        format!("rest/{}/{id}", layout.object.plural)
+    }
+
+    /// What is to be sent for writes to one record.
+    pub(super) fn prepare<'w>(
+        &self,
+        with: &Elements<'_>,
+        record: &Json,
+        writes: &[&'w Write],
+    ) -> Prepared<'w> {
         let mut changed = Changed {
             store: self,
-            layout,
-            child,
+            layout: with.layout,
+            child: with.child,
             record,
-            now: elements(layout, child, record),
+            now: elements(with.layout, with.child, record),
             touched: BTreeSet::new(),
         };
-        let mut outcomes = Vec::new();
+        let mut ended = Vec::new();
         let mut sent = Vec::new();
         for write in writes {
             match changed.take(write) {
                 Ok(id) => sent.push((*write, id)),
-                Err(outcome) => outcomes.push((write.intent.clone(), outcome)),
+                Err(outcome) => ended.push((write.intent.clone(), outcome)),
             }
         }
-        let body = changed.body();
-        if body.is_empty() {
-            self.client.pacer.give_back(1);
-        }
-        let answer = if body.is_empty() {
-            record.clone()
-        } else {
-            let id = id_of(record).map(|id| id.0).unwrap_or_default();
-            let path = format!("rest/{}/{id}", layout.object.plural);
-            let what = format!("writing `{}`", layout.object.plural);
-            let answer =
-                self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&Json::Object(body))).await?;
-            super::answered(&answer).cloned().unwrap_or_else(|| record.clone())
-        };
-        let there = elements(layout, child, &answer);
-        let key = match read(layout, parent, record) {
+        let key = match read(with.layout, with.parent, record) {
             Read::Row(row) => row.key.parts().first().cloned(),
             _ => None,
         };
-        for (write, id) in sent {
+        Prepared { body: changed.body(), sent, ended, key }
+    }
+
+    /// What became of writes, by the record as it is then.
+    #[allow(clippy::unused_self)] // As its siblings.
+    pub(super) fn conclude(
+        &self,
+        with: &Elements<'_>,
+        answer: &Json,
+        prepared: Prepared<'_>,
+    ) -> Vec<(IntentId, Outcome)> {
+        let there = elements(with.layout, with.child, answer);
+        let mut outcomes = prepared.ended;
+        for (write, id) in prepared.sent {
             let row = id.and_then(|id| {
                 let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-                Some(row(child, write, &id.parent, key.as_deref(), element))
+                Some(row(with.child, write, &id.parent, prepared.key.as_deref(), element))
             });
             outcomes.push((write.intent.clone(), Outcome::Applied(row)));
         }
-        ended.extend(outcomes);
-        Ok(answer)
+        outcomes
     }
+}
+
+/// What is to be sent for writes to one record.
+pub(super) struct Prepared<'w> {
+    /// The fields that change, whole.
+    pub(super) body: Map<String, Json>,
+    /// The writes that it is for, with the elements that they leave.
+    pub(super) sent: Vec<(&'w Write, Option<ElementId>)>,
+    /// Writes that nothing is sent for.
+    pub(super) ended: Vec<(IntentId, Outcome)>,
+    key: Option<String>,
+}
+
+/// Writes elements of one record each by itself, so that a bad one does not fail the others.
+pub(super) async fn one_by_one(
+    with: &Elements<'_>,
+    record: Option<&Json>,
+    writes: &[&Write],
+) -> Vec<(IntentId, Outcome)> {
+    let store = with.store;
+    let mut ended = Vec::new();
+    let mut record = record.cloned();
+    for write in writes {
+        let Some(now) = &record else {
+            ended.push((write.intent.clone(), not_there(store, with.child, write)));
+            continue;
+        };
+        store.client.pacer.take(1).await;
+        match store.write_at_once(with, now, &[write], &mut ended).await {
+            Ok(answer) => record = Some(answer),
+            Err(failure) if failure.may_have_happened => {
+                let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
+                ended.push((write.intent.clone(), Outcome::Unknown(error)));
+            }
+            Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
+        }
+    }
+    ended
 }
 
 /// Writes by the record that was found for them, however they named it: what is made anew from a record must be made once. What goes
 /// makes room first.
-fn by_parent<'r, 'w>(
+pub(super) fn by_parent<'r, 'w>(
     layout: &Layout,
     parent: &Mapped,
     records: &'r [Json],
