@@ -129,7 +129,11 @@ impl TwentyStore {
     }
 
     /// Reads records, with the calls saved up that their writes need.
-    pub(super) async fn parents(&self, layout: &Layout, group: &[(Whose, Vec<&Write>)]) -> Result<Vec<Json>, Failure> {
+    pub(super) async fn parents(
+        &self,
+        layout: &Layout,
+        group: &[(Whose, Vec<&Write>)],
+    ) -> Result<Vec<Json>, Failure> {
         self.client.pacer.take(1 + group.len() as u64).await;
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for (whose, _) in group {
@@ -163,7 +167,10 @@ impl TwentyStore {
         let Some(record) = record else {
             self.client.pacer.give_back(1);
             return Came::Outcomes(
-                writes.iter().map(|write| (write.intent.clone(), not_there(self, with.child, write))).collect(),
+                writes
+                    .iter()
+                    .map(|write| (write.intent.clone(), not_there(self, with.child, write)))
+                    .collect(),
             );
         };
         let mut ended = Vec::new();
@@ -432,4 +439,3 @@ fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, 
         unlinked: false,
     }
 }
-
