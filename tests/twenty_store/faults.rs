@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use trueup::model::{
-    Batch, BatchId, ErrorKind, Guard, IntentId, Mapped, Outcome, StoreRecordId, SyncMeta, Value, Write,
-    WriteOp,
+    Batch, BatchId, ErrorKind, Guard, IntentId, Mapped, Outcome, StoreRecordId, SyncMeta, SyncStatus, Value,
+    Write, WriteOp,
 };
 use trueup::sandbox::{Calls, Fault};
 use trueup::store::Store as _;
@@ -65,6 +65,8 @@ async fn outlives(fault: Fault) {
         world.pass().await;
     }
     assert!(world.sandbox.faults().hits() > 0);
+    let report = world.pass().await;
+    assert!(report.unreadable.contains_key(world.crm.name()), "it is said which store is away: {report:?}");
     for (store, record, field, value) in
         [(&world.local, "C1", "job_title", "Baker"), (&world.base, "C2", "notes", "Likes tea.")]
     {
@@ -115,9 +117,21 @@ async fn writes_alone_that_fail() {
     let report = world.pass().await;
     assert!(!report.failed.is_empty() || !report.unknown.is_empty(), "it is said: {report:?}");
     assert_eq!(world.held(&world.local, "people", &key("C1"), "job_title"), Some(Value::text("Baker")));
+    let status = |record: &str| {
+        let mapped = crate::world::mapped(&world.spec, "people", "base");
+        let db = world.base.db();
+        db.table(&mapped).and_then(|table| table.rows.get(&key(record))?.meta.sync_status)
+    };
+    world.pass().await;
+    assert_eq!(
+        (status("C1"), status("C5")),
+        (Some(SyncStatus::Pending), None),
+        "it waits, and the others do not"
+    );
     world.sandbox.faults().clear();
     world.settle().await;
     check(&world);
+    assert_eq!(status("C1"), Some(SyncStatus::Synced), "and then it is no longer pending");
 }
 
 /// The call is carried out, and its answer never comes.
