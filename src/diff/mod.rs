@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow,
-    StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value, representable,
+    StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value,
 };
 use crate::resolve::{ClaimEnd, Fate, LeftReason, Origin, OriginRule, Resolution, Side, View};
 
@@ -417,8 +417,7 @@ fn change(view: &View<'_>, resolution: &Resolution, field: FieldId, before: &Cel
 
 /// What a store would be read back as holding for a value.
 fn held_as(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, value: &Value) -> Result<Value, String> {
-    representable(value, view.entity.field(mapped.field).ty, mapped.form, &side.mapping.timezone)
-        .map_err(|error| error.to_string())
+    view.held_as(side, mapped, value).map_err(|error| error.to_string())
 }
 
 /// The metadata that goes with a write; none where the store has no place for it or the record was never versioned.
@@ -520,7 +519,10 @@ fn needed(
     };
     let frozen =
         resolution.held.contains(&field) || resolution.end(side.store, field) == Some(ClaimEnd::Rejected);
-    if frozen || !mapped.direction.writes() || shadows::stands_for(view, side, mapped, cell, desired) {
+    // Which element is the first hangs on the others: what stood for it may do so no more.
+    let hangs = view.overrides.first.contains_key(side.store) && side.mapping.tells_first(field);
+    let stands = || !hangs && shadows::stands_for(view, side, mapped, cell, desired);
+    if frozen || !mapped.direction.writes() || stands() {
         return Needed::Nothing;
     }
     match held_as(view, side, mapped, desired) {

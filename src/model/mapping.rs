@@ -388,6 +388,12 @@ impl Mapping {
         }
     }
 
+    /// Whether a field tells which element of a kind is the first one in the row that it stands in.
+    pub fn tells_first(&self, field: FieldId) -> bool {
+        let places = self.embedded().map(|embedded| embedded.places.values());
+        places.into_iter().flatten().any(|place| place.primary == Some(field))
+    }
+
     /// Whether what a row holds is a value, although it is written otherwise: an element is known by its value's normal form.
     pub fn means_the_same(&self, row: &Row, field: FieldId, held: &Value, value: &Value) -> bool {
         let Some(embedded) = self.embedded().filter(|embedded| embedded.value == field) else { return false };

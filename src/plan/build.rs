@@ -242,11 +242,11 @@ impl Planner {
             entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
         self.note_relations(entity, &entry);
-        self.note_homes(entity, &entry);
+        let odd = self.note_homes(entity, &entry);
         if !target {
             return;
         }
-        let cascadable = self.may_be_cascaded(entity, &entry);
+        let cascadable = self.may_be_cascaded(entity, &entry) || odd;
         let news = entry.is_news();
         if !news && !cascadable {
             count(&mut self.work.entry(entity.name.clone()).or_default().settled, &entry.sides, 1);

@@ -15,6 +15,7 @@ use crate::model::{
 use crate::resolve::{Fate, Overrides};
 
 use super::build::Planner;
+use super::firsts::{Candidate, Group};
 use super::recipe::Entry;
 use super::{Notice, NoticeKind, Observed};
 
@@ -30,6 +31,8 @@ pub(super) struct Homes {
     pub unsure: HashSet<(StoreName, RecordKey)>,
     /// Who would have which value, by store, parent, kind and normal form; those that have it already are marked.
     pub elements: HashMap<ElementPlace, Vec<(bool, RecordKey)>>,
+    /// Who may stand first, where a field tells.
+    pub firsts: BTreeMap<Group, Vec<Candidate>>,
 }
 
 /// How the rows of a store that carried no key came to their records in a pass.
@@ -181,9 +184,12 @@ impl Planner {
     }
 
     /// Notes where a record is or will be, and which value it has in its parent.
-    pub(super) fn note_homes(&mut self, entity: &Entity, entry: &Entry) {
+    ///
+    /// True when what becomes of it hangs on others of its parent, although nothing is to be done about it by itself.
+    pub(super) fn note_homes(&mut self, entity: &Entity, entry: &Entry) -> bool {
         let spec = self.inputs.spec.clone();
-        let Some(mappings) = spec.mappings.get(&entity.name) else { return };
+        let Some(mappings) = spec.mappings.get(&entity.name) else { return false };
+        let mut odd = false;
         let key = &entry.observed.key;
         let mut homes = std::mem::take(&mut self.work.entry(entity.name.clone()).or_default().homes);
         for (store, mapping) in mappings.iter().filter(|(_, mapping)| mapping.own_ids) {
@@ -215,6 +221,12 @@ impl Planner {
             let stands = row.and_then(|row| ElementId::parse(row.store_id.as_ref()?));
             let same = stands.is_some_and(|stands| stands.kind == kind && stands.normal == normal);
             if row.is_some() || side.action.is_some() {
+                if let Some(field) = embedded.places.get(&kind).and_then(|place| place.primary) {
+                    let name = entity.field(field).name.as_str();
+                    let one = Candidate::of(entry, &spec.canonical, store, field, name);
+                    odd |= one.is_odd();
+                    homes.firsts.entry((store.clone(), parent.clone(), kind.clone())).or_default().push(one);
+                }
                 let place = (store.clone(), parent, kind, normal);
                 homes.elements.entry(place).or_default().push((same, key.clone()));
             }
@@ -222,10 +234,11 @@ impl Planner {
         if let Some(work) = self.work.get_mut(&entity.name) {
             work.homes = homes;
         }
+        odd
     }
 
     /// Of several records that have one value in one parent, a store holds one: the one that is there, or the first.
-    pub(super) fn settle_collapsed(&mut self) {
+    pub(super) fn settle_collapsed(&mut self) -> BTreeSet<(RecordId, StoreName)> {
         let mut collapsed: BTreeSet<(RecordId, StoreName)> = BTreeSet::new();
         for (entity, work) in &self.work {
             for ((store, ..), who) in work.homes.elements.iter().filter(|(_, who)| who.len() > 1) {
@@ -237,10 +250,11 @@ impl Planner {
                 }
             }
         }
-        for (id, store) in collapsed {
-            self.reconsider(&id, |overrides| {
-                overrides.collapsed.insert(store);
+        for (id, store) in &collapsed {
+            self.reconsider(id, |overrides| {
+                overrides.collapsed.insert(store.clone());
             });
         }
+        collapsed
     }
 }

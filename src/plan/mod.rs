@@ -4,6 +4,7 @@
 mod build;
 pub mod cost;
 pub mod file;
+mod firsts;
 mod guards;
 mod homes;
 pub mod json;

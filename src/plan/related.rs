@@ -128,7 +128,8 @@ impl Planner {
 
     /// Cascades and restrictions of deletes, then values that two records claim.
     pub(super) fn settle_relations(&mut self) {
-        self.settle_collapsed();
+        let collapsed = self.settle_collapsed();
+        self.settle_firsts(&collapsed);
         self.settle_deletes();
         self.settle_unique();
         self.settle_own_references();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Cell, Entity, FieldId, FieldShadow, Json, Unit, Value, Version, representable};
+use crate::model::{Cell, Entity, FieldId, FieldShadow, Json, Unit, Value, Version};
 
 use super::{Evidence, Side, View};
 
@@ -165,8 +165,7 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
                 claim.values.insert(field, canonical);
             }
             Cell::Value(value) => {
-                let ty = entity.field(field).ty;
-                let held = representable(&canonical, ty, mapped.form, &side.mapping.timezone);
+                let held = view.held_as(side, mapped, &canonical);
                 // Of values that are equal as far as this store can hold them, the canonical one is the richer.
                 let same =
                     held.as_ref() == Ok(value) || side.mapping.means_the_same(row, field, value, &canonical);

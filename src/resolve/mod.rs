@@ -14,8 +14,8 @@ mod validate;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Entity, FieldId, FieldRef, Mapping, Memory, Presence, RecordKey, Row, Shadow, StoreName, Timestamp,
-    Value, Version,
+    Cell, Entity, FieldId, FieldMapping, FieldRef, FormError, Mapping, Memory, Presence, RecordKey, Row, Shadow,
+    StoreName, Timestamp, Value, Version, representable,
 };
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -90,6 +90,8 @@ pub struct Overrides {
     pub away: BTreeSet<StoreName>,
     /// Stores in which another element of the same parent has its value.
     pub collapsed: BTreeSet<StoreName>,
+    /// Where the element stands first of its kind, or not, in a store whose order cannot say what the record does.
+    pub first: BTreeMap<StoreName, bool>,
     /// Stores that went back are brought forward again instead of being held.
     pub bring_forward: bool,
 }
@@ -150,6 +152,25 @@ impl<'a> View<'a> {
     /// A part of the key as a value.
     pub fn key_value(&self, part: usize) -> Value {
         self.key.parts().get(part).map_or(Value::Null, |text| Value::text(text.as_str()))
+    }
+
+    /// What a store would be read back as holding for a value.
+    ///
+    /// # Errors
+    /// When it cannot hold it.
+    pub fn held_as(
+        &self,
+        side: &Side<'_>,
+        mapped: &FieldMapping,
+        value: &Value,
+    ) -> Result<Value, FormError> {
+        match self.overrides.first.get(side.store) {
+            Some(first) if side.mapping.tells_first(mapped.field) => Ok(Value::Bool(*first)),
+            _ => {
+                let ty = self.entity.field(mapped.field).ty;
+                representable(value, ty, mapped.form, &side.mapping.timezone)
+            }
+        }
     }
 
     /// Looks fields up in `fields`, and parts of the key in the key.

@@ -32,6 +32,7 @@ mod client;
 mod create;
 mod elements;
 mod error;
+mod exchange;
 mod ids;
 mod image;
 mod labels;

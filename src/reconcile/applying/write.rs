@@ -110,10 +110,18 @@ impl Applying {
     pub(super) fn operation(&self, record: &RecordId, action: &Action) -> WriteOp {
         let entity = self.inputs.spec.entity(&record.entity);
         let id = |name: &FieldName| entity.and_then(|entity| entity.field_id(name));
+        let mapping = self.inputs.spec.mapping(&record.entity, &action.store);
         let fields: BTreeMap<_, Value> = action
             .changes
             .iter()
-            .filter_map(|change| Some((id(&change.field)?, change.after.clone())))
+            .filter_map(|change| {
+                let id = id(&change.field)?;
+                // Of several that are to be the first one, one can be.
+                let held = mapping.filter(|mapping| mapping.tells_first(id)).and_then(|_| {
+                    action.advance.fields.get(&change.field).and_then(|known| known.held.value().cloned())
+                });
+                Some((id, held.unwrap_or_else(|| change.after.clone())))
+            })
             .collect();
         let guard = Guard {
             fields: action.guard.iter().filter_map(|(name, cell)| Some((id(name)?, cell.clone()))).collect(),

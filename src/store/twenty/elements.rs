@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::Method;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
     Batch, Cell, ElementId, ErrorKind, FieldId, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
@@ -19,11 +20,12 @@ use crate::model::{
 use super::super::{check_write, repeated_keys};
 use super::TwentyStore;
 use super::error::Failure;
+use super::exchange::Elements;
 use super::ids::is_id;
 use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
 use super::rows::{Element, Read, elements, id_of, read};
-use super::write::is_about_a_record;
+use super::write::{AT_ONCE, is_about_a_record};
 use changed::Changed;
 
 mod changed;
@@ -33,14 +35,16 @@ const GROUP: usize = 5;
 
 /// The record that a write's element stands in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Whose {
+pub(super) enum Whose {
     Id(String),
     Key(String),
 }
 
 /// What came of the elements of one record.
-enum Came {
+pub(super) enum Came {
     Outcomes(Vec<(IntentId, Outcome)>),
+    /// Another record has what is to be written, and only one may.
+    Taken,
     /// The server can do nothing just now.
     Down(StoreError),
 }
@@ -78,6 +82,8 @@ impl TwentyStore {
         }
         let mut waiting: VecDeque<(Whose, Vec<&Write>)> = by_record.into_iter().collect();
         let mut down: Option<StoreError> = None;
+        let with = Elements { store: self, layout: &layout, parent, child: &child };
+        let mut taken = Vec::new();
         while !waiting.is_empty() && down.is_none() {
             let free = usize::try_from(self.client.pacer.available()).unwrap_or(usize::MAX);
             let many = free.saturating_sub(1).max(GROUP).min(waiting.len());
@@ -89,12 +95,27 @@ impl TwentyStore {
                     break;
                 }
             };
-            for (record, writes) in by_parent(&layout, parent, &records, group) {
-                match self.write_elements(&layout, parent, &child, record, &writes).await {
+            let mut running = FuturesUnordered::new();
+            let mut each = by_parent(&layout, parent, &records, group).into_iter();
+            loop {
+                while running.len() < AT_ONCE
+                    && let Some((record, writes)) = each.next()
+                {
+                    running.push(at_once(&with, record, writes));
+                }
+                let Some((came, record, writes)) = running.next().await else { break };
+                match came {
                     Came::Outcomes(ended) => outcomes.extend(ended),
+                    Came::Taken => {
+                        let whose = record.and_then(id_of).map(|id| Whose::Id(id.0));
+                        taken.extend(whose.map(|whose| (whose, writes)));
+                    }
                     Came::Down(error) => down = Some(error),
                 }
             }
+        }
+        if down.is_none() {
+            down = with.exchange(taken, &mut outcomes).await.err();
         }
         if let Some(error) = down {
             if !outcomes.values().any(|one| matches!(one, Outcome::Applied(_) | Outcome::Unknown(_))) {
@@ -108,7 +129,11 @@ impl TwentyStore {
     }
 
     /// Reads records, with the calls saved up that their writes need.
-    async fn parents(&self, layout: &Layout, group: &[(Whose, Vec<&Write>)]) -> Result<Vec<Json>, Failure> {
+    pub(super) async fn parents(
+        &self,
+        layout: &Layout,
+        group: &[(Whose, Vec<&Write>)],
+    ) -> Result<Vec<Json>, Failure> {
         self.client.pacer.take(1 + group.len() as u64).await;
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for (whose, _) in group {
@@ -133,141 +158,204 @@ impl TwentyStore {
     }
 
     /// Writes the elements of one record: all at once, and one by one where the server does not take them all.
-    async fn write_elements(
+    pub(super) async fn write_elements(
         &self,
-        layout: &Layout,
-        parent: &Mapped,
-        child: &Child,
+        with: &Elements<'_>,
         record: Option<&Json>,
         writes: &[&Write],
     ) -> Came {
         let Some(record) = record else {
             self.client.pacer.give_back(1);
             return Came::Outcomes(
-                writes.iter().map(|write| (write.intent.clone(), not_there(self, child, write))).collect(),
+                writes
+                    .iter()
+                    .map(|write| (write.intent.clone(), not_there(self, with.child, write)))
+                    .collect(),
             );
         };
         let mut ended = Vec::new();
-        let first = self.write_at_once(layout, parent, child, record, writes, &mut ended).await;
+        let first = self.write_at_once(with, record, writes, &mut ended).await;
         let Err(failure) = first else { return Came::Outcomes(ended) };
         if failure.may_have_happened {
-            return Came::Outcomes(
-                self.find_out_elements(layout, parent, child, record, writes, &failure).await,
-            );
+            return Came::Outcomes(self.find_out_elements(with, record, writes, &failure).await);
         }
-        if !is_about_a_record(failure.error.kind) {
-            return Came::Down(failure.error);
+        match failure.error.kind {
+            ErrorKind::Conflict => Came::Taken,
+            kind if is_about_a_record(kind) => Came::Outcomes(one_by_one(with, Some(record), writes).await),
+            _ => Came::Down(failure.error),
         }
-        if let [one] = writes {
-            return Came::Outcomes(vec![(one.intent.clone(), Outcome::Refused(failure.error))]);
+    }
+
+    /// Writes elements of one record in one call, and gives the record as it is then. Outcomes are only added when it went well.
+    async fn write_at_once(
+        &self,
+        with: &Elements<'_>,
+        record: &Json,
+        writes: &[&Write],
+        ended: &mut Vec<(IntentId, Outcome)>,
+    ) -> Result<Json, Failure> {
+        let prepared = self.prepare(with, record, writes);
+        if prepared.body.is_empty() {
+            self.client.pacer.give_back(1);
+            ended.extend(self.conclude(with, record, prepared));
+            return Ok(record.clone());
         }
-        ended.clear();
-        let mut record = record.clone();
-        for write in writes {
-            self.client.pacer.take(1).await;
-            match self.write_at_once(layout, parent, child, &record, &[write], &mut ended).await {
-                Ok(answer) => record = answer,
-                // The record as it is now is not known: what is still to be written to it has to wait.
-                Err(failure) if failure.may_have_happened => {
-                    let alone = [*write];
-                    let found = self.find_out_elements(layout, parent, child, &record, &alone, &failure);
-                    ended.extend(found.await);
-                    break;
-                }
-                Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
-            }
-        }
-        for write in writes {
-            if !ended.iter().any(|(intent, _)| *intent == write.intent) {
-                ended.push((write.intent.clone(), Outcome::Moved));
-            }
-        }
-        Came::Outcomes(ended)
+        let (path, what) =
+            (self.path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
+        let body = Json::Object(prepared.body.clone());
+        let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
+        let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
+        ended.extend(self.conclude(with, &answer, prepared));
+        Ok(answer)
     }
 
     /// The answer to a write of one record's elements was lost: the record tells whether it happened. They went out in one call, so all
     /// did or none.
     async fn find_out_elements(
         &self,
-        layout: &Layout,
-        parent: &Mapped,
-        child: &Child,
+        with: &Elements<'_>,
         record: &Json,
         writes: &[&Write],
         failure: &Failure,
     ) -> Vec<(IntentId, Outcome)> {
-        let mut planned = Changed::new(self, layout, child, record);
-        let made = planned.take_all(writes);
+        let (layout, child) = (with.layout, with.child);
         let id = id_of(record).map(|id| id.0).unwrap_or_default();
-        let (plural, kind) = (&layout.object.plural, layout.object.kind());
         let filter = one_of("id", None, json!([id]));
+        let (plural, kind) = (&layout.object.plural, layout.object.kind());
         let found = self.matching(plural, &kind, &layout.selection(), &filter, false).await;
-        let now = found.as_ref().ok().and_then(|found| found.first());
-        let there = now.map(|now| elements(layout, child, now));
-        let lost = |kind| StoreError { kind, ..failure.error.clone() };
-        let outcome = |write: &Write, id: Option<&ElementId>| match (now, &there) {
-            (Some(now), _) if planned.is_untouched(now) => Outcome::Refused(lost(failure.error.kind)),
-            (Some(_), Some(there)) if planned.is_done(there) => {
-                Outcome::Applied(made_of(layout, parent, child, record, (write, id), there))
+        let mut planned = Changed::new(self, layout, child, record);
+        let prepared = self.prepared(with, &mut planned, writes);
+        let error = match found.as_ref().ok().and_then(|found| found.first()) {
+            Some(now) if planned.is_untouched(now) => failure.error.clone(),
+            Some(now) if planned.is_done(&elements(layout, child, now)) => {
+                return self.conclude(with, now, prepared);
             }
-            _ => Outcome::Unknown(lost(ErrorKind::OutcomeUnknown)),
+            _ => StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error.clone() },
         };
-        let ended = made.into_iter().map(|(write, made)| {
-            let outcome = match made {
-                Ok(id) => outcome(write, id.as_ref()),
-                Err(outcome) => outcome,
-            };
-            (write.intent.clone(), outcome)
-        });
-        ended.collect()
+        let outcome = |error: StoreError| match error.kind {
+            ErrorKind::OutcomeUnknown => Outcome::Unknown(error),
+            _ => Outcome::Refused(error),
+        };
+        let sent = prepared.sent.iter().map(|(write, _)| (write.intent.clone(), outcome(error.clone())));
+        sent.chain(prepared.ended.iter().cloned()).collect()
     }
 
-    /// Writes elements of one record in one call, and gives the record as it is then. Outcomes are only added when it went well.
-    async fn write_at_once(
+    /// Where a record is written.
+    #[allow(clippy::unused_self)] // As its siblings.
+    pub(super) fn path_of(&self, layout: &Layout, record: &Json) -> String {
+        let id = id_of(record).map(|id| id.0).unwrap_or_default();
+        format!("rest/{}/{id}", layout.object.plural)
+    }
+
+    /// What is to be sent for writes to one record.
+    pub(super) fn prepare<'w>(
         &self,
-        layout: &Layout,
-        parent: &Mapped,
-        child: &Child,
+        with: &Elements<'_>,
         record: &Json,
-        writes: &[&Write],
-        ended: &mut Vec<(IntentId, Outcome)>,
-    ) -> Result<Json, Failure> {
-        let mut changed = Changed::new(self, layout, child, record);
-        let mut outcomes = Vec::new();
+        writes: &[&'w Write],
+    ) -> Prepared<'w> {
+        self.prepared(with, &mut Changed::new(self, with.layout, with.child, record), writes)
+    }
+
+    #[allow(clippy::unused_self)] // As its siblings.
+    fn prepared<'w>(
+        &self,
+        with: &Elements<'_>,
+        changed: &mut Changed<'_>,
+        writes: &[&'w Write],
+    ) -> Prepared<'w> {
+        let mut ended = Vec::new();
         let mut sent = Vec::new();
-        for (write, made) in changed.take_all(writes) {
-            match made {
-                Ok(id) => sent.push((write, id)),
-                Err(outcome) => outcomes.push((write.intent.clone(), outcome)),
+        for write in writes {
+            match changed.take(write) {
+                Ok(id) => sent.push((*write, id)),
+                Err(outcome) => ended.push((write.intent.clone(), outcome)),
             }
         }
-        let body = changed.body();
-        if body.is_empty() {
-            self.client.pacer.give_back(1);
-        }
-        let answer = if body.is_empty() {
-            record.clone()
-        } else {
-            let id = id_of(record).map(|id| id.0).unwrap_or_default();
-            let path = format!("rest/{}/{id}", layout.object.plural);
-            let what = format!("writing `{}`", layout.object.plural);
-            let answer =
-                self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&Json::Object(body))).await?;
-            super::answered(&answer).cloned().unwrap_or_else(|| record.clone())
+        let key = match read(with.layout, with.parent, changed.record) {
+            Read::Row(row) => row.key.parts().first().cloned(),
+            _ => None,
         };
-        let there = elements(layout, child, &answer);
-        for (write, id) in sent {
-            let row = made_of(layout, parent, child, record, (write, id.as_ref()), &there);
+        Prepared { body: changed.body(), sent, ended, key }
+    }
+
+    /// What became of writes, by the record as it is then.
+    #[allow(clippy::unused_self)] // As its siblings.
+    pub(super) fn conclude(
+        &self,
+        with: &Elements<'_>,
+        answer: &Json,
+        prepared: Prepared<'_>,
+    ) -> Vec<(IntentId, Outcome)> {
+        let there = elements(with.layout, with.child, answer);
+        let mut outcomes = prepared.ended;
+        for (write, id) in prepared.sent {
+            let row = id.and_then(|id| {
+                let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
+                Some(row(with.child, write, &id.parent, prepared.key.as_deref(), element))
+            });
             outcomes.push((write.intent.clone(), Outcome::Applied(row)));
         }
-        ended.extend(outcomes);
-        Ok(answer)
+        outcomes
     }
+}
+
+/// What is to be sent for writes to one record.
+pub(super) struct Prepared<'w> {
+    /// The fields that change, whole.
+    pub(super) body: Map<String, Json>,
+    /// The writes that it is for, with the elements that they leave.
+    pub(super) sent: Vec<(&'w Write, Option<ElementId>)>,
+    /// Writes that nothing is sent for.
+    pub(super) ended: Vec<(IntentId, Outcome)>,
+    key: Option<String>,
+}
+
+/// Writes the elements of one record, beside those of others.
+async fn at_once<'r, 'w>(
+    with: &Elements<'_>,
+    record: Option<&'r Json>,
+    writes: Vec<&'w Write>,
+) -> (Came, Option<&'r Json>, Vec<&'w Write>) {
+    (with.store.write_elements(with, record, &writes).await, record, writes)
+}
+
+/// Writes elements of one record each by itself, so that a bad one does not fail the others.
+pub(super) async fn one_by_one(
+    with: &Elements<'_>,
+    record: Option<&Json>,
+    writes: &[&Write],
+) -> Vec<(IntentId, Outcome)> {
+    let store = with.store;
+    let mut ended = Vec::new();
+    let mut record = record.cloned();
+    for write in writes {
+        let Some(now) = &record else {
+            ended.push((write.intent.clone(), not_there(store, with.child, write)));
+            continue;
+        };
+        store.client.pacer.take(1).await;
+        match store.write_at_once(with, now, &[write], &mut ended).await {
+            Ok(answer) => record = Some(answer),
+            // The record as it is now is not known: what is still to be written to it has to wait.
+            Err(failure) if failure.may_have_happened => {
+                ended.extend(store.find_out_elements(with, now, &[write], &failure).await);
+                break;
+            }
+            Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
+        }
+    }
+    for write in writes {
+        if ended.iter().all(|(intent, _)| *intent != write.intent) {
+            ended.push((write.intent.clone(), Outcome::Moved));
+        }
+    }
+    ended
 }
 
 /// Writes by the record that was found for them, however they named it: what is made anew from a record must be made once. What goes
 /// makes room first.
-fn by_parent<'r, 'w>(
+pub(super) fn by_parent<'r, 'w>(
     layout: &Layout,
     parent: &Mapped,
     records: &'r [Json],
@@ -324,24 +412,6 @@ fn is_whose(layout: &Layout, parent: &Mapped, record: &Json, whose: &Whose) -> b
             matches!(read(layout, parent, record), Read::Row(row) if row.key.parts().first() == Some(key))
         }
     }
-}
-
-/// The element that a write left, as a row; none where it left none, or it is not there.
-fn made_of(
-    layout: &Layout,
-    parent: &Mapped,
-    child: &Child,
-    record: &Json,
-    (write, id): (&Write, Option<&ElementId>),
-    there: &[Element],
-) -> Option<Row> {
-    let id = id?;
-    let key = match read(layout, parent, record) {
-        Read::Row(row) => row.key.parts().first().cloned(),
-        _ => None,
-    };
-    let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-    Some(row(child, write, &id.parent, key.as_deref(), element))
 }
 
 /// An element as a row of its entity.

@@ -24,7 +24,7 @@ pub(super) struct Changed<'a> {
     store: &'a TwentyStore,
     layout: &'a Layout,
     child: &'a Child,
-    record: &'a Json,
+    pub(super) record: &'a Json,
     now: Vec<Element>,
     /// The kinds that something was done to.
     touched: BTreeSet<String>,
@@ -39,15 +39,6 @@ impl<'a> Changed<'a> {
     ) -> Self {
         let now = elements(layout, child, record);
         Self { store, layout, child, record, now, touched: BTreeSet::new() }
-    }
-
-    /// Does what some writes say.
-    #[allow(clippy::type_complexity)] // Nothing else has this type.
-    pub(super) fn take_all<'w>(
-        &mut self,
-        writes: &[&'w Write],
-    ) -> Vec<(&'w Write, Result<Option<ElementId>, Outcome>)> {
-        writes.iter().map(|write| (*write, self.take(write))).collect()
     }
 
     /// Whether a record's fields are what they were before the write.
@@ -75,7 +66,7 @@ impl<'a> Changed<'a> {
     }
 
     /// Does what a write says; gives the element that it leaves, if it leaves one.
-    fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
+    pub(super) fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
         let parent = id_of(self.record).ok_or(Outcome::Moved)?;
         let embedded = &self.child.embedded;
         let text = |fields: &BTreeMap<FieldId, Value>, id: FieldId| match fields.get(&id) {
