@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Diagnostics, Entity, EntityName, Mapped, Mapping, StoreName};
+use crate::model::{Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, StoreName};
 
 pub use compile::compile_all;
 pub use render::{render, render_lines};
@@ -323,6 +323,15 @@ impl Spec {
     /// Where an entity lives in a store.
     pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
         self.mappings.get(entity)?.get(store)
+    }
+
+    /// Whether a field's values may be shown; those of a field that the manifests do not have any more may not.
+    pub fn may_show(&self, entity: &EntityName, field: &FieldName) -> bool {
+        let entity = self.entity(entity);
+        let key = entity.is_some_and(|entity| entity.key.iter().any(|part| &part.name == field));
+        key || entity
+            .and_then(|entity| Some(entity.field(entity.field_id(field)?)))
+            .is_some_and(|field| !field.sensitive)
     }
 
     /// An entity as it lives in a store.
