@@ -1,6 +1,7 @@
 //! The plan: what will be written, why, on what conditions and in which order. It is data: it can be saved, shown, compared and
 //! simulated, and what is shown is what runs.
 
+mod apart;
 mod build;
 pub mod file;
 mod guards;
@@ -29,6 +30,7 @@ use crate::model::{
 };
 use crate::resolve::{Conflict, Rule};
 
+pub use apart::{Considered, Thinker};
 pub use build::{PlanInputs, Planner, Target};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
