@@ -12,6 +12,8 @@ use crate::telemetry::{Event, Observer};
 const QUIET: Duration = Duration::from_secs(1);
 /// How often the line is drawn anew: often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
+/// Rows written between two changes of the line.
+const TOLD_ROWS: u64 = 100;
 
 /// Progress, gone from the terminal when it is dropped.
 pub(crate) struct Progress {
@@ -64,7 +66,9 @@ impl Observer for Progress {
             Event::Planned { .. } => self.bar.set_message("planned"),
             Event::Wrote { store, .. } => {
                 let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
-                self.bar.set_message(format!("{written} rows written, now in {store}"));
+                if written.is_multiple_of(TOLD_ROWS) {
+                    self.bar.set_message(format!("{written} rows written, now in {store}"));
+                }
             }
             _ => {}
         }

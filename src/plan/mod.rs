@@ -1,6 +1,7 @@
 //! The plan: what will be written, why, on what conditions and in which order. It is data: it can be saved, shown, compared and
 //! simulated, and what is shown is what runs.
 
+mod apart;
 mod build;
 pub mod cost;
 pub mod file;
@@ -31,6 +32,7 @@ use crate::model::{
 };
 use crate::resolve::{Conflict, Rule};
 
+pub use apart::{Considered, Thinker};
 pub use build::{PlanInputs, Planner, Target};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
