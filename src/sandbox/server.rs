@@ -201,6 +201,12 @@ impl Server {
         if seen.len() == REMEMBERED {
             seen.pop_front();
         }
-        seen.push_back(CallSeen { method: method.to_owned(), target: target.to_owned(), status, at, clock_ms });
+        seen.push_back(CallSeen {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            status,
+            at,
+            clock_ms,
+        });
     }
 }
