@@ -89,7 +89,8 @@ async fn an_address_changed_in_the_crm_is_that_row_everywhere() {
     assert_eq!(emails(&crm.person("1")), ["ann@new.example.com", "ann.e@example.com"]);
     // An additional one, and a number; what is said of one kind leaves the other alone.
     let before = phones(&crm.person("1"));
-    let mails = json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["ann.third@example.com"] });
+    let mails =
+        json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": ["ann.third@example.com"] });
     crm.patch_person("1", &json!({ "emails": mails }));
     crm.settle().await;
     let row = "SELECT identifier_value FROM contact_identifiers WHERE identifier_id = 'i2'";
@@ -123,7 +124,10 @@ async fn a_number_removed_in_the_application_goes_and_leaves_the_others() {
     assert_eq!(emails(&ann), ["ann@example.com", "ann.e@example.com"]);
     // What the CRM cannot hold is as it was.
     let rest = "SELECT identifier_value, identifier_normalized FROM contact_identifiers WHERE identifier_id IN ('i6', 'i7', 'i8') ORDER BY 1";
-    assert_eq!(alike(&crm, rest), ["@ann|@ann", "ask at the desk|-", "secret@example.com|secret@example.com"]);
+    assert_eq!(
+        alike(&crm, rest),
+        ["@ann|@ann", "ask at the desk|-", "secret@example.com|secret@example.com"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,8 +142,11 @@ async fn numbers_that_are_none_stay_where_they_are_and_are_named() {
     crm.settle().await;
     assert_eq!(phones(&crm.person("2")), ["+12025550109", "+12025550105"]);
     let rows = "SELECT identifier_value, identifier_normalized FROM contact_identifiers WHERE identifier_id LIKE 'j%' ORDER BY identifier_id";
-    let expected =
-        ["202-555-0103 / 202-555-0104|-", "202-555-0105 ext. 7|+12025550105", "+1 (202) 555-0105|+12025550105"];
+    let expected = [
+        "202-555-0103 / 202-555-0104|-",
+        "202-555-0105 ext. 7|+12025550105",
+        "+1 (202) 555-0105|+12025550105",
+    ];
     assert_eq!(alike(&crm, rows), expected);
     let plan = crm.plan().await;
     let named: Vec<String> = plan.notices.iter().map(|notice| notice.message.clone()).collect();
@@ -185,10 +192,19 @@ async fn people_who_are_there_already_are_known_again() {
     crm.sql("bigquery", BEGIN);
     let mail = |address: &str| json!({ "primaryEmail": address, "additionalEmails": [] });
     let phone = |number: &str| json!({ "primaryPhoneNumber": number, "additionalPhones": [] });
-    let ann = crm.make("people", &json!({ "name": { "firstName": "A.", "lastName": "E." }, "emails": mail("ann.e@example.com") }));
-    let bob = crm.make("people", &json!({ "name": { "firstName": "BOB", "lastName": "Sample" }, "phones": phone("+12025550109") }));
+    let ann = crm.make(
+        "people",
+        &json!({ "name": { "firstName": "A.", "lastName": "E." }, "emails": mail("ann.e@example.com") }),
+    );
+    let bob = crm.make(
+        "people",
+        &json!({ "name": { "firstName": "BOB", "lastName": "Sample" }, "phones": phone("+12025550109") }),
+    );
     // He has Bob's number and is not Bob.
-    let other = crm.make("people", &json!({ "name": { "firstName": "Rob", "lastName": "Roommate" }, "phones": phone("+12025550109") }));
+    let other = crm.make(
+        "people",
+        &json!({ "name": { "firstName": "Rob", "lastName": "Roommate" }, "phones": phone("+12025550109") }),
+    );
     let plan = text(&crm.plan().await);
     assert!(plan.contains("contacts in twenty: 1 linked by contact_identifiers.email; 1 linked by contact_identifiers.phone + name_normalized; 1 new"), "{plan}");
     crm.settle().await;
@@ -232,7 +248,13 @@ async fn links_and_companies_go_both_ways() {
     // Taken away in the CRM, and made by an application.
     let link = crm.one("peopleBusinesses", "workRole", "buyer");
     crm.sandbox.edit(|editor| editor.destroy("peopleBusinesses", &id(&link))).unwrap();
-    crm.sql("supabase", &format!("INSERT INTO people_businesses (contact_id, business_id, role) VALUES ('1', '{}', 'guest')", own[0]));
+    crm.sql(
+        "supabase",
+        &format!(
+            "INSERT INTO people_businesses (contact_id, business_id, role) VALUES ('1', '{}', 'guest')",
+            own[0]
+        ),
+    );
     crm.settle().await;
     assert_eq!(alike(&crm, links), ["1|guest", "1|maker", "2|founder", "3|ghost"]);
     assert_eq!(crm.one("peopleBusinesses", "workRole", "guest")["companyId"], json!(firm));
@@ -255,13 +277,17 @@ async fn a_person_deleted_in_the_crm_goes_everywhere_and_comes_back_whole() {
     assert_eq!(crm.all("peopleBusinesses").len(), 1);
     crm.patch("people", &ann, &json!({ "deletedAt": null }));
     crm.settle().await;
-    assert_eq!(alike(&crm, "SELECT canonical_name FROM contacts_master WHERE contact_id = '1'"), ["Ann Example"]);
+    assert_eq!(
+        alike(&crm, "SELECT canonical_name FROM contacts_master WHERE contact_id = '1'"),
+        ["Ann Example"]
+    );
     assert_eq!(emails(&crm.person("1")), ["ann@example.com", "ann.e@example.com"]);
     let rows = "SELECT identifier_value FROM contact_identifiers WHERE contact_id = '1' ORDER BY 1";
     assert_eq!(alike(&crm, rows), ["+12025550101", "+12025550102", "ann.e@example.com", "ann@example.com"]);
 }
 
-const PRIMARY: &str = "SELECT identifier_id, is_primary FROM contact_identifiers WHERE contact_id = '2' ORDER BY 1";
+const PRIMARY: &str =
+    "SELECT identifier_id, is_primary FROM contact_identifiers WHERE contact_id = '2' ORDER BY 1";
 
 fn two_of_bob(crm: &Crm, store: &str, first: &str, second: &str) {
     crm.sql(
@@ -280,7 +306,10 @@ async fn which_address_is_the_first_goes_both_ways() {
     crm.settle().await;
     assert_eq!(emails(&crm.person("2")), ["two@example.com", "one@example.com"]);
     assert_eq!(alike(&crm, PRIMARY), ["i9|1", "k1|0", "k2|1"]);
-    crm.sql("local_sqlite", "UPDATE contact_identifiers SET is_primary = identifier_id = 'k1' WHERE identifier_id LIKE 'k%'");
+    crm.sql(
+        "local_sqlite",
+        "UPDATE contact_identifiers SET is_primary = identifier_id = 'k1' WHERE identifier_id LIKE 'k%'",
+    );
     crm.settle().await;
     assert_eq!(emails(&crm.person("2")), ["one@example.com", "two@example.com"]);
     let mails = json!({ "primaryEmail": "two@example.com", "additionalEmails": ["one@example.com"] });
@@ -296,16 +325,22 @@ async fn which_address_is_the_first_goes_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_nobody_named_is_no_edit() {
-    for (first, second, expected) in
-        [("NULL", "NULL", ["k1|-", "k2|-"]), ("1", "1", ["k1|1", "k2|1"]), ("0", "0", ["k1|0", "k2|0"]), ("0", "NULL", ["k1|0", "k2|-"])]
-    {
+    for (first, second, expected) in [
+        ("NULL", "NULL", ["k1|-", "k2|-"]),
+        ("1", "1", ["k1|1", "k2|1"]),
+        ("0", "0", ["k1|0", "k2|0"]),
+        ("0", "NULL", ["k1|0", "k2|-"]),
+    ] {
         let crm = begun().await;
         two_of_bob(&crm, "supabase", first, second);
         crm.settle().await;
         assert_eq!(alike(&crm, PRIMARY)[1..], expected);
         assert_eq!(emails(&crm.person("2")), ["one@example.com", "two@example.com"]);
         // Another value of one of them says nothing of the order, and does not change it.
-        crm.sql("supabase", "UPDATE contact_identifiers SET identifier_value = 'ten@example.com' WHERE identifier_id = 'k2'");
+        crm.sql(
+            "supabase",
+            "UPDATE contact_identifiers SET identifier_value = 'ten@example.com' WHERE identifier_id = 'k2'",
+        );
         crm.settle().await;
         assert_eq!(emails(&crm.person("2")), ["one@example.com", "ten@example.com"]);
         assert_eq!(alike(&crm, PRIMARY)[1..], expected);
@@ -315,7 +350,10 @@ async fn an_order_that_nobody_named_is_no_edit() {
         crm.settle().await;
         assert_eq!(alike(&crm, PRIMARY)[1..], expected);
         // What somebody says is done.
-        crm.sql("supabase", "UPDATE contact_identifiers SET is_primary = identifier_id = 'k2' WHERE identifier_id LIKE 'k%'");
+        crm.sql(
+            "supabase",
+            "UPDATE contact_identifiers SET is_primary = identifier_id = 'k2' WHERE identifier_id LIKE 'k%'",
+        );
         crm.settle().await;
         assert_eq!(emails(&crm.person("2")), ["ten@example.com", "one@example.com"]);
         assert_eq!(alike(&crm, PRIMARY)[1..], ["k1|0", "k2|1"]);
@@ -336,9 +374,15 @@ async fn two_who_exchange_their_addresses_have_them_everywhere() {
     assert_eq!(emails(&crm.person("1")), ["one@example.com", "ann.e@example.com"]);
     assert_eq!(emails(&crm.person("2")), ["ann@example.com", "two@example.com"]);
     // And in the CRM, where one of them has to let go first.
-    crm.patch_person("2", &json!({ "emails": { "primaryEmail": "", "additionalEmails": ["two@example.com"] } }));
+    crm.patch_person(
+        "2",
+        &json!({ "emails": { "primaryEmail": "", "additionalEmails": ["two@example.com"] } }),
+    );
     crm.patch_person("1", &json!({ "emails": { "primaryEmail": "ann@example.com", "additionalEmails": ["ann.e@example.com"] } }));
-    crm.patch_person("2", &json!({ "emails": { "primaryEmail": "one@example.com", "additionalEmails": ["two@example.com"] } }));
+    crm.patch_person(
+        "2",
+        &json!({ "emails": { "primaryEmail": "one@example.com", "additionalEmails": ["two@example.com"] } }),
+    );
     assert_eq!(crm.settle().await, 1);
     let rows = "SELECT identifier_id, identifier_value, is_primary FROM contact_identifiers WHERE identifier_id IN ('i1', 'k1') ORDER BY 1";
     assert_eq!(alike(&crm, rows), ["i1|ann@example.com|1", "k1|one@example.com|1"]);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, MatchTerm, Recompute, RecordKey, Row, StoreRecordId, Stray,
-    Value, normal,
+    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, MatchTerm, Recompute, RecordKey, Row,
+    StoreRecordId, Stray, Value, normal,
 };
 use crate::spec::Spec;
 

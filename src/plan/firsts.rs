@@ -28,7 +28,13 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn of(entry: &Entry, canonical: &StoreName, store: &StoreName, field: FieldId, name: &str) -> Self {
+    pub(super) fn of(
+        entry: &Entry,
+        canonical: &StoreName,
+        store: &StoreName,
+        field: FieldId,
+        name: &str,
+    ) -> Self {
         let cell = |presence: Option<&Presence>| {
             let row = presence.and_then(Presence::row)?;
             Some(row.fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default())

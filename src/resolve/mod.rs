@@ -14,8 +14,8 @@ mod validate;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Entity, FieldId, FieldMapping, FieldRef, FormError, Mapping, Memory, Presence, RecordKey, Row, Shadow,
-    StoreName, Timestamp, Value, Version, representable,
+    Cell, Entity, FieldId, FieldMapping, FieldRef, FormError, Mapping, Memory, Presence, RecordKey, Row,
+    Shadow, StoreName, Timestamp, Value, Version, representable,
 };
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -158,12 +158,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// When it cannot hold it.
-    pub fn held_as(
-        &self,
-        side: &Side<'_>,
-        mapped: &FieldMapping,
-        value: &Value,
-    ) -> Result<Value, FormError> {
+    pub fn held_as(&self, side: &Side<'_>, mapped: &FieldMapping, value: &Value) -> Result<Value, FormError> {
         match self.overrides.first.get(side.store) {
             Some(first) if side.mapping.tells_first(mapped.field) => Ok(Value::Bool(*first)),
             _ => {

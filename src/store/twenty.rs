@@ -46,6 +46,7 @@ mod rows;
 mod snapshot;
 mod sort;
 pub mod webhook;
+mod whole;
 mod write;
 
 /// How long a list of objects counts as fresh: within a pass it is asked for once.

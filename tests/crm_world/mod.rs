@@ -185,7 +185,8 @@ impl Crm {
 
     /// The record of an object that has this in a field; panics where there are none or several.
     pub fn one(&self, plural: &str, field: &str, value: &str) -> Json {
-        let own: Vec<Json> = self.all(plural).into_iter().filter(|record| record[field] == json!(value)).collect();
+        let own: Vec<Json> =
+            self.all(plural).into_iter().filter(|record| record[field] == json!(value)).collect();
         assert_eq!(own.len(), 1, "one of `{plural}` has `{field}` {value}: {own:#?}");
         own.into_iter().next().unwrap()
     }

@@ -55,7 +55,9 @@ pub(crate) fn with_stores(stores: &[(&str, &str)]) -> BTreeMap<String, String> {
         }
     }
     // The CRM's file goes as a whole where there is none, as its own words say; its store is among those given.
-    if let Some(crm) = files.remove("twenty.yaml").filter(|_| stores.iter().any(|(name, _)| *name == "twenty")) {
+    if let Some(crm) =
+        files.remove("twenty.yaml").filter(|_| stores.iter().any(|(name, _)| *name == "twenty"))
+    {
         let mappings: Vec<&str> = crm.split("\n---\n").filter(|one| one.contains("kind: Mapping")).collect();
         files.insert("twenty.yaml".into(), mappings.join("\n---\n"));
     }

@@ -21,10 +21,10 @@ use super::TwentyStore;
 use super::error::Failure;
 use super::exchange::Elements;
 use super::ids::is_id;
-use super::image::set_phone;
 use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
-use super::rows::{Element, Read, additional_phone, elements, id_of, read};
+use super::rows::{Element, Read, elements, id_of, read};
+use super::whole::whole;
 use super::write::is_about_a_record;
 
 /// Records that are looked at and written at a time.
@@ -118,7 +118,11 @@ impl TwentyStore {
     }
 
     /// Reads records, with the calls saved up that their writes need.
-    pub(super) async fn parents(&self, layout: &Layout, group: &[(Whose, Vec<&Write>)]) -> Result<Vec<Json>, Failure> {
+    pub(super) async fn parents(
+        &self,
+        layout: &Layout,
+        group: &[(Whose, Vec<&Write>)],
+    ) -> Result<Vec<Json>, Failure> {
         self.client.pacer.take(1 + group.len() as u64).await;
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for (whose, _) in group {
@@ -152,7 +156,10 @@ impl TwentyStore {
         let Some(record) = record else {
             self.client.pacer.give_back(1);
             return Came::Outcomes(
-                writes.iter().map(|write| (write.intent.clone(), not_there(self, with.child, write))).collect(),
+                writes
+                    .iter()
+                    .map(|write| (write.intent.clone(), not_there(self, with.child, write)))
+                    .collect(),
             );
         };
         let mut ended = Vec::new();
@@ -215,8 +222,7 @@ impl TwentyStore {
             now: elements(with.layout, with.child, record),
             touched: BTreeSet::new(),
         };
-        let mut ended = Vec::new();
-        let mut sent = Vec::new();
+        let (mut ended, mut sent) = (Vec::new(), Vec::new());
         for write in writes {
             match changed.take(write) {
                 Ok(id) => sent.push((*write, id)),
@@ -268,8 +274,7 @@ pub(super) async fn one_by_one(
     record: Option<&Json>,
     writes: &[&Write],
 ) -> Vec<(IntentId, Outcome)> {
-    let store = with.store;
-    let mut ended = Vec::new();
+    let (store, mut ended) = (with.store, Vec::new());
     let mut record = record.cloned();
     for write in writes {
         let Some(now) = &record else {
@@ -518,7 +523,10 @@ impl Changed<'_> {
         parent: &StoreRecordId,
         element: &Element,
     ) -> Result<(), Outcome> {
-        let mut row = row(self.child, write, parent, None, element);
+        // Writes before this one may have changed who comes first.
+        let before = elements(self.layout, self.child, self.record);
+        let before = before.iter().find(|one| one.kind == element.kind && one.normal == element.normal);
+        let mut row = row(self.child, write, parent, None, before.unwrap_or(element));
         if let Some(cell) = guard.fields.get(&self.child.embedded.reference) {
             row.fields.insert(self.child.embedded.reference, cell.clone());
         }
@@ -547,54 +555,4 @@ impl Changed<'_> {
         }
         body
     }
-}
-
-/// A field with all of its elements.
-fn whole(ty: &str, before: &Json, own: &[&Element]) -> Json {
-    let texts = |from: usize| own.iter().skip(from).map(|one| one.value.as_str()).collect::<Vec<_>>();
-    let first = own.first().map_or("", |one| one.value.as_str());
-    match ty {
-        "EMAILS" => json!({ "primaryEmail": first, "additionalEmails": texts(1) }),
-        "PHONES" => phones(before, own),
-        "LINKS" => {
-            let mut whole = before.as_object().cloned().unwrap_or_default();
-            whole.insert("primaryLinkUrl".to_owned(), first.into());
-            let more: Vec<Json> = texts(1).iter().map(|url| json!({ "url": url, "label": "" })).collect();
-            whole.insert("secondaryLinks".to_owned(), more.into());
-            Json::Object(whole)
-        }
-        "ARRAY" | "MULTI_SELECT" => json!(texts(0)),
-        _ => first.into(),
-    }
-}
-
-/// Phone numbers: those that were there stay in the very form they have.
-fn phones(before: &Json, own: &[&Element]) -> Json {
-    let same = |value: &str, normal: &str| {
-        value == normal || normal::phone(value, None).is_some_and(|phone| phone.e164 == normal)
-    };
-    let (there, _) = super::rows::values(before, "PHONES");
-    let more = before.get("additionalPhones").and_then(Json::as_array).cloned().unwrap_or_default();
-    let mut whole = Map::new();
-    match own.first() {
-        Some(first) if there.as_deref().is_some_and(|there| same(there, &first.normal)) => {
-            for part in ["primaryPhoneNumber", "primaryPhoneCountryCode", "primaryPhoneCallingCode"] {
-                whole.insert(part.to_owned(), before.get(part).cloned().unwrap_or_else(|| "".into()));
-            }
-        }
-        first => set_phone(&mut whole, first.map_or("", |first| &first.value)),
-    }
-    let additional: Vec<Json> = own
-        .iter()
-        .skip(1)
-        .map(|one| {
-            let kept = more
-                .iter()
-                .find(|phone| additional_phone(phone).is_some_and(|text| same(&text, &one.normal)));
-            kept.cloned()
-                .unwrap_or_else(|| json!({ "number": one.value, "countryCode": "", "callingCode": "" }))
-        })
-        .collect();
-    whole.insert("additionalPhones".to_owned(), additional.into());
-    Json::Object(whole)
 }

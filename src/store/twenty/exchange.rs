@@ -108,7 +108,9 @@ impl Elements<'_> {
         let mut modest = body.clone();
         let mut steps = false;
         for mails in modest.values_mut().filter_map(Json::as_object_mut) {
-            let Some(first) = mails.get("primaryEmail").cloned().filter(|first| *first != "") else { continue };
+            let Some(first) = mails.get("primaryEmail").cloned().filter(|first| *first != "") else {
+                continue;
+            };
             if let Some(more) = mails.get_mut("additionalEmails").and_then(Json::as_array_mut) {
                 more.insert(0, first);
                 mails.insert("primaryEmail".to_owned(), "".into());
