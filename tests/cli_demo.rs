@@ -191,3 +191,86 @@ fn the_commands_it_ends_with_work_as_printed() {
     }
     assert_eq!(codes, vec![Some(0); lines.len() - 1], "{lines:?}");
 }
+
+/// What a plan is about, without what is different in every run.
+fn outline(page: &str) -> String {
+    let plan = page.split_once("will perform the following actions:\n").unwrap().1;
+    let plan = plan.split_once("Apply complete!").unwrap().0;
+    let lines = plan.lines().filter(|line| {
+        // Of what is shown in full, what is done and why.
+        line.starts_with("  # ") || line.starts_with("  · ") || line.chars().next().is_some_and(|c| c != ' ')
+    });
+    let shown = lines.collect::<Vec<_>>().join("\n");
+    let times = regex::Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z").unwrap();
+    let ids = regex::Regex::new("`[0-9a-f]{16}`").unwrap();
+    ids.replace_all(&times.replace_all(&shown, "TIME"), "`ID`").into_owned()
+}
+
+/// The CRM that the demo left, served again as the demo says.
+#[cfg(unix)]
+struct Served(std::process::Child);
+
+#[cfg(unix)]
+impl Served {
+    fn start(place: &Place, line: &str) -> Self {
+        use std::io::BufRead as _;
+        // In place of the shell, so that it can be ended.
+        let line = format!("exec {}", line.trim_end_matches(" &"));
+        let mut command = place.command("sh");
+        let mut child = command
+            .args(["-c", &line])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("http://127.0.0.1:"), "{line} said {url:?}");
+        Self(child)
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_crm_takes_part_and_is_served_again_as_the_demo_says() {
+    let place = Place::new();
+    let page = place.run(&["demo", "-twenty", "-auto-approve"], 0);
+    says(
+        &page,
+        &[
+            "Each holds\n4 businesses, 20 contacts, 33 contact_identifiers, 11 people_businesses.\n",
+            "  businesses in crm: 2 linked by name\n",
+            "  contacts in crm: 2 linked by contact_identifiers.email; 1 linked by contact_identifiers.phone + name_normalized\n",
+            "~ job_title = null -> \"night editor\"  # from crm (only change)\n",
+            "~ identifier_value      = \"sol.sample@example.com\" -> \"sol@sample.example.com\"  # from crm (only change)\n",
+            "~ canonical_name = null -> \"Vic Walkin\"  # derived\n",
+            "\nNo changes. Nothing can be written now: 1 record held, 1 with a rejected change (named above).\n",
+            "Four stores agree again",
+        ],
+    );
+    insta::assert_snapshot!("the_plan_of_the_demo_with_a_crm", outline(&page));
+    assert_eq!(
+        place.inside("trueup-demo").text("app", "SELECT display_name FROM people WHERE id = '1022'"),
+        "Vic Walkin"
+    );
+    let demo = place.inside("trueup-demo");
+    says(&demo.run(&["plan"], 1), &["crm", "the server cannot be reached"]);
+    let line = page.lines().map(str::trim).find(|line| line.contains("sandbox twenty --port ")).unwrap();
+    let _served = Served::start(&demo, line);
+    demo.run(&["plan", "-detailed-exitcode"], 0);
+    demo.sql("local", "UPDATE contacts SET job = 'mayor' WHERE contact_id = '1006'");
+    says(
+        &demo.run(&["plan", "-detailed-exitcode"], 2),
+        &["crm.contacts[\"1006\"]", "crm 1 row (about 2 calls)"],
+    );
+    demo.run(&["apply", "-auto-approve"], 0);
+    demo.run(&["plan", "-detailed-exitcode"], 0);
+}

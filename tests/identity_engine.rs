@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
 use trueup::model::{EntityName, RecordKey, StateId, StoreRecordId};
-use trueup::plan::{RenderOptions, json::plan_json, render};
+use trueup::plan::{Rates, RenderOptions, json::plan_json, render};
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
@@ -95,7 +95,7 @@ async fn the_engine_knows_rows_again_and_takes_a_persons_word() {
     let text = render(&plan, &RenderOptions::default());
     let line = "people in crm: 1 linked by reach.email; 1 new; 3 held, 2 of them like another row there";
     assert!(text.contains(line), "{text}");
-    let json = plan_json(&plan, &BTreeMap::new());
+    let json = plan_json(&plan, &Rates::default());
     assert_eq!(json["identity"]["people"]["crm"]["linked"]["reach.email"], 1, "{json}");
     assert_eq!(json["identity"]["people"]["crm"]["waiting"].as_array().map(Vec::len), Some(3));
     bench.settle().await;

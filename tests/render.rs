@@ -2,18 +2,20 @@
 
 mod plans;
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use trueup::diff::{ActionKind, Reason};
 use trueup::model::Value;
 use trueup::plan::file::{self, PlanFileError};
 use trueup::plan::json::{plan_json, stream};
-use trueup::plan::{Plan, RenderOptions, ReportOptions, render, render_report};
+use trueup::plan::{Plan, Rates, RenderOptions, ReportOptions, render, render_report};
 use trueup::reconcile::{Report, Trouble};
 use trueup::resolve::OriginRule;
 
 use plans::*;
+
+fn in_batches(size: usize) -> Rates {
+    Rates { batch_sizes: [(store("app"), size)].into(), ..Rates::default() }
+}
 
 fn plain(plan: &Plan) -> String {
     render(plan, &RenderOptions::default())
@@ -21,7 +23,7 @@ fn plain(plan: &Plan) -> String {
 
 #[test]
 fn every_kind_of_action() {
-    let options = RenderOptions { batch_sizes: [(store("app"), 100)].into(), ..RenderOptions::default() };
+    let options = RenderOptions { rates: in_batches(100), ..RenderOptions::default() };
     insta::assert_snapshot!(render(&full(), &options));
 }
 
@@ -125,7 +127,7 @@ fn sensitive_values_are_shown_nowhere() {
     let pages = [
         plain(&plan),
         render(&plan, &RenderOptions { verbose: true, ..RenderOptions::default() }),
-        plan_json(&plan, &BTreeMap::new()).to_string(),
+        plan_json(&plan, &Rates::default()).to_string(),
         stream::plan(&plan, at(0)).iter().map(ToString::to_string).collect(),
     ];
     for page in pages {
@@ -142,15 +144,15 @@ fn a_conflict_over_a_field_of_unknown_sensitivity_shows_no_value() {
     let mut records = plan.records.to_vec();
     records[0].actions.clear();
     plan.records = records.into();
-    for page in [plain(&plan), plan_json(&plan, &BTreeMap::new()).to_string()] {
+    for page in [plain(&plan), plan_json(&plan, &Rates::default()).to_string()] {
         assert!(!page.contains("Prof") && !page.contains("\"Dr\""), "{page}");
     }
 }
 
 #[test]
 fn the_plan_as_json() {
-    insta::assert_snapshot!("json_full", format!("{:#}", plan_json(&full(), &[(store("app"), 1)].into())));
-    insta::assert_snapshot!("json_troubled", format!("{:#}", plan_json(&troubled(), &BTreeMap::new())));
+    insta::assert_snapshot!("json_full", format!("{:#}", plan_json(&full(), &in_batches(1))));
+    insta::assert_snapshot!("json_troubled", format!("{:#}", plan_json(&troubled(), &Rates::default())));
 }
 
 #[test]
@@ -291,7 +293,7 @@ proptest! {
         if let Ok((_, plan)) = file::decode(&around(&mutated)) {
             let page = plain(&plan);
             prop_assert!(page.chars().all(|c| c == '\n' || !c.is_control()));
-            let _ = plan_json(&plan, &BTreeMap::new());
+            let _ = plan_json(&plan, &Rates::default());
             let _ = stream::plan(&plan, at(0));
         }
     }

@@ -376,6 +376,9 @@ pub(crate) struct DemoArgs {
     /// A BigQuery emulator at this address (REST) holds the canonical store, in a new dataset of the project `demo`.
     #[arg(long, value_name = "URL")]
     pub bigquery: Option<String>,
+    /// A CRM as a further store: a stand-in for Twenty, which this command serves as long as it runs.
+    #[arg(long)]
+    pub twenty: bool,
     #[command(flatten)]
     pub approval: Approval,
 }

@@ -3,17 +3,19 @@
 //! The manifests, the stores and what happens to them are files under `examples/demo`, for people to read; this module
 //! only puts them into place and goes through the commands that somebody would give by hand.
 
+mod crm;
 mod folder;
 mod place;
 mod warehouse;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Engine, PassOptions};
-use crate::plan::clean;
+use crate::plan::{clean, meeting_lines};
 use crate::spec::Spec;
 use crate::telemetry::Logged;
 
@@ -23,6 +25,7 @@ use super::planning;
 use super::session::Session;
 use super::{Exit, Failure, service, signals};
 
+use crm::Crm;
 use folder::Moment;
 use warehouse::Warehouse;
 
@@ -44,8 +47,19 @@ Since then three applications have gone on with their work, each in its own data
   and beside them a phone number (I1012-2), a new job (1013, B004) and a website (B002)
 ";
 
+/// What happens in the CRM besides, as `examples/demo/twenty/later.json` does it.
+const STORY_OF_THE_CRM: &str = "\
+  and in the CRM:
+  contacts 1016   one field edited
+  contacts 1019   another e-mail address
+  and somebody new, whom nobody gave an id
+";
+
 /// How often an application edits its store while the demo is served.
 const EDIT_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Where there is a CRM, one edit of this many is one in it.
+const EVERY_SO_MANY: usize = 4;
 
 /// Writes the example and goes through it.
 pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
@@ -61,17 +75,19 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
     if let Some(warehouse) = &warehouse {
         warehouse.run(Moment::First).await?;
     }
+    let crm = args.twenty.then(|| Crm::start(&args.dir)).transpose()?;
     let spec = session.load()?;
     let engine = Engine::open(spec, true).await?;
-    agree(session, &engine, &args.dir).await?;
+    agree(session, &engine, &args.dir, crm.as_ref()).await?;
     for store in engine.spec().stores.keys() {
-        match &warehouse {
-            Some(warehouse) if store.as_str() == warehouse::NAME => warehouse.run(Moment::Later).await?,
+        match (&warehouse, &crm) {
+            (Some(warehouse), _) if store.as_str() == warehouse::NAME => warehouse.run(Moment::Later).await?,
+            (_, Some(crm)) if store.as_str() == crm::NAME => crm.run(Moment::Later)?,
             _ => folder::run(&args.dir, store.as_str(), Moment::Later)?,
         }
     }
-    session.ui.out(&format!("\n{STORY}\n"));
-    let exit = repair(session, &engine, args).await?;
+    session.ui.out(&format!("\n{STORY}{}\n", if crm.is_some() { STORY_OF_THE_CRM } else { "" }));
+    let exit = repair(session, &engine, args, crm.as_ref()).await?;
     if exit == Exit::Ok {
         session.ui.out("\nThe same again, to see that nothing is left:\n\n");
         let plan = planning::make(session, &engine, &PassOptions::default()).await?;
@@ -82,28 +98,36 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
         let conflict = engine.conflicts(false).await?.into_iter().next();
         if args.serve {
             drop(engine);
-            return go_on(session, args).await;
+            return go_on(session, args, crm).await;
         }
-        session.ui.out(&next_steps(&args.dir, conflict.map(|conflict| conflict.id.to_string()).as_deref()));
+        let conflict = conflict.map(|conflict| conflict.id.to_string());
+        session.ui.out(&next_steps(&args.dir, conflict.as_deref(), crm.as_ref()));
     }
     Ok(exit)
 }
 
 /// Keeps the stores in agreement while their applications go on editing them.
-async fn go_on(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> {
+async fn go_on(session: &Session<'_>, args: &DemoArgs, crm: Option<Crm>) -> Result<Exit, Failure> {
     session
         .ui
         .out("\nFrom now on an application edits its store every two seconds, until you interrupt:\n\n");
     let stop = signals::stop_on_signals(session.ui);
     let (dir, stopped) = (args.dir.clone(), stop.clone());
+    let crm = crm.map(Arc::new);
+    let edited = crm.clone();
     let edits = tokio::spawn(async move {
         for number in 0.. {
             tokio::select! {
                 () = tokio::time::sleep(EDIT_EVERY) => {}
                 () = stopped.cancelled() => return,
             }
-            let dir = dir.clone();
-            match tokio::task::spawn_blocking(move || folder::edit(&dir, number)).await {
+            let (dir, crm) = (dir.clone(), edited.clone());
+            let edit = move || match &crm {
+                // One edit in so many is one in the CRM.
+                Some(crm) if number % EVERY_SO_MANY == 0 => crm.edit(number / EVERY_SO_MANY),
+                _ => folder::edit(&dir, number),
+            };
+            match tokio::task::spawn_blocking(edit).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => tracing::warn!("an edit failed: {}", failure.message),
                 Err(_) => return,
@@ -121,27 +145,37 @@ async fn go_on(session: &Session<'_>, args: &DemoArgs) -> Result<Exit, Failure> 
     stop.cancel();
     // It ends by itself.
     let _ = edits.await;
+    // Its thread is waited for, which nothing else should have to.
+    let _ = tokio::task::spawn_blocking(move || drop(crm)).await;
     exit
 }
 
 /// The beginning: the stores get the columns that they lack, and the first pass brings them to agree and remembers it.
-async fn agree(session: &Session<'_>, engine: &Engine, dir: &Path) -> Result<(), Failure> {
+async fn agree(session: &Session<'_>, engine: &Engine, dir: &Path, crm: Option<&Crm>) -> Result<(), Failure> {
     let migration = engine.migration().await?;
     let added: usize = migration.values().map(Vec::len).sum();
     engine.migrate(&migration).await?;
-    let report = engine.pass(&PassOptions::default(), &Logged, &CancellationToken::new()).await?;
+    let options = PassOptions::default();
+    let plan = engine.plan(&options, &Logged).await?;
+    let met = meeting_lines(&plan);
+    let report = engine.apply(plan, false, &options, &Logged, &CancellationToken::new()).await?;
     if !report.is_clean() || !report.guards.is_empty() {
         return Err(Failure::new(format!("the first pass over {} was not completed", dir.display()))
             .hint("look at the folder with `trueup plan`, or begin again in another one"));
     }
     session.ui.out(&format!(
-        "Wrote {}: manifests, and three SQLite stores as other applications would have made them.\n\
+        "Wrote {}: manifests, and three SQLite stores as other applications would have made them.\n{}\
          Added {added} columns and tables that the manifests name and the stores lacked (`trueup migrate`).\n\
-         Made the stores agree for the first time (`trueup apply`): {} added, {} changed. Each holds\n{}.\n",
+         Made the stores agree for the first time (`trueup apply`): {} added, {} changed. Each holds\n{}.\n{}",
         dir.display(),
+        crm.map_or(String::new(), |crm| format!(
+            "Serves a stand-in for Twenty, the CRM, at {}, with companies and people that somebody typed in.\n",
+            crm.url()
+        )),
         report.applied.create,
         report.applied.update,
         sizes(engine.spec(), &report.books),
+        crm.map_or(String::new(), |_| format!("Who was there without an id was recognised:\n  {}\n", met.join("\n  "))),
     ));
     Ok(())
 }
@@ -157,7 +191,12 @@ fn sizes(spec: &Spec, books: &crate::plan::BooksTable) -> String {
 }
 
 /// The plan, the question and the work.
-async fn repair(session: &Session<'_>, engine: &Engine, args: &DemoArgs) -> Result<Exit, Failure> {
+async fn repair(
+    session: &Session<'_>,
+    engine: &Engine,
+    args: &DemoArgs,
+    crm: Option<&Crm>,
+) -> Result<Exit, Failure> {
     let options = PassOptions::default();
     let plan = planning::make(session, engine, &options).await?;
     planning::show(session, engine, &plan);
@@ -174,7 +213,7 @@ async fn repair(session: &Session<'_>, engine: &Engine, args: &DemoArgs) -> Resu
                 "\nThe stores still disagree. In {} you can go on by hand:\n\n",
                 args.dir.display()
             ));
-            session.ui.advice(&commands(&args.dir, &["plan", "apply"]));
+            session.ui.advice(&commands(&args.dir, &["plan", "apply"], crm));
             return Ok(exit);
         }
         Answer::Go { asked } => asked,
@@ -184,15 +223,19 @@ async fn repair(session: &Session<'_>, engine: &Engine, args: &DemoArgs) -> Resu
 }
 
 /// What to try in the folder, as lines to copy.
-fn next_steps(dir: &Path, conflict: Option<&str>) -> String {
+fn next_steps(dir: &Path, conflict: Option<&str>, crm: Option<&Crm>) -> String {
     let me = place::program();
     let shown = place::quoted(&dir.to_string_lossy());
+    let many = if crm.is_some() { "Four" } else { "Three" };
     let mut text = format!(
-        "\nThree stores agree again, but for what only a person can decide. What to try next:\n\n    cd {shown}\n"
+        "\n{many} stores agree again, but for what only a person can decide. What to try next:\n\n    cd {shown}\n"
     );
     let mut line = |command: &str, what: &str| {
         let _ = writeln!(text, "\n    # {what}\n    {command}");
     };
+    if let Some(crm) = crm {
+        line(&format!("{} &", crm.again()), "serve the CRM again, which ended with this command");
+    }
     line(&format!("{me} status"), "where every record stands");
     if let Some(id) = conflict.map(clean) {
         line(&format!("{me} conflicts list"), "what waits for a person; then decide it");
@@ -212,9 +255,12 @@ fn next_steps(dir: &Path, conflict: Option<&str>) -> String {
 }
 
 /// Commands in the folder.
-fn commands(dir: &Path, words: &[&str]) -> String {
+fn commands(dir: &Path, words: &[&str], crm: Option<&Crm>) -> String {
     let me = place::program();
     let mut text = format!("    cd {}\n", place::quoted(&dir.to_string_lossy()));
+    if let Some(crm) = crm {
+        let _ = writeln!(text, "    {} &", crm.again());
+    }
     for word in words {
         let _ = writeln!(text, "    {me} {word}");
     }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::model::Timestamp;
 use crate::plan::json::stream;
-use crate::plan::{RenderOptions, ReportOptions, clean_json};
+use crate::plan::{Rates, RenderOptions, ReportOptions, clean_json};
 use crate::spec::Spec;
 use crate::telemetry::{LogStyle, init_logging};
 
@@ -96,9 +96,11 @@ impl Ui {
 
     /// How plans are laid out here.
     pub(crate) fn render_options(&self, spec: Option<&Spec>) -> RenderOptions {
-        let sizes = spec.into_iter().flat_map(|spec| &spec.stores);
-        let batch_sizes = sizes.filter_map(|(name, store)| Some((name.clone(), store.batch_size?))).collect();
-        RenderOptions { color: self.color, verbose: self.verbose, batch_sizes }
+        RenderOptions {
+            color: self.color,
+            verbose: self.verbose,
+            rates: spec.map(Rates::of).unwrap_or_default(),
+        }
     }
 
     /// How reports are laid out here.

@@ -67,7 +67,7 @@ pub(super) fn show(session: &Session<'_>, args: &ShowArgs) -> Result<Exit, Failu
     let (_, plan) = read(&args.plan)?;
     let options = session.ui.render_options(None);
     if session.ui.json {
-        session.ui.json_page(&json::plan_json(&plan, &options.batch_sizes));
+        session.ui.json_page(&json::plan_json(&plan, &options.rates));
     } else {
         session.ui.out(&render(&plan, &options));
     }

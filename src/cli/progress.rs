@@ -57,6 +57,10 @@ impl Observer for Progress {
                 let read = self.read.fetch_add(*rows, Ordering::Relaxed) + rows;
                 self.bar.set_message(format!("{read} rows read"));
             }
+            Event::Called { store, waited_ms, .. } if *waited_ms >= 1_000 => {
+                let seconds = waited_ms.div_ceil(1_000);
+                self.bar.set_message(format!("waiting {seconds} s: {store} takes no more calls for now"));
+            }
             Event::Planned { .. } => self.bar.set_message("planned"),
             Event::Wrote { store, .. } => {
                 let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;

@@ -1,7 +1,5 @@
 //! `sandbox`: a server that behaves as a real system does, for trying things out.
 
-use tracing::info;
-
 use crate::sandbox::{Options, Sandbox};
 
 use super::args::{SandboxArgs, SandboxCommand, TwentyArgs};
@@ -26,7 +24,6 @@ async fn twenty(session: &Session<'_>, args: TwentyArgs) -> Result<Exit, Failure
     let started = Sandbox::start(options);
     let sandbox =
         started.map_err(|message| Failure::new(message).hint("choose another --port or --data FILE"))?;
-    info!(address = %sandbox.address(), "the sandbox is serving");
     session.ui.out(&format!("{}\n", sandbox.url()));
     session.ui.message("Serving a Twenty of its own. Interrupt to stop.\n");
     stop.cancelled().await;

@@ -9,6 +9,7 @@ mod pace;
 mod related;
 mod run;
 mod scripts;
+mod usage;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -150,6 +151,7 @@ pub struct Engine {
     clock: Clock,
     /// Whether the passes are this one's until it is told otherwise, so that the lease between them says nothing.
     leads: std::sync::atomic::AtomicBool,
+    told: usage::Told,
 }
 
 /// What says the present time.
@@ -187,6 +189,7 @@ impl Engine {
             holder: open::holder(),
             clock: Arc::new(clock),
             leads: std::sync::atomic::AtomicBool::new(false),
+            told: usage::Told::default(),
         }
     }
 
@@ -246,11 +249,14 @@ impl Engine {
     /// # Errors
     /// When the canonical store or the state cannot be used.
     pub async fn plan(&self, options: &PassOptions, observer: &dyn Observer) -> Result<Plan, EngineError> {
-        let executor = self.executor(observer, None, options);
-        let opened = self.opening(&executor, false).await?;
-        self.look(&executor, &opened, options).await?.ok_or_else(|| {
-            EngineError::new("these records cannot be decided about alone").hint("plan everything")
-        })
+        let work = async {
+            let executor = self.executor(observer, None, options);
+            let opened = self.opening(&executor, false).await?;
+            self.look(&executor, &opened, options).await?.ok_or_else(|| {
+                EngineError::new("these records cannot be decided about alone").hint("plan everything")
+            })
+        };
+        self.counting(observer, work).await
     }
 
     async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {
@@ -344,7 +350,7 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
-        let result = async {
+        let work = async {
             let executor = self.executor(observer, Some(&lease), options);
             let opened = self.opening(&executor, true).await?;
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
@@ -368,8 +374,8 @@ impl Engine {
             let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
             self.note_errors(errors, &report, options).await?;
             Ok(report)
-        }
-        .await;
+        };
+        let result = self.counting(observer, work).await;
         self.give_lease_up(&lease, observer).await;
         result
     }

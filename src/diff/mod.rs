@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Cell, DeletePolicy, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow, StoreName,
-    StoreRecordId, SyncMeta, Timestamp, Unknown, Value,
+    Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow,
+    StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value,
 };
 use crate::resolve::{ClaimEnd, Fate, LeftReason, Origin, OriginRule, Resolution, Side, View};
 
@@ -326,15 +326,21 @@ fn in_scope(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>)
 }
 
 /// Why an element cannot stand in its parent's row, if it cannot.
-fn no_place(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> Option<&'static str> {
+fn no_place(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> Option<String> {
     let embedded = side.mapping.embedded()?;
     if view.overrides.collapsed.contains(side.store) {
-        return Some("another record of the same parent has this value, and the store holds it once");
+        let why = "another record of the same parent has this value, and the store holds it once";
+        return Some(why.to_owned());
     }
-    let text = |field| fields.get(&field).and_then(Value::as_text);
-    let normal =
-        embedded.normal(text(embedded.kind).unwrap_or_default(), text(embedded.value).unwrap_or_default());
-    normal.is_none().then_some("the value is none of its kind, and the store would not take it")
+    let text = |field| fields.get(&field).and_then(Value::as_text).unwrap_or_default();
+    let (kind, value) = (text(embedded.kind), text(embedded.value));
+    // What the store holds it can hold.
+    let stands = side.row().and_then(|row| ElementId::parse(row.store_id.as_ref()?));
+    let same = |stands: ElementId| stands.kind == kind && Some(stands.normal) == embedded.normal(kind, value);
+    if stands.is_some_and(same) {
+        return None;
+    }
+    embedded.written(kind, value).err()
 }
 
 /// Whether a row is removed because the record no longer belongs in the store.
@@ -353,7 +359,7 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         let why = no_place(view, &resolution.fields, side).filter(|_| here);
         let cannot_hold: Vec<(FieldName, String)> = why
             .zip(side.mapping.embedded())
-            .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why.to_owned()))
+            .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why))
             .into_iter()
             .collect();
         return (was_there || !cannot_hold.is_empty()).then(|| SidePlan {
@@ -523,6 +529,8 @@ fn needed(
         return Needed::Nothing;
     }
     match held_as(view, side, mapped, desired) {
+        // What the store holds it can hold, whatever is known of it.
+        Err(_) if cell.value() == Some(desired) => Needed::Nothing,
         Err(why) => Needed::CannotHold(why),
         Ok(held) => {
             let means_it = |cell| side.mapping.means_the_same(row, field, cell, desired);

@@ -126,27 +126,46 @@ fn email(text: &str) -> Result<String, FormError> {
     if good_local && good_domain { Ok(lower) } else { Err(bad()) }
 }
 
-/// A link: of a web address the origin in lower case and without the usual port, and no slash at the end.
+/// A web address: its origin in lower case and without the usual port, and no slash at the end. One without a scheme gets `https://`.
+/// What a server makes of anything else is not known.
 fn link(text: &str) -> Result<String, FormError> {
+    let bad = || refused("it is no web address that can be held there, such as https://example.com/page");
     let text = text.trim();
     if text.contains(char::is_control) {
-        return Err(refused("a link with control characters cannot be held there"));
+        return Err(bad());
     }
-    let tidy = match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => {
-            let after = &url[url::Position::BeforePath..];
-            format!("{}{after}", url.origin().ascii_serialization())
-        }
-        _ => text.to_owned(),
-    };
-    Ok(tidy.trim_end_matches('/').trim_end().to_owned())
+    let url = if text.contains("://") { Url::parse(text) } else { bare(text).ok_or_else(bad)? };
+    let url = url.ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(bad)?;
+    let host = url.host_str().unwrap_or_default();
+    let good_host = host.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    });
+    let after = &url[url::Position::BeforePath..];
+    let good_path = after.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    let alone = url.username().is_empty() && url.password().is_none() && url.port() != Some(0);
+    if !good_host || !good_path || !alone {
+        return Err(bad());
+    }
+    Ok(format!("{}{after}", url.origin().ascii_serialization()).trim_end_matches('/').to_owned())
 }
 
-/// A phone number with its country: `+12025550123`.
+/// A web address without its scheme: a domain of two parts or more, and what comes after it.
+fn bare(text: &str) -> Option<Result<Url, url::ParseError>> {
+    let host = text.split(['/', '?', '#']).next()?;
+    let dotted = host.split_once('.').is_some_and(|(first, rest)| !first.is_empty() && !rest.is_empty());
+    let strange = host.contains(|c: char| c == ':' || c == '@' || c.is_whitespace());
+    (dotted && !strange).then(|| Url::parse(&format!("https://{text}")))
+}
+
+/// A phone number with its country: `+12025550123`. One that no country gives out would be refused.
 fn phone(text: &str) -> Result<String, FormError> {
-    normal::phone(text, None)
-        .map(|phone| phone.e164)
-        .ok_or_else(|| refused("it is no phone number with its country, such as +12025550123"))
+    let phone = normal::phone(text, None)
+        .ok_or_else(|| refused("it is no phone number with its country, such as +12025550123"))?;
+    if normal::is_given_out(&phone.e164) {
+        Ok(phone.e164)
+    } else {
+        Err(refused("it is no phone number that its country gives out"))
+    }
 }
 
 fn cut(time: Timestamp) -> Timestamp {
@@ -243,7 +262,8 @@ mod tests {
             (Form::CrmEmail, "ann@bücher.example", "ann@xn--bcher-kva.example"),
             (Form::CrmLink, "HTTPS://Example.COM:443/A/", "https://example.com/A"),
             (Form::CrmLink, "http://example.com:8080//", "http://example.com:8080"),
-            (Form::CrmLink, "Example.com/a/", "Example.com/a"),
+            (Form::CrmLink, "Example.com/a/", "https://example.com/a"),
+            (Form::CrmLink, "https://b\u{fc}cher.example/\u{e4}", "https://xn--bcher-kva.example/%C3%A4"),
             (Form::CrmLink, "https://example.com/?q=A#F", "https://example.com/?q=A#F"),
             (Form::CrmPhone, "+1 (202) 555-0123 ext. 7", "+12025550123"),
             (Form::CrmPhone, "+33 6 12 34 56 78", "+33612345678"),
@@ -269,8 +289,33 @@ mod tests {
         ] {
             assert!(held(bad, Form::CrmEmail).is_err(), "{bad}");
         }
-        for bad in ["(202) 555-0123", "call me", "+1 202 555 0123; +1 202 555 0199"] {
+        for bad in [
+            "(202) 555-0123",
+            "call me",
+            "+1 202 555 0123; +1 202 555 0199",
+            "+1 202 555 01",
+            "+1 999 555 0123",
+            "+44 791234567",
+            "+999 123 456 78",
+        ] {
             assert!(held(bad, Form::CrmPhone).is_err(), "{bad}");
+        }
+        for bad in [
+            "none",
+            "@ann",
+            "mailto:ann@example.com",
+            "ftp://example.com",
+            "https://ann:secret@example.com",
+            "https://ann@example.com",
+            "https://example.com:0/",
+            "https://ex_ample.com",
+            "https://[::1]/",
+            "https://example.com/a^b",
+            "https://",
+            "ann example.com",
+            "Ann's page",
+        ] {
+            assert!(held(bad, Form::CrmLink).is_err(), "{bad}");
         }
     }
 

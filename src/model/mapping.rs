@@ -6,9 +6,10 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::forms::Native;
 use super::ids::{EntityName, FieldId, StoreName};
 use super::observed::{Cell, Row};
-use super::schema::FieldRef;
+use super::schema::{FieldRef, FieldType};
 use super::value::Value;
 
 /// A table's name, with its schema where it is given one.
@@ -299,6 +300,8 @@ pub struct EmbedPlace {
     pub region: Option<String>,
     /// The field that tells which of several is the first one; none: nothing but their order in the store tells.
     pub primary: Option<FieldId>,
+    /// The form that the values take there; none: any value of the kind can be held.
+    pub form: Option<Form>,
 }
 
 impl Embedded {
@@ -307,6 +310,25 @@ impl Embedded {
     pub fn normal(&self, kind: &str, value: &str) -> Option<String> {
         let place = self.places.get(kind)?;
         super::normal::identifier(kind, value, place.region.as_deref())
+    }
+
+    /// A value as it is written, or why it cannot be held.
+    ///
+    /// # Errors
+    /// Says why.
+    pub fn written(&self, kind: &str, value: &str) -> Result<String, String> {
+        let none = || "the value is none of its kind, and the store would not take it".to_owned();
+        let normal = self.normal(kind, value).ok_or_else(none)?;
+        let Some(form) = self.places.get(kind).and_then(|place| place.form) else {
+            return Ok(value.to_owned());
+        };
+        // The normal form of a number has its country.
+        let text = if form == Form::CrmPhone { normal.as_str() } else { value };
+        match super::encode(&Value::text(text), FieldType::String, form, &TimeZone::UTC) {
+            Ok(Native::Text(text)) => Ok(text),
+            Ok(_) => Err(none()),
+            Err(error) => Err(error.0),
+        }
     }
 }
 

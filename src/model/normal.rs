@@ -106,6 +106,11 @@ pub fn phone(text: &str, region: Option<&str>) -> Option<Phone> {
     catch_unwind(AssertUnwindSafe(|| parse_phone(text, region))).ok().flatten()
 }
 
+/// Whether a number in the form of [`Phone::e164`] is one that its country gives out, as libphonenumber knows them.
+pub fn is_given_out(e164: &str) -> bool {
+    catch_unwind(|| phonenumber::parse(None, e164).is_ok_and(|parsed| parsed.is_valid())).unwrap_or(false)
+}
+
 fn parse_phone(text: &str, region: Option<phonenumber::country::Id>) -> Option<Phone> {
     let parsed = phonenumber::parse(region, text).ok()?;
     let country_code = parsed.code().value().to_string();

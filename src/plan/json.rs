@@ -12,6 +12,7 @@ use crate::model::{Cell, FieldName, RecordId, StoreName, SyncMeta, Timestamp};
 use crate::reconcile::{Report, Trouble};
 use crate::resolve::{Conflict, SideRecord};
 
+use super::cost::{self, Rates};
 use super::render::address;
 use super::render_words::showable;
 use super::{Plan, RecordPlan};
@@ -19,37 +20,8 @@ use super::{Plan, RecordPlan};
 /// The version of the JSON plan.
 pub const FORMAT_VERSION: &str = "1.0";
 
-/// What a plan costs in one store.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Cost {
-    /// Rows written.
-    pub rows: u64,
-    /// Batches that they go out in; none: the store's batch size is not known.
-    pub batches: Option<u64>,
-}
-
-/// The cost by store. A batch holds writes of one entity, and deletes go apart, in the opposite order.
-pub fn cost(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> BTreeMap<StoreName, Cost> {
-    let mut runs: BTreeMap<(&StoreName, &crate::model::EntityName, bool), u64> = BTreeMap::new();
-    for (entity, sums) in plan.records.sums() {
-        for (shape, count) in &sums.shapes {
-            let delete = shape.kind == ActionKind::Delete;
-            *runs.entry((&shape.store, entity, delete)).or_default() += count;
-        }
-    }
-    let mut costs: BTreeMap<StoreName, Cost> = BTreeMap::new();
-    for ((store, _, _), rows) in runs {
-        let cost = costs.entry(store.clone()).or_default();
-        cost.rows += rows;
-        if let Some(size) = batch_sizes.get(store).filter(|size| **size > 0) {
-            *cost.batches.get_or_insert(0) += rows.div_ceil(*size as u64);
-        }
-    }
-    costs
-}
-
 /// The JSON plan.
-pub fn plan_json(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> Value {
+pub fn plan_json(plan: &Plan, rates: &Rates) -> Value {
     let changes: Vec<Value> = plan.records.iter().flat_map(|record| resource_changes(&record)).collect();
     let guards: Vec<Value> = plan
         .guards
@@ -87,7 +59,7 @@ pub fn plan_json(plan: &Plan, batch_sizes: &BTreeMap<StoreName, usize>) -> Value
         "identity": plan.meetings,
         "books": books_json(&plan.books),
         "snapshots": plan.snapshots,
-        "cost": cost(plan, batch_sizes),
+        "cost": cost::cost(plan, rates),
     })
 }
 

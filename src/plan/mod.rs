@@ -2,6 +2,7 @@
 //! simulated, and what is shown is what runs.
 
 mod build;
+pub mod cost;
 pub mod file;
 mod firsts;
 mod guards;
@@ -31,12 +32,13 @@ use crate::model::{
 use crate::resolve::{Conflict, Rule};
 
 pub use build::{PlanInputs, Planner, Target};
+pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place};
 pub use records::{Records, Shape, Sums};
-pub use render::{RenderOptions, UNSAVED_NOTE, address, render, shown};
+pub use render::{RenderOptions, UNSAVED_NOTE, address, meeting_lines, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
 pub use render_value::{clean, clean_json};
 pub use shelf::{Lost, MemoryShelf, Shelf};

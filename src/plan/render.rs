@@ -9,6 +9,7 @@ use crate::diff::{Action, ActionKind, Change, Standing};
 use crate::model::{Cell, EntityName, FieldName, RecordId, StoreName};
 use crate::resolve::{ConflictStatus, Origin};
 
+use super::cost::{Rates, cost};
 use super::render_value::{self as value, Line, clean};
 use super::render_words::{because, heading, notice_line, rule_words, settled_line};
 use super::{Notice, NoticeKind, Plan, Shape};
@@ -23,8 +24,8 @@ pub struct RenderOptions {
     pub color: bool,
     /// Whether to list everything, metadata-only actions included.
     pub verbose: bool,
-    /// How many writes of each store go into a batch, where it is known: for the cost.
-    pub batch_sizes: BTreeMap<StoreName, usize>,
+    /// What stores allow, as far as it is known: for the cost.
+    pub rates: Rates,
 }
 
 /// What to say under a plan that was not saved.
@@ -92,7 +93,7 @@ pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
 }
 
 /// For every entity and store: how many rows without a key are linked, and by what, become new records, or wait.
-fn meeting_lines(plan: &Plan) -> Vec<String> {
+pub fn meeting_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for (entity, stores) in &plan.meetings {
         for (store, meeting) in stores {
@@ -426,14 +427,26 @@ impl Page<'_> {
     }
 
     fn cost(&self, plan: &Plan) -> Option<String> {
-        let cost = super::json::cost(plan, &self.options.batch_sizes);
+        let rates = &self.options.rates;
+        let cost = cost(plan, rates);
         let parts: Vec<String> = cost
             .iter()
             .map(|(store, cost)| {
                 let batches = cost.batches.map_or(String::new(), |batches| {
                     format!(" in {batches} batch{}", if batches == 1 { "" } else { "es" })
                 });
-                format!("{store} {}{batches}", counted(cost.rows, "row"))
+                let calls = cost.calls.map_or(String::new(), |calls| {
+                    let wait = match cost.wait_seconds.unwrap_or(0) {
+                        0 => String::new(),
+                        seconds => format!(
+                            ", about {} at {} a minute",
+                            counted(seconds.div_ceil(60), "minute"),
+                            rates.calls_per_minute.get(store).copied().unwrap_or_default()
+                        ),
+                    };
+                    format!(" (about {}{wait})", counted(calls, "call"))
+                });
+                format!("{store} {}{batches}{calls}", counted(cost.rows, "row"))
             })
             .collect();
         (!parts.is_empty()).then(|| format!("Cost: {}.", parts.join(", ")))

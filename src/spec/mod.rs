@@ -122,6 +122,9 @@ pub enum StoreKind {
     },
 }
 
+/// Calls a minute where nothing is said: what a Twenty allows that nobody has set otherwise.
+const CALLS_PER_MINUTE: u32 = 100;
+
 impl StoreKind {
     /// Whether the store has record ids of its own, so that a row need not carry the record's key.
     pub fn has_own_ids(&self) -> bool {
@@ -129,6 +132,14 @@ impl StoreKind {
             Self::Memory { own_ids } => *own_ids,
             Self::Twenty { .. } => true,
             Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => false,
+        }
+    }
+
+    /// How many calls go out in a minute, to a store that counts them.
+    pub fn calls_per_minute(&self) -> Option<u32> {
+        match self {
+            Self::Twenty { calls, .. } => Some(calls.1.unwrap_or(CALLS_PER_MINUTE)),
+            Self::Memory { .. } | Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => None,
         }
     }
 }

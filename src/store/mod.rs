@@ -109,9 +109,9 @@ pub trait Store: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> &Capabilities;
 
-    /// What this store object has cost so far.
-    fn usage(&self) -> Usage {
-        Usage::default()
+    /// What this store object has cost so far; none where calls are not counted.
+    fn usage(&self) -> Option<Usage> {
+        None
     }
 
     /// What of these mappings it cannot do. Pure: asked before anything is contacted.

@@ -45,8 +45,6 @@ mod read;
 mod rows;
 mod snapshot;
 mod sort;
-pub mod webhook;
-mod whole;
 mod write;
 
 /// How long a list of objects counts as fresh: within a pass it is asked for once.
@@ -222,12 +220,11 @@ impl Store for TwentyStore {
         &self.capabilities
     }
 
-    fn usage(&self) -> Usage {
+    fn usage(&self) -> Option<Usage> {
         let spent = &self.client.pacer.spent;
-        Usage {
-            calls: spent.calls.load(Ordering::Relaxed),
-            waited_ms: spent.waited_ms.load(Ordering::Relaxed),
-        }
+        let (calls, waited_ms) =
+            (spent.calls.load(Ordering::Relaxed), spent.waited_ms.load(Ordering::Relaxed));
+        Some(Usage { calls, waited_ms })
     }
 
     fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {

@@ -68,6 +68,15 @@ pub enum Event<'a> {
         /// How long after the edit.
         seconds: f64,
     },
+    /// Calls went out to a store that counts them.
+    Called {
+        /// The store.
+        store: &'a StoreName,
+        /// How many, since the last such event.
+        calls: u64,
+        /// How long calls waited for the store's limit since then, each by itself, in milliseconds; a wait counts when it begins.
+        waited_ms: u64,
+    },
     /// A store answered with an error.
     StoreFailed {
         /// The store.

@@ -118,6 +118,16 @@ fn crm_form(ty: FieldType, form: Form, column: &Column) -> Form {
     }
 }
 
+/// The form that values of a kind take inside another entity's row, in a store of a kind; none: any.
+pub(super) fn embedded_form(store: &StoreKind, kind: &str) -> Option<Form> {
+    matches!(store, StoreKind::Twenty { .. }).then(|| match kind {
+        "email" => Form::CrmEmail,
+        "phone" => Form::CrmPhone,
+        kind if ["profile", "url", "link", "website"].iter().any(|word| kind.contains(word)) => Form::CrmLink,
+        _ => Form::CrmText,
+    })
+}
+
 /// A hash of everything that decides what a field's column means.
 pub(super) fn tag(
     shape: &Shape,

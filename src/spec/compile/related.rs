@@ -289,7 +289,8 @@ impl Embedding<'_> {
             }
             let primary = primary.and_then(|field| self.primary(name, &field));
             let region = region.or_else(|| child.default_region.clone());
-            places.insert(name.to_owned(), EmbedPlace { column, region, primary });
+            let form = place::embedded_form(&self.store.kind, name);
+            places.insert(name.to_owned(), EmbedPlace { column, region, primary, form });
         }
         if places.is_empty() {
             let found =

@@ -146,7 +146,7 @@ impl Client {
             {
                 Err(failure) if failure.error.kind == ErrorKind::Unavailable && tries < TRIES_TO_READ => {
                     tries += 1;
-                    self.pacer.wait(Duration::from_millis(WAIT_TO_READ_MS)).await;
+                    self.pacer.clock().sleep(Duration::from_millis(WAIT_TO_READ_MS)).await;
                     self.pacer.take(roots).await;
                 }
                 Err(failure) => return Err(failure),
@@ -179,7 +179,7 @@ impl Client {
             {
                 Err(failure) if failure.error.kind == ErrorKind::Unavailable && tries < TRIES_TO_READ => {
                     tries += 1;
-                    self.pacer.wait(Duration::from_millis(WAIT_TO_READ_MS)).await;
+                    self.pacer.clock().sleep(Duration::from_millis(WAIT_TO_READ_MS)).await;
                 }
                 done => return done,
             }

@@ -12,11 +12,11 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ElementId, ErrorKind, FieldId, Form, IntentId, Mapped, Native, Outcome, Row, StoreError,
-    StoreRecordId, SyncMeta, Value, Write, WriteOp, encode, normal,
+    Batch, Cell, ElementId, ErrorKind, FieldId, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
+    SyncMeta, Value, Write, WriteOp,
 };
 
-use super::super::{check_write, guard_holds, repeated_keys};
+use super::super::{check_write, repeated_keys};
 use super::TwentyStore;
 use super::error::Failure;
 use super::exchange::Elements;
@@ -24,8 +24,10 @@ use super::ids::is_id;
 use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
 use super::rows::{Element, Read, elements, id_of, read};
-use super::whole::whole;
 use super::write::is_about_a_record;
+use changed::Changed;
+
+mod changed;
 
 /// Records that are looked at and written at a time.
 const GROUP: usize = 5;
@@ -166,15 +168,49 @@ impl TwentyStore {
         let first = self.write_at_once(with, record, writes, &mut ended).await;
         let Err(failure) = first else { return Came::Outcomes(ended) };
         if failure.may_have_happened {
-            let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
-            ended.extend(writes.iter().map(|write| (write.intent.clone(), Outcome::Unknown(error.clone()))));
-            return Came::Outcomes(ended);
+            return Came::Outcomes(self.find_out_elements(with, record, writes, &failure).await);
         }
         match failure.error.kind {
             ErrorKind::Conflict => Came::Taken,
             kind if is_about_a_record(kind) => Came::Outcomes(one_by_one(with, Some(record), writes).await),
             _ => Came::Down(failure.error),
         }
+    }
+
+    /// The answer to a write of one record's elements was lost: the record tells whether it happened. They went out in one call, so all
+    /// did or none.
+    async fn find_out_elements(
+        &self,
+        with: &Elements<'_>,
+        record: &Json,
+        writes: &[&Write],
+        failure: &Failure,
+    ) -> Vec<(IntentId, Outcome)> {
+        let Elements { layout, parent, child, .. } = *with;
+        let mut planned = Changed::new(self, layout, child, record);
+        let made = planned.take_all(writes);
+        let id = id_of(record).map(|id| id.0).unwrap_or_default();
+        let (plural, kind) = (&layout.object.plural, layout.object.kind());
+        let filter = one_of("id", None, json!([id]));
+        let found = self.matching(plural, &kind, &layout.selection(), &filter, false).await;
+        let now = found.as_ref().ok().and_then(|found| found.first());
+        let there = now.map(|now| elements(layout, child, now));
+        let lost = |kind| StoreError { kind, ..failure.error.clone() };
+        let outcome = |write: &Write, id: Option<&ElementId>| match (now, &there) {
+            (Some(now), _) if planned.is_untouched(now) => Outcome::Refused(lost(failure.error.kind)),
+            (Some(_), Some(there)) if planned.is_done(there) => {
+                Outcome::Applied(made_of(layout, parent, child, record, (write, id), there))
+            }
+            _ => Outcome::Unknown(lost(ErrorKind::OutcomeUnknown)),
+        };
+        let ended = made.into_iter().map(|(write, made)| {
+            let outcome = match made {
+                Ok(id) => outcome(write, id.as_ref()),
+                Err(outcome) => outcome,
+            };
+            (write.intent.clone(), outcome)
+        });
+        ended.collect()
     }
 
     /// Writes elements of one record in one call, and gives the record as it is then. Outcomes are only added when it went well.
@@ -188,7 +224,7 @@ impl TwentyStore {
         let prepared = self.prepare(with, record, writes);
         if prepared.body.is_empty() {
             self.client.pacer.give_back(1);
-            ended.extend(self.conclude(with, record, prepared));
+            ended.extend(prepared.conclude(with, record, record));
             return Ok(record.clone());
         }
         let (path, what) =
@@ -196,7 +232,7 @@ impl TwentyStore {
         let body = Json::Object(prepared.body.clone());
         let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
         let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
-        ended.extend(self.conclude(with, &answer, prepared));
+        ended.extend(prepared.conclude(with, record, &answer));
         Ok(answer)
     }
 
@@ -214,46 +250,15 @@ impl TwentyStore {
         record: &Json,
         writes: &[&'w Write],
     ) -> Prepared<'w> {
-        let mut changed = Changed {
-            store: self,
-            layout: with.layout,
-            child: with.child,
-            record,
-            now: elements(with.layout, with.child, record),
-            touched: BTreeSet::new(),
-        };
+        let mut changed = Changed::new(self, with.layout, with.child, record);
         let (mut ended, mut sent) = (Vec::new(), Vec::new());
-        for write in writes {
-            match changed.take(write) {
-                Ok(id) => sent.push((*write, id)),
+        for (write, made) in changed.take_all(writes) {
+            match made {
+                Ok(id) => sent.push((write, id)),
                 Err(outcome) => ended.push((write.intent.clone(), outcome)),
             }
         }
-        let key = match read(with.layout, with.parent, record) {
-            Read::Row(row) => row.key.parts().first().cloned(),
-            _ => None,
-        };
-        Prepared { body: changed.body(), sent, ended, key }
-    }
-
-    /// What became of writes, by the record as it is then.
-    #[allow(clippy::unused_self)] // As its siblings.
-    pub(super) fn conclude(
-        &self,
-        with: &Elements<'_>,
-        answer: &Json,
-        prepared: Prepared<'_>,
-    ) -> Vec<(IntentId, Outcome)> {
-        let there = elements(with.layout, with.child, answer);
-        let mut outcomes = prepared.ended;
-        for (write, id) in prepared.sent {
-            let row = id.and_then(|id| {
-                let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-                Some(row(with.child, write, &id.parent, prepared.key.as_deref(), element))
-            });
-            outcomes.push((write.intent.clone(), Outcome::Applied(row)));
-        }
-        outcomes
+        Prepared { body: changed.body(), sent, ended }
     }
 }
 
@@ -265,7 +270,24 @@ pub(super) struct Prepared<'w> {
     pub(super) sent: Vec<(&'w Write, Option<ElementId>)>,
     /// Writes that nothing is sent for.
     pub(super) ended: Vec<(IntentId, Outcome)>,
-    key: Option<String>,
+}
+
+impl Prepared<'_> {
+    /// What became of the writes, by the record as it was and is now.
+    pub(super) fn conclude(
+        self,
+        with: &Elements<'_>,
+        record: &Json,
+        answer: &Json,
+    ) -> Vec<(IntentId, Outcome)> {
+        let there = elements(with.layout, with.child, answer);
+        let mut outcomes = self.ended;
+        for (write, id) in self.sent {
+            let row = made_of(with.layout, with.parent, with.child, record, (write, id.as_ref()), &there);
+            outcomes.push((write.intent.clone(), Outcome::Applied(row)));
+        }
+        outcomes
+    }
 }
 
 /// Writes elements of one record each by itself, so that a bad one does not fail the others.
@@ -275,20 +297,27 @@ pub(super) async fn one_by_one(
     writes: &[&Write],
 ) -> Vec<(IntentId, Outcome)> {
     let (store, mut ended) = (with.store, Vec::new());
-    let mut record = record.cloned();
+    let Some(mut record) = record.cloned() else {
+        return writes
+            .iter()
+            .map(|write| (write.intent.clone(), not_there(store, with.child, write)))
+            .collect();
+    };
     for write in writes {
-        let Some(now) = &record else {
-            ended.push((write.intent.clone(), not_there(store, with.child, write)));
-            continue;
-        };
         store.client.pacer.take(1).await;
-        match store.write_at_once(with, now, &[write], &mut ended).await {
-            Ok(answer) => record = Some(answer),
+        match store.write_at_once(with, &record, &[write], &mut ended).await {
+            Ok(answer) => record = answer,
+            // The record as it is now is not known: what is still to be written to it has to wait.
             Err(failure) if failure.may_have_happened => {
-                let error = StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error };
-                ended.push((write.intent.clone(), Outcome::Unknown(error)));
+                ended.extend(store.find_out_elements(with, &record, &[write], &failure).await);
+                break;
             }
             Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
+        }
+    }
+    for write in writes {
+        if !ended.iter().any(|(intent, _)| *intent == write.intent) {
+            ended.push((write.intent.clone(), Outcome::Moved));
         }
     }
     ended
@@ -355,6 +384,24 @@ fn is_whose(layout: &Layout, parent: &Mapped, record: &Json, whose: &Whose) -> b
     }
 }
 
+/// The element that a write left, as a row; none where it left none, or it is not there.
+fn made_of(
+    layout: &Layout,
+    parent: &Mapped,
+    child: &Child,
+    record: &Json,
+    (write, id): (&Write, Option<&ElementId>),
+    there: &[Element],
+) -> Option<Row> {
+    let id = id?;
+    let key = match read(layout, parent, record) {
+        Read::Row(row) => row.key.parts().first().cloned(),
+        _ => None,
+    };
+    let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
+    Some(row(child, write, &id.parent, key.as_deref(), element))
+}
+
 /// An element as a row of its entity.
 fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, element: &Element) -> Row {
     let embedded = &child.embedded;
@@ -378,181 +425,5 @@ fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, 
         created: None,
         updated: None,
         unlinked: false,
-    }
-}
-
-/// The elements of a record while they are changed.
-struct Changed<'a> {
-    store: &'a TwentyStore,
-    layout: &'a Layout,
-    child: &'a Child,
-    record: &'a Json,
-    now: Vec<Element>,
-    /// The kinds that something was done to.
-    touched: BTreeSet<String>,
-}
-
-impl Changed<'_> {
-    fn refused(&self, write: &Write, why: &str) -> Outcome {
-        let message = format!("{}: {why}", write.key);
-        Outcome::Refused(StoreError::new(ErrorKind::Invalid, &self.store.name, message))
-    }
-
-    /// Does what a write says; gives the element that it leaves, if it leaves one.
-    fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
-        let parent = id_of(self.record).ok_or(Outcome::Moved)?;
-        let embedded = &self.child.embedded;
-        let text = |fields: &BTreeMap<FieldId, Value>, id: FieldId| match fields.get(&id) {
-            Some(Value::Text(text)) => Some(text.as_ref().to_owned()),
-            _ => None,
-        };
-        match &write.op {
-            WriteOp::Create { fields, .. } => {
-                let kind =
-                    text(fields, embedded.kind).ok_or_else(|| self.refused(write, "it has no kind"))?;
-                let value =
-                    text(fields, embedded.value).ok_or_else(|| self.refused(write, "it has no value"))?;
-                let (value, normal) = self.written(write, &kind, &value)?;
-                if self.now.iter().any(|one| one.kind == kind && one.normal == normal) {
-                    return Err(Outcome::Moved);
-                }
-                let first = self.is_first(&kind, fields);
-                self.now.push(Element { kind: kind.clone(), value, normal: normal.clone(), primary: false });
-                self.settle_first(&kind, &normal, first);
-                Ok(Some(ElementId { parent, kind, normal }))
-            }
-            WriteOp::Update { fields, guard, .. } => {
-                let (at, id) = self.find(write)?;
-                let (Some(element), parent_id) = (self.now.get(at).cloned(), parent) else {
-                    return Err(Outcome::Moved);
-                };
-                self.check(write, guard, &parent_id, &element)?;
-                let kind = element.kind.clone();
-                if text(fields, embedded.kind).is_some_and(|new| new != kind) {
-                    return Err(self.refused(write, "its kind cannot change: it would be another element"));
-                }
-                let mut normal = id.normal;
-                if let Some(value) = text(fields, embedded.value) {
-                    let (value, new) = self.written(write, &kind, &value)?;
-                    if new != normal && self.now.iter().any(|one| one.kind == kind && one.normal == new) {
-                        return Err(self.refused(write, "the record has that value already"));
-                    }
-                    if let Some(element) = self.now.get_mut(at) {
-                        element.value = value;
-                        element.normal.clone_from(&new);
-                    }
-                    self.touched.insert(kind.clone());
-                    normal = new;
-                }
-                let first = self.is_first(&kind, fields);
-                self.settle_first(&kind, &normal, first);
-                Ok(Some(ElementId { parent: parent_id, kind, normal }))
-            }
-            WriteOp::Delete { guard } => {
-                let (at, _) = self.find(write)?;
-                let Some(element) = self.now.get(at).cloned() else { return Err(Outcome::Moved) };
-                self.check(write, guard, &parent, &element)?;
-                self.now.remove(at);
-                self.touched.insert(element.kind);
-                Ok(None)
-            }
-        }
-    }
-
-    /// A value as it is sent, and its normal form.
-    fn written(&self, write: &Write, kind: &str, value: &str) -> Result<(String, String), Outcome> {
-        let normal = self.child.embedded.normal(kind, value);
-        let normal = normal.ok_or_else(|| self.refused(write, "its value is none of its kind"))?;
-        let place = self.child.embedded.places.get(kind);
-        let ty = place
-            .and_then(|place| self.layout.attribute(place.column.head()))
-            .map_or("", |of| of.ty.as_str());
-        let form = match ty {
-            "EMAILS" => Form::CrmEmail,
-            "LINKS" => Form::CrmLink,
-            "PHONES" => {
-                let region = place.and_then(|place| place.region.as_deref());
-                let phone = normal::phone(value, region);
-                let phone = phone.ok_or_else(|| self.refused(write, "it is no phone number"))?;
-                return Ok((phone.e164, normal));
-            }
-            _ => Form::CrmText,
-        };
-        let zone = &self.child.mapped.mapping.timezone;
-        match encode(&Value::text(value), crate::model::FieldType::String, form, zone) {
-            Ok(Native::Text(text)) => Ok((text, normal)),
-            Ok(_) => Err(self.refused(write, "it has no value")),
-            Err(error) => Err(self.refused(write, &error.0)),
-        }
-    }
-
-    fn is_first(&self, kind: &str, fields: &BTreeMap<FieldId, Value>) -> Option<bool> {
-        let field = self.child.embedded.places.get(kind)?.primary?;
-        match fields.get(&field) {
-            Some(Value::Bool(first)) => Some(*first),
-            _ => None,
-        }
-    }
-
-    /// Sees to it that the right element is the first of its kind.
-    fn settle_first(&mut self, kind: &str, normal: &str, first: Option<bool>) {
-        self.touched.insert(kind.to_owned());
-        let Some(first) = first else { return };
-        for one in self.now.iter_mut().filter(|one| one.kind == kind) {
-            let this = one.normal == normal;
-            if this {
-                one.primary = first;
-            } else if first {
-                one.primary = false;
-            }
-        }
-    }
-
-    /// The element that a write is about.
-    fn find(&self, write: &Write) -> Result<(usize, ElementId), Outcome> {
-        let id = write.store_id.as_ref().and_then(ElementId::parse).ok_or(Outcome::Moved)?;
-        let at = self.now.iter().position(|one| one.kind == id.kind && one.normal == id.normal);
-        at.map(|at| (at, id)).ok_or(Outcome::Moved)
-    }
-
-    /// Whether an element still is what it was. What record it stands in is told by where it was found.
-    fn check(
-        &self,
-        write: &Write,
-        guard: &crate::model::Guard,
-        parent: &StoreRecordId,
-        element: &Element,
-    ) -> Result<(), Outcome> {
-        // Writes before this one may have changed who comes first.
-        let before = elements(self.layout, self.child, self.record);
-        let before = before.iter().find(|one| one.kind == element.kind && one.normal == element.normal);
-        let mut row = row(self.child, write, parent, None, before.unwrap_or(element));
-        if let Some(cell) = guard.fields.get(&self.child.embedded.reference) {
-            row.fields.insert(self.child.embedded.reference, cell.clone());
-        }
-        row.meta = guard.meta.clone();
-        if guard_holds(guard, &row) { Ok(()) } else { Err(Outcome::Moved) }
-    }
-
-    /// The fields that changed, whole.
-    fn body(&self) -> Map<String, Json> {
-        let mut body = Map::new();
-        for kind in &self.touched {
-            let Some(place) = self.child.embedded.places.get(kind) else { continue };
-            let name = place.column.head();
-            let Some(attribute) = self.layout.attribute(name) else { continue };
-            let mut own: Vec<&Element> = self.now.iter().filter(|one| one.kind == *kind).collect();
-            // Where none is the first, the one that comes first is.
-            own.sort_by_key(|one| !one.primary);
-            let before = self.record.get(name).unwrap_or(&Json::Null);
-            if let Some(part) = place.column.0.get(1) {
-                let mut whole = before.as_object().cloned().unwrap_or_default();
-                whole.insert(part.clone(), own.first().map_or("", |one| &one.value).into());
-                body.insert(name.to_owned(), Json::Object(whole));
-                continue;
-            }
-            body.insert(name.to_owned(), whole(&attribute.ty, before, &own));
-        }
-        body
     }
 }

@@ -27,6 +27,9 @@ struct Wanted<'a> {
     column: &'a Column,
     ty: String,
     unique: bool,
+    /// Whether it holds the key. Another field that only one record may have a value of need not be so there: that is seen to by
+    /// whoever writes.
+    is_key: bool,
     options: Vec<String>,
     description: Option<&'a str>,
     relation: Option<&'a EntityName>,
@@ -82,7 +85,7 @@ impl TwentyStore {
             Err(StoreError::new(ErrorKind::Invalid, &self.name, message).hint(hint))
         };
         let (name, part) = (wanted.column.head(), wanted.column.0.get(1));
-        if wanted.unique && !unique && ty == "TEXT" {
+        if wanted.is_key && wanted.unique && !unique && ty == "TEXT" {
             return refused(
                 format!("`{object}.{name}` holds the key, and is not unique"),
                 "make it unique in the workspace's data model, so that no record can be doubled",
@@ -239,13 +242,14 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
         column,
         ty: "TEXT".to_owned(),
         unique,
+        is_key: unique,
         options: Vec::new(),
         description,
         relation: None,
     };
     if let Some(embedded) = mapping.embedded() {
-        all.extend(embedded.places.iter().map(|(kind, place)| Wanted {
-            ty: element_type(kind).to_owned(),
+        all.extend(embedded.places.values().map(|place| Wanted {
+            ty: element_type(place.form).to_owned(),
             ..text(&place.column, false, None)
         }));
         return all;
@@ -267,6 +271,7 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
     for (id, place) in &mapping.fields {
         let Some(field) = mapped.entity.fields.get(id.index()) else { continue };
         let mut wanted = text(&place.column, field.unique, field.description.as_deref());
+        wanted.is_key = false;
         if let Some(entity) = &place.relation {
             wanted = Wanted { ty: "RELATION".into(), relation: Some(entity), unique: false, ..wanted };
         } else {
@@ -289,11 +294,11 @@ fn wanted(mapped: &Mapped) -> Vec<Wanted<'_>> {
     all
 }
 
-fn element_type(kind: &str) -> &'static str {
-    match kind {
-        "email" => "EMAILS",
-        "phone" => "PHONES",
-        kind if ["profile", "url", "link", "website"].iter().any(|word| kind.contains(word)) => "LINKS",
+fn element_type(form: Option<Form>) -> &'static str {
+    match form {
+        Some(Form::CrmEmail) => "EMAILS",
+        Some(Form::CrmPhone) => "PHONES",
+        Some(Form::CrmLink) => "LINKS",
         _ => "ARRAY",
     }
 }

@@ -1,6 +1,8 @@
 //! The metrics of the loop: hints, webhooks, pauses, back-offs, reloads, and how long edits take.
 
-use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 
 use crate::controller::Pause;
 use crate::model::{EntityName, StoreName};
@@ -35,6 +37,8 @@ pub(super) struct RunningMetrics {
     latency_limit: Gauge,
     memory: Gauge,
     pub(super) stores_down: GaugeVec,
+    pub(super) calls: IntCounterVec,
+    pub(super) limit_waits: CounterVec,
 }
 
 impl RunningMetrics {
@@ -107,6 +111,16 @@ impl RunningMetrics {
                 "Since when the store could not be read whole; 0 while it can.",
                 &["store"],
             )?,
+            calls: make.counters(
+                "api_requests_total",
+                "Calls to stores that count them, those sent again included.",
+                &["store"],
+            )?,
+            limit_waits: make.seconds_counters(
+                "rate_limit_wait_seconds_total",
+                "How long calls waited for the store's limit, each by itself; a wait counts when it begins.",
+                &["store"],
+            )?,
         })
     }
 
@@ -115,6 +129,10 @@ impl RunningMetrics {
             self.latency.with_label_values(&[store]);
             self.away.with_label_values(&[store]);
             self.stores_down.with_label_values(&[store]);
+        }
+        for (store, _) in spec.stores.iter().filter(|(_, store)| store.kind.calls_per_minute().is_some()) {
+            self.calls.with_label_values(&[store.as_str()]);
+            self.limit_waits.with_label_values(&[store.as_str()]);
         }
         let senders = spec.controller.triggers.webhooks.keys().map(StoreName::as_str);
         for store in senders.chain([NO_STORE]) {
@@ -176,6 +194,12 @@ impl RunningMetrics {
         match event {
             Event::CaughtUp { store, seconds } => {
                 self.latency.with_label_values(&[store.as_str()]).observe(*seconds);
+            }
+            Event::Called { store, calls, waited_ms } => {
+                self.calls.with_label_values(&[store.as_str()]).inc_by(*calls);
+                #[allow(clippy::cast_precision_loss)] // Nobody waits for centuries.
+                let seconds = *waited_ms as f64 / 1000.0;
+                self.limit_waits.with_label_values(&[store.as_str()]).inc_by(seconds);
             }
             Event::LookedAt { alone, .. } => {
                 self.looks.with_label_values(&[if *alone { "alone" } else { "widened" }]).inc();

@@ -98,9 +98,11 @@ impl Metrics {
             &self.conflicts_resolved,
             &self.running.webhooks,
             &self.running.breaker,
+            &self.running.calls,
         ] {
             prune(vec, known);
         }
+        prune(&self.running.limit_waits, known);
         prune(&self.running.latency, known);
         {
             let mut since = self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
