@@ -23,6 +23,7 @@ pub(super) type Taken<'w> = (Whose, Vec<&'w Write>);
 /// A record that stepped aside, with what it is to be in the end.
 struct Aside<'w> {
     path: String,
+    record: Json,
     answer: Json,
     body: Map<String, Json>,
     prepared: Prepared<'w>,
@@ -123,7 +124,7 @@ impl Elements<'_> {
         }
         let path = self.store.path_of(self.layout, &record);
         match self.patch(&path, modest).await {
-            Ok(answer) => Ok(Some(Aside { path, answer, body, prepared })),
+            Ok(answer) => Ok(Some(Aside { path, record, answer, body, prepared })),
             Err(failure) if failure.error.kind == ErrorKind::Conflict => Ok(None),
             Err(failure) => Err(failure.error),
         }
@@ -136,7 +137,7 @@ impl Elements<'_> {
         outcomes: &mut BTreeMap<IntentId, Outcome>,
     ) -> Result<(), StoreError> {
         self.store.client.pacer.take(1).await;
-        let Aside { path, answer, body, prepared } = stepped;
+        let Aside { path, record, answer, body, prepared } = stepped;
         let answer = match self.patch(&path, body).await {
             Ok(last) => last,
             Err(failure) if failure.error.kind == ErrorKind::Conflict => answer,
@@ -148,7 +149,7 @@ impl Elements<'_> {
                 return Ok(());
             }
         };
-        outcomes.extend(self.store.conclude(self, &answer, prepared));
+        outcomes.extend(prepared.conclude(self, &record, &answer));
         Ok(())
     }
 
