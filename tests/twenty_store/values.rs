@@ -200,7 +200,7 @@ async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>])
     }
     let writes: Vec<Write> =
         wanted.iter().map(|(record, fields)| write(record, record, create(fields.clone()))).collect();
-    let batch = Batch { id: BatchId(case.to_string()), receipt: false, writes };
+    let batch = Batch { id: BatchId(case.to_string()), receipt: false, writes, along: Vec::new() };
     let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
     let keys: Vec<_> = wanted.iter().map(|(record, _)| key(record)).collect();
     let read = world.crm.read(mapped, &keys).await.expect("read");
@@ -227,7 +227,7 @@ async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>])
     let before = world.writes();
     for (at, (field, value)) in refused.into_iter().enumerate().take(40) {
         let one = write("x", &format!("X{case}-{at}"), create([(field, value)].into()));
-        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one] };
+        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one], along: Vec::new() };
         let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
         assert!(
             matches!(&outcomes[&IntentId("x".into())], Outcome::Refused(error) if error.kind == ErrorKind::Invalid),
