@@ -41,7 +41,7 @@ fn spec() -> Spec {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/congress");
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
     let entities = read("entities.yaml")
-        .replace("    term_end: date\n", "    term_end: date\n  match: [[contact_identifiers.phone, last_name]]\n")
+        .replace("    term_end: date\n", "    term_end: date\n  match: [[contact_identifiers.phone, first_name, last_name]]\n")
         .replace(
             "    identifier_value: {type: string, required: true}\n",
             "    identifier_value: {type: string, required: true}\n    identifier_normalized: {derive: \"identifier(identifier_type, identifier_value)\"}\n",
@@ -317,17 +317,24 @@ fn national(number: &str) -> String {
 
 /// Numbers as somebody enters them, the primary one first.
 fn entered(numbers: &[&Record]) -> Json {
-    let mut own: Vec<&&Record> = numbers.iter().filter(|record| !national(&text(record, "identifier_value")).is_empty()).collect();
+    let mut own: Vec<&&Record> =
+        numbers.iter().filter(|record| !national(&text(record, "identifier_value")).is_empty()).collect();
     own.sort_by_key(|record| record.get("is_primary") != Some(&json!(true)));
     let mut seen = BTreeSet::new();
-    let mut all = own.iter().map(|record| national(&text(record, "identifier_value"))).filter(|number| seen.insert(number.clone()));
+    let mut all = own
+        .iter()
+        .map(|record| national(&text(record, "identifier_value")))
+        .filter(|number| seen.insert(number.clone()));
     let first = all.next().unwrap_or_default();
-    let more: Vec<Json> = all.map(|number| json!({ "number": number, "countryCode": "", "callingCode": "" })).collect();
+    let more: Vec<Json> =
+        all.map(|number| json!({ "number": number, "countryCode": "", "callingCode": "" })).collect();
     json!({ "primaryPhoneNumber": first, "primaryPhoneCountryCode": "", "primaryPhoneCallingCode": "", "additionalPhones": more })
 }
 
 fn numbers_of<'r>(all: &'r [Record], contact: &str) -> Vec<&'r Record> {
-    all.iter().filter(|record| text(record, "contact_id") == contact && text(record, "identifier_type") == "phone").collect()
+    all.iter()
+        .filter(|record| text(record, "contact_id") == contact && text(record, "identifier_type") == "phone")
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,12 +356,20 @@ async fn half_of_the_people_are_there_already_and_nobody_is_doubled() {
     let plan = crm.plan().await;
     assert_eq!(plan.guards, []);
     let met = &plan.meetings[&EntityName::new("contacts").unwrap()][&StoreName::new("crm").unwrap()];
-    assert_eq!((met.linked.values().sum::<u64>(), met.made, met.held), (there.len() as u64, 0, 0), "{:?}", met.waiting);
+    assert_eq!(
+        (met.linked.values().sum::<u64>(), met.made, met.held),
+        (there.len() as u64, 0, 0),
+        "{:?}",
+        met.waiting
+    );
     drop(plan);
     crm.settle().await;
     assert_eq!(crm.all("people").len(), people.len());
-    let keys: BTreeMap<String, String> =
-        crm.all("people").iter().map(|person| (person["contactId"].as_str().unwrap().to_owned(), id(person))).collect();
+    let keys: BTreeMap<String, String> = crm
+        .all("people")
+        .iter()
+        .map(|person| (person["contactId"].as_str().unwrap().to_owned(), id(person)))
+        .collect();
     for (key, own) in &there {
         assert_eq!(keys[key], *own, "{key}");
     }
@@ -364,9 +379,12 @@ async fn half_of_the_people_are_there_already_and_nobody_is_doubled() {
 /// The records of an entity that are gone, and those that are new or changed, with what they were.
 fn drift(data: &Path, entity: &str, key: &[&str]) -> (Vec<Record>, Vec<(Option<Record>, Record)>) {
     let of = |record: &Record| key.iter().map(|part| text(record, part)).collect::<Vec<_>>();
-    let old: BTreeMap<Vec<String>, Record> = load(data, OLD, entity).into_iter().map(|record| (of(&record), record)).collect();
-    let new: BTreeMap<Vec<String>, Record> = load(data, NEW, entity).into_iter().map(|record| (of(&record), record)).collect();
-    let gone = old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(_, record)| record.clone()).collect();
+    let old: BTreeMap<Vec<String>, Record> =
+        load(data, OLD, entity).into_iter().map(|record| (of(&record), record)).collect();
+    let new: BTreeMap<Vec<String>, Record> =
+        load(data, NEW, entity).into_iter().map(|record| (of(&record), record)).collect();
+    let gone =
+        old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(_, record)| record.clone()).collect();
     let changed = new.into_iter().filter(|(key, record)| old.get(key) != Some(record));
     (gone, changed.map(|(key, record)| (old.get(&key).cloned(), record)).collect())
 }
@@ -404,7 +422,10 @@ async fn a_year_of_changes_entered_in_the_crm_is_everywhere() {
     all_agree(&crm, &of_data(&data, OLD));
 
     let by = |plural: &str, field: &str| -> BTreeMap<String, String> {
-        crm.all(plural).iter().filter_map(|record| Some((record[field].as_str()?.to_owned(), id(record)))).collect()
+        crm.all(plural)
+            .iter()
+            .filter_map(|record| Some((record[field].as_str()?.to_owned(), id(record))))
+            .collect()
     };
     let (mut firms, mut people) = (by("companies", "businessId"), by("people", "contactId"));
     let (gone_firms, new_firms) = drift(&data, "businesses", &["business_id"]);
@@ -413,7 +434,15 @@ async fn a_year_of_changes_entered_in_the_crm_is_everywhere() {
     let links: BTreeMap<(String, String), String> = crm
         .all("peopleBusinesses")
         .iter()
-        .map(|link| ((link["personId"].as_str().unwrap().to_owned(), link["companyId"].as_str().unwrap().to_owned()), id(link)))
+        .map(|link| {
+            (
+                (
+                    link["personId"].as_str().unwrap().to_owned(),
+                    link["companyId"].as_str().unwrap().to_owned(),
+                ),
+                id(link),
+            )
+        })
         .collect();
     let link_of = |record: &Record, people: &BTreeMap<String, String>, firms: &BTreeMap<String, String>| {
         (people[&text(record, "contact_id")].clone(), firms[&text(record, "business_id")].clone())
@@ -467,8 +496,11 @@ async fn a_year_of_changes_entered_in_the_crm_is_everywhere() {
     });
     let passes = crm.settle().await;
     // What a part of a committee is a part of can be said once that has a key.
-    let keys: BTreeMap<String, String> =
-        crm.all("companies").iter().map(|firm| (id(firm), firm["businessId"].as_str().unwrap().to_owned())).collect();
+    let keys: BTreeMap<String, String> = crm
+        .all("companies")
+        .iter()
+        .map(|firm| (id(firm), firm["businessId"].as_str().unwrap().to_owned()))
+        .collect();
     let records = load(&data, NEW, "businesses");
     for record in &records {
         let above = text(record, "parent_business_id");
@@ -479,7 +511,10 @@ async fn a_year_of_changes_entered_in_the_crm_is_everywhere() {
     let more = crm.settle().await;
     eprintln!(
         "{} people, {} businesses and {} links changed or made, {} removed, in {passes} and {more} passes",
-        new_people.len(), new_firms.len(), new_links.len(), gone_people.len() + gone_firms.len() + gone_links.len()
+        new_people.len(),
+        new_firms.len(),
+        new_links.len(),
+        gone_people.len() + gone_firms.len() + gone_links.len()
     );
     all_agree(&crm, &of_data(&data, NEW));
 }
