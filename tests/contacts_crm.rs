@@ -426,3 +426,51 @@ async fn numbers_that_nobody_gives_out_and_odd_links_are_named_and_not_sent() {
     assert_eq!(firm["domainName"]["primaryLinkUrl"], "https://works.example.com/shop");
     assert_eq!(alike(&crm, "SELECT website FROM businesses"), ["Works.example.com/shop/"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_somebody_empties_is_put_back() {
+    let crm = begun().await;
+    let ann = id(&crm.person("1"));
+    crm.patch("people", &ann, &json!({ "contactId": "" }));
+    crm.settle().await;
+    assert_eq!(id(&crm.person("1")), ann);
+    // One that is changed waits for a person, and nothing else does.
+    crm.patch("people", &ann, &json!({ "contactId": "77" }));
+    crm.sql("supabase", "UPDATE contacts_master SET notes = 'seen' WHERE contact_id = '2'");
+    crm.pass().await;
+    let plan = crm.plan().await;
+    assert!(text(&plan).contains("its key was \"1\" and is \"77\" now"), "{}", text(&plan));
+    assert_eq!(crm.person("2")["notes"], json!("seen"));
+    assert_eq!(alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"), ["1", "2", "3"]);
+}
+
+/// The pass dies right after the server has made people, before anybody remembers it, and then the state is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_making_and_remembering_with_the_state_lost_there_is_no_second_person() {
+    use trueup::sandbox::{Calls, Fault};
+    for path in ["/rest/batch/people", "/rest/batch/peopleBusinesses", "/rest/people/"] {
+        let mut crm = Crm::new(spec(), 1_000_000).await;
+        crm.sql("bigquery", BEGIN);
+        crm.make("people", &json!({ "name": { "firstName": "Ann", "lastName": "E." }, "emails": { "primaryEmail": "ann@example.com", "additionalEmails": [] } }));
+        let died = tokio_util::sync::CancellationToken::new();
+        let kill = died.clone();
+        crm.sandbox.faults().add(Calls::all().path(path), Fault::then(move |_| kill.cancel()));
+        tokio::select! {
+            biased;
+            () = died.cancelled() => {}
+            _ = crm.pass() => panic!("nothing was made by {path}"),
+        }
+        crm.sandbox.faults().clear();
+        crm.lose_state();
+        crm.settle().await;
+        assert_eq!(crm.all("people").len(), 2, "{path}");
+        assert_eq!(
+            alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"),
+            ["1", "2", "3"],
+            "{path}"
+        );
+        assert_eq!(alike(&crm, VALUES).len(), 10, "{path}");
+        assert_eq!(crm.all("peopleBusinesses").len(), 2, "{path}");
+        assert_eq!(crm.all("companies").len(), 1, "{path}");
+    }
+}

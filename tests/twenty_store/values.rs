@@ -214,7 +214,7 @@ async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows
     }
     let writes: Vec<Write> =
         wanted.iter().map(|(record, fields)| write(record, record, create(fields.clone()))).collect();
-    let batch = Batch { id: BatchId(case.to_owned()), receipt: false, writes };
+    let batch = Batch { id: BatchId(case.to_owned()), receipt: false, writes, along: Vec::new() };
     let outcomes = store.apply(mapped, &batch).await.expect("an answer");
     let keys: Vec<_> = wanted.iter().map(|(record, _)| key(record)).collect();
     let read = store.read(mapped, &keys).await.expect("read");
@@ -241,7 +241,7 @@ async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows
     let before = store.usage().expect("counted").calls;
     for (at, (field, value)) in refused.into_iter().enumerate().take(40) {
         let one = write("x", &format!("X{case}-{at}"), create([(field, value)].into()));
-        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one] };
+        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one], along: Vec::new() };
         let outcomes = store.apply(mapped, &batch).await.expect("an answer");
         assert!(
             matches!(&outcomes[&IntentId("x".into())], Outcome::Refused(error) if error.kind == ErrorKind::Invalid),

@@ -26,7 +26,7 @@ use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
 use super::rows::{Element, Read, elements, id_of, read};
 use super::write::{AT_ONCE, is_about_a_record};
-use changed::Changed;
+pub(super) use changed::Changed;
 
 mod changed;
 
@@ -64,6 +64,7 @@ impl TwentyStore {
         };
         let layout = self.layout(parent).await?;
         let child = Child { mapped: mapped.clone(), embedded: embedded.clone() };
+        let with = Elements { store: self, layout: &layout, parent, child: &child };
         let repeated = repeated_keys(batch);
         let mut outcomes = BTreeMap::new();
         let mut by_record: BTreeMap<Whose, Vec<&Write>> = BTreeMap::new();
@@ -72,7 +73,9 @@ impl TwentyStore {
                 outcomes.insert(write.intent.clone(), Outcome::Refused(error));
                 continue;
             }
-            if let Some(whose) = whose(&child, write) {
+            if let Some(outcome) = self.made_along(&with, write) {
+                outcomes.insert(write.intent.clone(), outcome);
+            } else if let Some(whose) = whose(&child, write) {
                 by_record.entry(whose).or_default().push(write);
             } else {
                 let message = format!("it is not known which `{}` {} stands in", embedded.parent, write.key);
@@ -82,7 +85,6 @@ impl TwentyStore {
         }
         let mut waiting: VecDeque<(Whose, Vec<&Write>)> = by_record.into_iter().collect();
         let mut down: Option<StoreError> = None;
-        let with = Elements { store: self, layout: &layout, parent, child: &child };
         let mut taken = Vec::new();
         while !waiting.is_empty() && down.is_none() {
             let free = usize::try_from(self.client.pacer.available()).unwrap_or(usize::MAX);
@@ -195,7 +197,7 @@ impl TwentyStore {
         writes: &[&Write],
         failure: &Failure,
     ) -> Vec<(IntentId, Outcome)> {
-        let Elements { layout, parent, child, .. } = *with;
+        let Elements { layout, child, .. } = *with;
         let mut planned = Changed::new(self, layout, child, record);
         let made = planned.take_all(writes);
         let id = id_of(record).map(|id| id.0).unwrap_or_default();
@@ -208,7 +210,7 @@ impl TwentyStore {
         let outcome = |write: &Write, id: Option<&ElementId>| match (now, &there) {
             (Some(now), _) if planned.is_untouched(now) => Outcome::Refused(lost(failure.error.kind)),
             (Some(_), Some(there)) if planned.is_done(there) => {
-                Outcome::Applied(made_of(layout, parent, child, record, (write, id), there))
+                Outcome::Applied(made_of(with, record, (write, id), there))
             }
             _ => Outcome::Unknown(lost(ErrorKind::OutcomeUnknown)),
         };
@@ -292,7 +294,7 @@ impl Prepared<'_> {
         let there = elements(with.layout, with.child, answer);
         let mut outcomes = self.ended;
         for (write, id) in self.sent {
-            let row = made_of(with.layout, with.parent, with.child, record, (write, id.as_ref()), &there);
+            let row = made_of(with, record, (write, id.as_ref()), &there);
             outcomes.push((write.intent.clone(), Outcome::Applied(row)));
         }
         outcomes
@@ -403,21 +405,19 @@ fn is_whose(layout: &Layout, parent: &Mapped, record: &Json, whose: &Whose) -> b
 }
 
 /// The element that a write left, as a row; none where it left none, or it is not there.
-fn made_of(
-    layout: &Layout,
-    parent: &Mapped,
-    child: &Child,
+pub(super) fn made_of(
+    with: &Elements<'_>,
     record: &Json,
     (write, id): (&Write, Option<&ElementId>),
     there: &[Element],
 ) -> Option<Row> {
     let id = id?;
-    let key = match read(layout, parent, record) {
+    let key = match read(with.layout, with.parent, record) {
         Read::Row(row) => row.key.parts().first().cloned(),
         _ => None,
     };
     let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-    Some(row(child, write, &id.parent, key.as_deref(), element))
+    Some(row(with.child, write, &id.parent, key.as_deref(), element))
 }
 
 /// An element as a row of its entity.

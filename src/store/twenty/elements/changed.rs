@@ -20,7 +20,7 @@ use super::super::rows::{Element, additional_phone, elements, id_of};
 use super::row;
 
 /// The elements of a record while they are changed.
-pub(super) struct Changed<'a> {
+pub(in super::super) struct Changed<'a> {
     store: &'a TwentyStore,
     layout: &'a Layout,
     child: &'a Child,
@@ -31,7 +31,7 @@ pub(super) struct Changed<'a> {
 }
 
 impl<'a> Changed<'a> {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         store: &'a TwentyStore,
         layout: &'a Layout,
         child: &'a Child,
@@ -43,7 +43,7 @@ impl<'a> Changed<'a> {
 
     /// Does what some writes say.
     #[allow(clippy::type_complexity)] // Nothing else has this type.
-    pub(super) fn take_all<'w>(
+    pub(in super::super) fn take_all<'w>(
         &mut self,
         writes: &[&'w Write],
     ) -> Vec<(&'w Write, Result<Option<ElementId>, Outcome>)> {
@@ -212,7 +212,7 @@ impl<'a> Changed<'a> {
     }
 
     /// The fields that changed, whole.
-    pub(super) fn body(&self) -> Map<String, Json> {
+    pub(in super::super) fn body(&self) -> Map<String, Json> {
         let mut body = Map::new();
         for kind in &self.touched {
             let Some(place) = self.child.embedded.places.get(kind) else { continue };
