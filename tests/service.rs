@@ -85,8 +85,12 @@ fn a_webhook_brings_a_record_everywhere_and_others_change_nothing() {
     let bad = "{\"entity\": \"things\"";
     assert_eq!(refused(&as_text(&signed("hook-hush", bad)), bad), 400);
     let huge = format!("{{\"entity\": \"things\", \"key\": \"{}\"}}", "9".repeat(2 << 20));
-    // The connection may be cut while the body is still being sent.
-    let status = refused(&as_text(&signed("hook-hush", &huge)), &huge);
+    // The connection may be cut while the body is still being sent: it is one of its own, which nobody else comes by later.
+    let mut post = reqwest::Client::new().post(service.url("/webhooks/app"));
+    for (name, value) in signed("hook-hush", &huge) {
+        post = post.header(name, value);
+    }
+    let status = service.block_on(post.body(huge).send()).map_or(0, |answer| answer.status().as_u16());
     assert!([413, 0].contains(&status), "{status}");
     assert_eq!(service.post("/webhooks/local", &[("x-trueup-secret", "wrong")], body), 401);
 
