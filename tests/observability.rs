@@ -32,7 +32,9 @@ fn read(name: &str) -> String {
 
 /// Metrics of a spec that has everything that labels can come from.
 fn metrics() -> String {
-    let text = service_kit::MANIFESTS.replace("CONTROLLER", "").replace("STATE", "{sqlite: s.db}");
+    let mut text = service_kit::MANIFESTS.replace("CONTROLLER", "").replace("STATE", "{sqlite: s.db}");
+    // A store that counts calls.
+    text += "\n---\napiVersion: trueup/v1\nkind: Store\nmetadata: {name: crm}\nspec: {twenty: {url: \"http://127.0.0.1:1\", api_key: \"${env:KEY}\"}}\n";
     let source = Source { file: "m.yaml".to_owned(), text };
     let (spec, _) = compile(Path::new("."), &[source], &BTreeMap::new()).unwrap();
     Metrics::new(&spec).unwrap().text()

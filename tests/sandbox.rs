@@ -126,7 +126,9 @@ const FACTS: &[(&str, &[&str])] = &[
     ("a junction with two MANY_TO_ONE relations", &["objects::a_junction_has_two_relations_by_id"]),
     ("destroying a person leaves orphan junction rows", &["objects::destroying_a_person_leaves_orphan_junction_rows"]),
     ("no composite unique: a unique TEXT linkKey", &["objects::a_link_key_is_unique_where_no_pair_is"]),
+    ("isUnique: one value, one record", &["objects::a_field_is_created_with_201_and_usable_at_once", "upsert::an_upsert_matches_on_any_unique_index"]),
     // Webhooks
+    ("POST metadata/webhooks {targetUrl, operations: [\"person.*\"], secret}", &["hooks::every_kind_of_event_is_sent", "hooks::a_webhook_has_to_make_sense"]),
     ("created, updated, deleted, restored, destroyed", &["hooks::every_kind_of_event_is_sent"]),
     ("one POST a record", &["hooks::there_is_one_post_a_record"]),
     ("the body's shape, updatedFields", &["hooks::a_body_says_what_happened_to_which_record"]),

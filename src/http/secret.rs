@@ -200,6 +200,34 @@ mod tests {
         assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Ok(()));
         assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Err(Refused::Replayed));
         assert_eq!(twenty(&sent, b"{}", "hush", NOW, &taken), Err(Refused::Forged));
+        let signed = |secret: &str, time: i64, signature: Option<String>| {
+            let good = sign(secret, &format!("{time}:{body}"));
+            headers(&[
+                ("x-twenty-webhook-timestamp", time.to_string()),
+                ("x-twenty-webhook-signature", signature.unwrap_or(good)),
+            ])
+        };
+        let check = |sent: &HeaderMap, secret: &str| twenty(sent, body.as_bytes(), secret, NOW, &taken);
+        // Small letters and capitals are one signature.
+        let capitals = sent["x-twenty-webhook-signature"].to_str().unwrap().to_uppercase();
+        assert_eq!(check(&signed("hush", NOW * 1000 + 250, Some(capitals)), "hush"), Err(Refused::Replayed));
+        for far in [NOW - 301, NOW + 301, 0, i64::MAX / 1000] {
+            assert_eq!(check(&signed("hush", far * 1000, None), "hush"), Err(Refused::Replayed), "{far}");
+        }
+        assert_eq!(check(&signed("hush", (NOW - 299) * 1000, None), "hush"), Ok(()));
+        assert_eq!(check(&signed("other", NOW * 1000, None), "hush"), Err(Refused::Forged));
+        assert_eq!(
+            check(&signed("", NOW * 1000, None), ""),
+            Err(Refused::Forged),
+            "an empty one is everybody's"
+        );
+        for bad in ["", "zz", "0b", &"x".repeat(64), &"é".repeat(32)] {
+            assert_eq!(
+                check(&signed("hush", NOW * 1000, Some(bad.to_owned())), "hush"),
+                Err(Refused::Forged)
+            );
+        }
+        assert_eq!(check(&HeaderMap::new(), "hush"), Err(Refused::Forged));
     }
 
     #[test]

@@ -97,6 +97,10 @@ pub struct CallSeen {
     pub target: String,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// When it was answered.
+    pub at: std::time::Instant,
+    /// When that was by the sandbox's own clock, in milliseconds since 1970.
+    pub clock_ms: i64,
 }
 
 /// A running server. It has a thread and a runtime of its own, so it works from any test and does not see a test's paused time; it

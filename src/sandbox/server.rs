@@ -196,10 +196,17 @@ impl Server {
     }
 
     fn remember(&self, method: &str, target: &str, status: u16) {
+        let (at, clock_ms) = (std::time::Instant::now(), self.clock.now_ms());
         let mut seen = locked(&self.seen);
         if seen.len() == REMEMBERED {
             seen.pop_front();
         }
-        seen.push_back(CallSeen { method: method.to_owned(), target: target.to_owned(), status });
+        seen.push_back(CallSeen {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            status,
+            at,
+            clock_ms,
+        });
     }
 }

@@ -3,10 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
-use trueup::model::Value;
+use serde_json::{Value as Json, json};
+use trueup::model::{
+    Batch, BatchId, ErrorKind, Guard, IntentId, Mapped, Outcome, StoreRecordId, SyncMeta, SyncStatus, Value,
+    Write, WriteOp,
+};
 use trueup::sandbox::{Calls, Fault};
+use trueup::store::Store as _;
+use trueup::store::twenty::TwentyStore;
 
+use crate::people::{fields, related, write};
 use crate::world::{Set, World, key};
 
 const PEOPLE: usize = 12;
@@ -59,6 +65,8 @@ async fn outlives(fault: Fault) {
         world.pass().await;
     }
     assert!(world.sandbox.faults().hits() > 0);
+    let report = world.pass().await;
+    assert!(report.unreadable.contains_key(world.crm.name()), "it is said which store is away: {report:?}");
     for (store, record, field, value) in
         [(&world.local, "C1", "job_title", "Baker"), (&world.base, "C2", "notes", "Likes tea.")]
     {
@@ -109,9 +117,21 @@ async fn writes_alone_that_fail() {
     let report = world.pass().await;
     assert!(!report.failed.is_empty() || !report.unknown.is_empty(), "it is said: {report:?}");
     assert_eq!(world.held(&world.local, "people", &key("C1"), "job_title"), Some(Value::text("Baker")));
+    let status = |record: &str| {
+        let mapped = crate::world::mapped(&world.spec, "people", "base");
+        let db = world.base.db();
+        db.table(&mapped).and_then(|table| table.rows.get(&key(record))?.meta.sync_status)
+    };
+    world.pass().await;
+    assert_eq!(
+        (status("C1"), status("C5")),
+        (Some(SyncStatus::Pending), None),
+        "it waits, and the others do not"
+    );
     world.sandbox.faults().clear();
     world.settle().await;
     check(&world);
+    assert_eq!(status("C1"), Some(SyncStatus::Synced), "and then it is no longer pending");
 }
 
 /// The call is carried out, and its answer never comes.
@@ -199,4 +219,104 @@ async fn an_edit_just_before_the_write_is_not_overwritten() {
     let conflicts = world.engine.conflicts(true).await.expect("listed");
     let there = world.person("C1")["jobTitle"].clone();
     assert!(!conflicts.is_empty() || there == json!("Gardener"), "{there}");
+}
+
+/// A number more, another address and an address less, all in one person.
+async fn elements(store: &TwentyStore, ways: &Mapped, person: &Json) -> Vec<Outcome> {
+    let person = crate::world::id(person);
+    let at = |kind: &str, normal: &str| Some(StoreRecordId(format!("{person}#{kind}#{normal}")));
+    let number = [
+        ("contact_id", Value::text("C1")),
+        ("kind", Value::text("phone")),
+        ("value", Value::text("(202) 555-0123")),
+    ];
+    let create = WriteOp::Create {
+        fields: fields(ways, &number),
+        meta: SyncMeta::default(),
+        created: None,
+        updated: None,
+    };
+    let other = fields(ways, &[("value", Value::text("ann@new.example.com"))]);
+    let update = WriteOp::Update { fields: other, meta: None, updated: None, guard: Guard::default() };
+    let delete = WriteOp::Delete { guard: Guard::default() };
+    let writes = [
+        write(key("W1"), create),
+        Write { store_id: at("email", "ann@example.com"), ..write(key("W2"), update) },
+        Write { store_id: at("email", "second@example.org"), ..write(key("W3"), delete) },
+    ];
+    let numbered =
+        writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
+    let batch = Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect(), along: Vec::new() };
+    store.apply(ways, &batch).await.expect("an answer").into_values().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_of_elements_whose_answer_is_lost_is_found_out() {
+    let (world, store, [_, ways, ..]) = related().await;
+    let body = json!({
+        "contactId": "C1",
+        "emails": { "primaryEmail": "ann@example.com", "additionalEmails": ["second@example.org"] },
+    });
+    let faults = world.sandbox.faults();
+    let begin = || world.sandbox.edit(|editor| editor.create("people", &body)).expect("made");
+    let end = |person: &Json| {
+        let person = crate::world::id(person);
+        world.sandbox.edit(|editor| editor.destroy("people", &person)).expect("destroyed");
+    };
+    let patch = || Calls::all().method("PATCH").path("/rest/people").times(1);
+    let failed = |outcomes: &[Outcome]| {
+        outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Outcome::Refused(error) if error.kind == ErrorKind::Unavailable))
+    };
+    let unknown =
+        |outcomes: &[Outcome]| outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unknown(_)));
+
+    // It was carried out.
+    let person = begin();
+    faults.add(patch(), Fault::LoseAnswer);
+    let outcomes = elements(&store, &ways, &person).await;
+    faults.clear();
+    let ends = |outcome: &Outcome, with: &str| match outcome {
+        Outcome::Applied(Some(row)) => row.store_id.as_ref().is_some_and(|id| id.0.ends_with(with)),
+        _ => false,
+    };
+    assert!(
+        ends(&outcomes[0], "#+12025550123") && ends(&outcomes[1], "#ann@new.example.com"),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes[2], Outcome::Applied(None));
+    let mails = json!({ "primaryEmail": "ann@new.example.com", "additionalEmails": [] });
+    assert_eq!(world.all("people").remove(0)["emails"], mails);
+    end(&person);
+
+    // It was not.
+    let person = begin();
+    faults.add(patch(), Fault::Status(500));
+    let outcomes = elements(&store, &ways, &person).await;
+    faults.clear();
+    assert!(failed(&outcomes), "{outcomes:?}");
+    assert_eq!(world.all("people").remove(0)["emails"], person["emails"]);
+
+    // Nobody can tell: the server is gone when it is asked.
+    faults.add(patch(), Fault::LoseAnswer);
+    faults.add(Calls::all().path("graphql").skip(1), Fault::Down);
+    let outcomes = elements(&store, &ways, &person).await;
+    faults.clear();
+    assert!(unknown(&outcomes), "{outcomes:?}");
+    end(&person);
+
+    // Nor where somebody else was there meanwhile.
+    let person = begin();
+    let (other, theirs) =
+        (crate::world::id(&person), json!({ "emails": { "primaryEmail": "theirs@example.com" } }));
+    let edit = Fault::then(move |editor| {
+        editor.patch("people", &other, &theirs).expect("edited");
+    });
+    faults.add(Calls::all().path("graphql").times(1), edit);
+    faults.add(patch(), Fault::Status(500));
+    let outcomes = elements(&store, &ways, &person).await;
+    faults.clear();
+    assert!(unknown(&outcomes), "{outcomes:?}");
+    assert_eq!(world.all("people").remove(0)["emails"]["primaryEmail"], json!("theirs@example.com"));
 }

@@ -29,7 +29,7 @@ async fn with_people(count: usize) -> World {
     world
 }
 
-fn fields(mapped: &Mapped, fields: &[(&str, Value)]) -> BTreeMap<trueup::model::FieldId, Value> {
+pub(crate) fn fields(mapped: &Mapped, fields: &[(&str, Value)]) -> BTreeMap<trueup::model::FieldId, Value> {
     let id = |name: &str| mapped.entity.field_id(&FieldName::new(name).expect("a name")).expect("a field");
     fields.iter().map(|(name, value)| (id(name), value.clone())).collect()
 }
@@ -39,7 +39,7 @@ async fn one(store: &TwentyStore, mapped: &Mapped, write: Write) -> Outcome {
     store.apply(mapped, &batch).await.expect("an answer").into_values().next().expect("an outcome")
 }
 
-fn write(record: RecordKey, op: WriteOp) -> Write {
+pub(crate) fn write(record: RecordKey, op: WriteOp) -> Write {
     Write { intent: IntentId("1-1".into()), key: record, store_id: None, link: false, op }
 }
 
@@ -260,7 +260,7 @@ spec:
 "#;
 
 /// A workspace with the four entities, all of them in one store.
-async fn related() -> (World, TwentyStore, [Mapped; 4]) {
+pub(crate) async fn related() -> (World, TwentyStore, [Mapped; 4]) {
     let world = World::new(Set::default()).await;
     let source = Source { file: "crm.yaml".to_owned(), text: EMBEDDED.to_owned() };
     let spec = compile(Path::new("."), &[source], &BTreeMap::new()).map_err(|found| render_lines(&found));

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
@@ -24,7 +25,7 @@ use super::ids::is_id;
 use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
 use super::rows::{Element, Read, elements, id_of, read};
-use super::write::is_about_a_record;
+use super::write::{AT_ONCE, is_about_a_record};
 pub(super) use changed::Changed;
 
 mod changed;
@@ -96,8 +97,16 @@ impl TwentyStore {
                     break;
                 }
             };
-            for (record, writes) in by_parent(&layout, parent, &records, group) {
-                match self.write_elements(&with, record, &writes).await {
+            let mut running = FuturesUnordered::new();
+            let mut each = by_parent(&layout, parent, &records, group).into_iter();
+            loop {
+                while running.len() < AT_ONCE
+                    && let Some((record, writes)) = each.next()
+                {
+                    running.push(at_once(&with, record, writes));
+                }
+                let Some((came, record, writes)) = running.next().await else { break };
+                match came {
                     Came::Outcomes(ended) => outcomes.extend(ended),
                     Came::Taken => {
                         let whose = record.and_then(id_of).map(|id| Whose::Id(id.0));
@@ -290,6 +299,15 @@ impl Prepared<'_> {
         }
         outcomes
     }
+}
+
+/// Writes the elements of one record, beside those of others.
+async fn at_once<'r, 'w>(
+    with: &Elements<'_>,
+    record: Option<&'r Json>,
+    writes: Vec<&'w Write>,
+) -> (Came, Option<&'r Json>, Vec<&'w Write>) {
+    (with.store.write_elements(with, record, &writes).await, record, writes)
 }
 
 /// Writes elements of one record each by itself, so that a bad one does not fail the others.

@@ -31,7 +31,7 @@ use super::rows::{Read, id_of, read};
 const GROUP_AT_LEAST: usize = 5;
 
 /// Calls under way at a time.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// What writes of a batch have come to.
 pub(super) struct Work<'a> {
