@@ -474,3 +474,41 @@ async fn numbers_that_nobody_gives_out_and_odd_links_are_named_and_not_sent() {
     assert_eq!(firm["domainName"]["primaryLinkUrl"], "https://works.example.com/shop");
     assert_eq!(alike(&crm, "SELECT website FROM businesses"), ["Works.example.com/shop/"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_share_an_address_both_have_it() {
+    let crm = begun().await;
+    crm.sql(
+        "supabase",
+        "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value, is_primary)
+         VALUES ('s1', '2', 'email', 'ann@example.com', 1)",
+    );
+    crm.settle().await;
+    // Only one person may have it as the primary one there.
+    let bob = crm.person("2");
+    assert_eq!(bob["emails"]["primaryEmail"], json!(""));
+    assert_eq!(emails(&bob), ["ann@example.com"]);
+    assert_eq!(emails(&crm.person("1")), ["ann@example.com", "ann.e@example.com"]);
+    let row = "SELECT contact_id, is_primary FROM contact_identifiers WHERE identifier_value = 'ann@example.com' OR identifier_id = 'i1' ORDER BY 1";
+    assert_eq!(alike(&crm, row), ["1|1", "2|1"]);
+    // It is his alone once she has another one.
+    crm.sql(
+        "supabase",
+        "UPDATE contact_identifiers SET identifier_value = 'ann@new.example.com' WHERE identifier_id = 'i1'",
+    );
+    crm.sql(
+        "supabase",
+        "UPDATE contact_identifiers SET identifier_value = 'bob@example.com' WHERE identifier_id = 's1'",
+    );
+    crm.settle().await;
+    assert_eq!(crm.person("2")["emails"]["primaryEmail"], json!("bob@example.com"));
+    // A person who is new with it is made all the same.
+    crm.sql(
+        "supabase",
+        "INSERT INTO contacts_master (contact_id, canonical_name) VALUES ('9', 'Nina New');
+         INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value) VALUES ('s2', '9', 'email', 'bob@example.com')",
+    );
+    crm.settle().await;
+    assert_eq!(emails(&crm.person("9")), ["bob@example.com"]);
+    assert_eq!(alike(&crm, "SELECT is_primary FROM contact_identifiers WHERE identifier_id = 's2'"), ["-"]);
+}
