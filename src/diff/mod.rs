@@ -528,6 +528,10 @@ fn needed(
     if frozen || !mapped.direction.writes() || stands() {
         return Needed::Nothing;
     }
+    if hangs && *desired == Value::Bool(true) && view.overrides.first.get(side.store) == Some(&false) {
+        let why = "another one is the first there, or this one is another parent's first one already";
+        return Needed::CannotHold(why.to_owned());
+    }
     match held_as(view, side, mapped, desired) {
         // What the store holds it can hold, whatever is known of it.
         Err(_) if cell.value() == Some(desired) => Needed::Nothing,

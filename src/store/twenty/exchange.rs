@@ -1,6 +1,7 @@
 //! Elements that records take from each other: only one person may have a primary address, and two who exchange theirs wait for each
 //! other for ever. What waits for something that goes in the same batch goes after it; of those that wait for each other one steps aside:
-//! it takes its address as an additional one, which anybody may have, and as the primary one once the others are done.
+//! it takes its address as an additional one, which anybody may have, and as the primary one once the others are done. Where somebody else
+//! keeps it as theirs it stays an additional one.
 
 // An outcome that is no success ends a write; it is made once a write and not passed far.
 #![allow(clippy::result_large_err)]
@@ -65,7 +66,12 @@ impl Elements<'_> {
             self.step_back(stepped, outcomes).await?;
         }
         for (whose, writes) in taken {
-            self.refused(&whose, &writes, outcomes).await?;
+            match self.step_aside(&whose, &writes).await? {
+                Some(stepped) => {
+                    outcomes.extend(stepped.prepared.conclude(self, &stepped.record, &stepped.answer))
+                }
+                None => self.refused(&whose, &writes, outcomes).await?,
+            }
         }
         Ok(())
     }
@@ -160,7 +166,7 @@ impl Elements<'_> {
         Ok(super::answered(&answer).cloned().unwrap_or_default())
     }
 
-    /// Nobody of this batch has what it wants: each write is tried by itself, and named where it is refused.
+    /// What it wants is another's, and nothing helps: each write is tried by itself, and named where it is refused.
     async fn refused(
         &self,
         whose: &Whose,
