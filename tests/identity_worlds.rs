@@ -158,8 +158,7 @@ fn do_it(world: &mut World, act: &Act, typed: &mut Typed) {
             }
         }
         Act::EditReach { at, which, value } => {
-            let mails =
-                |key: &String| world.at(STORES[*at], "reach", key, "kind") == "email";
+            let mails = |key: &String| world.at(STORES[*at], "reach", key, "kind") == "email";
             let keys: Vec<String> = world.keys(STORES[*at], "reach").into_iter().filter(mails).collect();
             if let Some(key) = keys.get(which % keys.len().max(1)) {
                 world.change(STORES[*at], "reach", key, "value", &address(*value));
@@ -305,7 +304,10 @@ fn check(world: &mut World) {
                 of_hub.iter().filter_map(|line| line.strip_prefix(&format!("{key} phone true "))).collect();
             let there = world.elements("crm", "people", &object, "reach", "phone");
             let first = there.first().map(String::as_str);
-            assert!(named.is_empty() || first.is_some_and(|first| named.contains(&first)), "{named:?} {there:?}");
+            assert!(
+                named.is_empty() || first.is_some_and(|first| named.contains(&first)),
+                "{named:?} {there:?}"
+            );
         }
     }
 }
