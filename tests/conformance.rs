@@ -3,6 +3,8 @@
 
 #[path = "conformance/bigquery.rs"]
 mod bigquery;
+#[path = "conformance/crm.rs"]
+mod crm;
 #[path = "emulator/mod.rs"]
 mod emulator;
 #[path = "conformance/harness.rs"]

@@ -389,6 +389,54 @@ async fn two_who_exchange_their_addresses_have_them_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_somebody_empties_is_put_back() {
+    let crm = begun().await;
+    let ann = id(&crm.person("1"));
+    crm.patch("people", &ann, &json!({ "contactId": "" }));
+    crm.settle().await;
+    assert_eq!(id(&crm.person("1")), ann);
+    // One that is changed waits for a person, and nothing else does.
+    crm.patch("people", &ann, &json!({ "contactId": "77" }));
+    crm.sql("supabase", "UPDATE contacts_master SET notes = 'seen' WHERE contact_id = '2'");
+    crm.pass().await;
+    let plan = crm.plan().await;
+    assert!(text(&plan).contains("its key was \"1\" and is \"77\" now"), "{}", text(&plan));
+    assert_eq!(crm.person("2")["notes"], json!("seen"));
+    assert_eq!(alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"), ["1", "2", "3"]);
+}
+
+/// The pass dies right after the server has made people, before anybody remembers it, and then the state is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_making_and_remembering_with_the_state_lost_there_is_no_second_person() {
+    use trueup::sandbox::{Calls, Fault};
+    for path in ["/rest/batch/people", "/rest/batch/peopleBusinesses", "/rest/people/"] {
+        let mut crm = Crm::new(spec(), 1_000_000).await;
+        crm.sql("bigquery", BEGIN);
+        crm.make("people", &json!({ "name": { "firstName": "Ann", "lastName": "E." }, "emails": { "primaryEmail": "ann@example.com", "additionalEmails": [] } }));
+        let died = tokio_util::sync::CancellationToken::new();
+        let kill = died.clone();
+        crm.sandbox.faults().add(Calls::all().path(path), Fault::then(move |_| kill.cancel()));
+        tokio::select! {
+            biased;
+            () = died.cancelled() => {}
+            _ = crm.pass() => panic!("nothing was made by {path}"),
+        }
+        crm.sandbox.faults().clear();
+        crm.lose_state();
+        crm.settle().await;
+        assert_eq!(crm.all("people").len(), 2, "{path}");
+        assert_eq!(
+            alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"),
+            ["1", "2", "3"],
+            "{path}"
+        );
+        assert_eq!(alike(&crm, VALUES).len(), 10, "{path}");
+        assert_eq!(crm.all("peopleBusinesses").len(), 2, "{path}");
+        assert_eq!(crm.all("companies").len(), 1, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numbers_that_nobody_gives_out_and_odd_links_are_named_and_not_sent() {
     let crm = begun().await;
     crm.sql(
@@ -425,4 +473,42 @@ async fn numbers_that_nobody_gives_out_and_odd_links_are_named_and_not_sent() {
     let firm = crm.one("companies", "businessId", "B1");
     assert_eq!(firm["domainName"]["primaryLinkUrl"], "https://works.example.com/shop");
     assert_eq!(alike(&crm, "SELECT website FROM businesses"), ["Works.example.com/shop/"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_share_an_address_both_have_it() {
+    let crm = begun().await;
+    crm.sql(
+        "supabase",
+        "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value, is_primary)
+         VALUES ('s1', '2', 'email', 'ann@example.com', 1)",
+    );
+    crm.settle().await;
+    // Only one person may have it as the primary one there.
+    let bob = crm.person("2");
+    assert_eq!(bob["emails"]["primaryEmail"], json!(""));
+    assert_eq!(emails(&bob), ["ann@example.com"]);
+    assert_eq!(emails(&crm.person("1")), ["ann@example.com", "ann.e@example.com"]);
+    let row = "SELECT contact_id, is_primary FROM contact_identifiers WHERE identifier_value = 'ann@example.com' OR identifier_id = 'i1' ORDER BY 1";
+    assert_eq!(alike(&crm, row), ["1|1", "2|1"]);
+    // It is his alone once she has another one.
+    crm.sql(
+        "supabase",
+        "UPDATE contact_identifiers SET identifier_value = 'ann@new.example.com' WHERE identifier_id = 'i1'",
+    );
+    crm.sql(
+        "supabase",
+        "UPDATE contact_identifiers SET identifier_value = 'bob@example.com' WHERE identifier_id = 's1'",
+    );
+    crm.settle().await;
+    assert_eq!(crm.person("2")["emails"]["primaryEmail"], json!("bob@example.com"));
+    // A person who is new with it is made all the same.
+    crm.sql(
+        "supabase",
+        "INSERT INTO contacts_master (contact_id, canonical_name) VALUES ('9', 'Nina New');
+         INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value) VALUES ('s2', '9', 'email', 'bob@example.com')",
+    );
+    crm.settle().await;
+    assert_eq!(emails(&crm.person("9")), ["bob@example.com"]);
+    assert_eq!(alike(&crm, "SELECT is_primary FROM contact_identifiers WHERE identifier_id = 's2'"), ["-"]);
 }

@@ -27,6 +27,12 @@ enum Act {
     Element { who: usize, which: usize, what: u8, value: usize },
     /// Clears a key in a store with ids of its own.
     Clear { at: usize, who: usize },
+    /// A number of a person in a store with keys: new, or said to be the first one or not.
+    Phone { at: usize, who: usize, value: usize, first: Option<bool> },
+    /// Says of a number whether it is the first one.
+    First { at: usize, which: usize, first: Option<bool> },
+    /// Changes the numbers of a person in the crm, and their order.
+    Numbers { who: usize, what: u8, value: usize },
     /// A job of a person, made by hand in the crm.
     Job { who: usize },
     /// A pass, killed after so many effects.
@@ -49,6 +55,10 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (0..6_usize, 0..3_usize, 0..3_u8, 0..12_usize)
             .prop_map(|(who, which, what, value)| Act::Element { who, which, what, value }),
         1 => (2..4_usize, 0..6_usize).prop_map(|(at, who)| Act::Clear { at, who }),
+        2 => (0..2_usize, 0..6_usize, 0..6_usize, any::<Option<bool>>())
+            .prop_map(|(at, who, value, first)| Act::Phone { at, who, value, first }),
+        2 => (0..2_usize, 0..8_usize, any::<Option<bool>>()).prop_map(|(at, which, first)| Act::First { at, which, first }),
+        2 => (0..6_usize, 0..4_u8, 0..6_usize).prop_map(|(who, what, value)| Act::Numbers { who, what, value }),
         1 => (0..6_usize).prop_map(|who| Act::Job { who }),
         4 => prop_oneof![2 => Just(None), 1 => (0..40_usize).prop_map(Some)].prop_map(|lives| Act::Pass { lives }),
         1 => Just(Act::Lose),
@@ -74,6 +84,18 @@ impl Typed {
 
 fn address(number: usize) -> String {
     format!("person{number}@example.com")
+}
+
+fn number(number: usize) -> String {
+    format!("+120255501{number:02}")
+}
+
+fn said(first: Option<bool>) -> &'static str {
+    match first {
+        None => "null",
+        Some(true) => "true",
+        Some(false) => "false",
+    }
 }
 
 fn begin() -> World {
@@ -136,7 +158,8 @@ fn do_it(world: &mut World, act: &Act, typed: &mut Typed) {
             }
         }
         Act::EditReach { at, which, value } => {
-            let keys = world.keys(STORES[*at], "reach");
+            let mails = |key: &String| world.at(STORES[*at], "reach", key, "kind") == "email";
+            let keys: Vec<String> = world.keys(STORES[*at], "reach").into_iter().filter(mails).collect();
             if let Some(key) = keys.get(which % keys.len().max(1)) {
                 world.change(STORES[*at], "reach", key, "value", &address(*value));
             }
@@ -157,6 +180,45 @@ fn do_it(world: &mut World, act: &Act, typed: &mut Typed) {
                     0 => elements.push(trueup::store::memory::MemoryElement { value }),
                     1 if !elements.is_empty() => elements[at].value = value,
                     2 if !elements.is_empty() => drop(elements.remove(at)),
+                    _ => {}
+                }
+            });
+        }
+        Act::Phone { at, who, value, first } => {
+            let people = world.keys(STORES[*at], "people");
+            if let Some(person) = people.get(who % people.len().max(1)) {
+                typed.count += 1;
+                let (rid, number) = (format!("T{}", typed.count), number(*value));
+                let fields = [
+                    ("person", person.as_str()),
+                    ("kind", "phone"),
+                    ("value", &number),
+                    ("normal", &number),
+                    ("first", said(*first)),
+                ];
+                world.put(STORES[*at], "reach", &[&rid], &fields);
+            }
+        }
+        Act::First { at, which, first } => {
+            let keys: Vec<String> =
+                world.keys(STORES[*at], "reach").into_iter().filter(|key| key.starts_with('T')).collect();
+            if let Some(key) = keys.get(which % keys.len().max(1)) {
+                world.change(STORES[*at], "reach", key, "first", said(*first));
+            }
+        }
+        Act::Numbers { who, what, value } => {
+            let objects = world.objects("crm", "people");
+            let Some((object, _)) = objects.get(who % objects.len().max(1)) else { return };
+            let kind = (EntityName::new("reach").expect("a name"), "phone".to_owned());
+            let number = number(*value);
+            world.touch("crm", "people", object, |object| {
+                let elements = object.elements.entry(kind).or_default();
+                let known = elements.iter().any(|element| element.value == number);
+                match what {
+                    0 if !known => elements.push(trueup::store::memory::MemoryElement { value: number }),
+                    1 if !known && !elements.is_empty() => elements[0].value = number,
+                    2 if !elements.is_empty() => drop(elements.remove(value % elements.len())),
+                    3 => elements.reverse(),
                     _ => {}
                 }
             });
@@ -226,14 +288,26 @@ fn check(world: &mut World) {
     if world.open_conflicts().is_empty() {
         assert_eq!(hub, app);
         for (object, key) in world.objects("crm", "people").into_iter().filter(|(_, key)| key != "-") {
-            let theirs: BTreeSet<String> =
-                world.elements("crm", "people", &object, "reach", "email").into_iter().collect();
-            let ours: BTreeSet<String> = hub
-                .iter()
-                .filter_map(|line| line.strip_prefix(&format!("{key} email ")))
-                .map(str::to_owned)
-                .collect();
-            assert_eq!(theirs, ours, "the addresses of {key}");
+            for kind in ["email", "phone"] {
+                let theirs: BTreeSet<String> =
+                    world.elements("crm", "people", &object, "reach", kind).into_iter().collect();
+                let ours: BTreeSet<String> = hub
+                    .iter()
+                    .filter_map(|line| line.strip_prefix(&format!("{key} {kind} ")))
+                    .map(str::to_owned)
+                    .collect();
+                assert_eq!(theirs, ours, "what {key} is reached by");
+            }
+            // Of those that are said to be the first one, one is.
+            let of_hub = world.table("hub", "reach", &["person", "kind", "first", "value"]);
+            let named: Vec<&str> =
+                of_hub.iter().filter_map(|line| line.strip_prefix(&format!("{key} phone true "))).collect();
+            let there = world.elements("crm", "people", &object, "reach", "phone");
+            let first = there.first().map(String::as_str);
+            assert!(
+                named.is_empty() || first.is_some_and(|first| named.contains(&first)),
+                "{named:?} {there:?}"
+            );
         }
     }
 }

@@ -3,6 +3,9 @@
 #[path = "twenty_store/world.rs"]
 mod world;
 
+#[path = "conformance/crm.rs"]
+#[allow(dead_code)] // It can do more than is asked for here.
+mod crm;
 #[path = "twenty_store/edits.rs"]
 mod edits;
 #[path = "twenty_store/faults.rs"]

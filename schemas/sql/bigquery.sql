@@ -34,6 +34,7 @@ ALTER TABLE `identity`.`contacts_master`
   ADD COLUMN IF NOT EXISTS `organization` STRING,
   ADD COLUMN IF NOT EXISTS `job_title` STRING,
   ADD COLUMN IF NOT EXISTS `department` STRING,
+  ADD COLUMN IF NOT EXISTS `primary_business_id` STRING,
   ADD COLUMN IF NOT EXISTS `is_business` BOOL,
   ADD COLUMN IF NOT EXISTS `category_code` STRING,
   ADD COLUMN IF NOT EXISTS `subcategory_code` STRING,

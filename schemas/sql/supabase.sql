@@ -33,6 +33,7 @@ ALTER TABLE "public"."contacts_master"
   ADD COLUMN IF NOT EXISTS "organization" text,
   ADD COLUMN IF NOT EXISTS "job_title" text,
   ADD COLUMN IF NOT EXISTS "department" text,
+  ADD COLUMN IF NOT EXISTS "primary_business_id" text,
   ADD COLUMN IF NOT EXISTS "is_business" boolean,
   ADD COLUMN IF NOT EXISTS "category_code" text,
   ADD COLUMN IF NOT EXISTS "subcategory_code" text,

@@ -284,7 +284,7 @@ pub(crate) enum IdentityCommand {
         /// The record's key.
         key: String,
     },
-    /// Say that a row is nobody's who is known; the next pass makes a record of it.
+    /// Say that a row is nobody's who is known, whether it waits or was taken for somebody's; the next pass makes a record of it.
     Split {
         /// The entity.
         entity: String,

@@ -70,7 +70,7 @@ async fn say(
         );
     } else {
         session.ui.out(&clean(&format!(
-            "The row {id} in {store} is {record}. The next pass puts the key into it."
+            "The row {id} in {store} is {record}. The next pass puts the key into it, once it carries no other."
         )));
         session.ui.out("\n");
     }

@@ -74,3 +74,22 @@ impl Observer for Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EntityName, StoreName};
+
+    #[test]
+    fn a_wait_for_a_stores_limit_is_shown_until_something_moves() {
+        let progress = Progress::start(false);
+        let store = StoreName::new("crm").unwrap();
+        progress.notice(&Event::Called { store: &store, calls: 3, waited_ms: 40, billed_bytes: 0 });
+        assert_eq!(progress.bar.message(), "looking at the stores");
+        progress.notice(&Event::Called { store: &store, calls: 0, waited_ms: 12_300, billed_bytes: 0 });
+        assert_eq!(progress.bar.message(), "waiting 13 s: crm takes no more calls for now");
+        let entity = EntityName::new("contacts").unwrap();
+        progress.notice(&Event::RowsRead { entity: &entity, store: &store, rows: 7 });
+        assert_eq!(progress.bar.message(), "7 rows read");
+    }
+}

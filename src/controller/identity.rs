@@ -3,9 +3,11 @@
 use crate::apply::clock;
 use crate::identity::minted;
 use crate::model::{
-    Entity, EntityName, FieldType, Form, RecordId, RecordKey, Shadow, StoreName, StoreRecordId, Transition,
+    ElementId, Entity, EntityName, FieldType, Form, Mapped, RecordId, RecordKey, Shadow, StoreName,
+    StoreRecordId, Transition,
 };
 use crate::plan::{Plan, Waiting};
+use crate::store::SnapshotItem;
 use crate::telemetry::Silent;
 
 use super::{Engine, EngineError, PassOptions};
@@ -23,7 +25,8 @@ impl Engine {
     }
 
     /// Takes a person's word for whose a row is: `key`, or, without one, nobody's who is known, so that it becomes a record of its own. Gives the
-    /// record. The next pass puts its key into the row.
+    /// record. The next pass puts its key into the row. A row that is known to be a record's can be told to be nobody's as well; the key that
+    /// it carries is then for a person to take out of it.
     ///
     /// # Errors
     /// When there is no such row, the record has another row in that store, or the state cannot be used.
@@ -46,7 +49,9 @@ impl Engine {
         let plan = self.look_for_strays().await?;
         let meeting = plan.meetings.get(entity).and_then(|stores| stores.get(store));
         let waiting: &[Waiting] = meeting.map(|meeting| meeting.waiting.as_slice()).unwrap_or_default();
-        if !waiting.iter().any(|row| row.id == *id) {
+        let waits = waiting.iter().any(|row| row.id == *id);
+        let linked = key.is_none() && self.is_remembered(&declared, store, id).await?;
+        if !waits && !linked {
             return Err(EngineError::new(format!(
                 "no row {} of `{entity}` in `{store}` waits for a person",
                 id.0
@@ -61,10 +66,14 @@ impl Engine {
                     declared.key.len()
                 )));
             }
-            None => self.own_key(&declared, store, id)?,
+            None => self.own_key(&declared, store, id).await?,
         };
         let record = RecordId { entity: entity.clone(), key };
-        let forget = self.others(&declared, store, id, &record).await?;
+        let mut forget = self.others(&declared, store, id, &record).await?;
+        if linked {
+            // What stands in it is looked at anew: whose it was remembered to be, it is not.
+            forget.extend(self.elements_in(entity, store, id).await?);
+        }
         let shadow = Shadow { present: true, store_id: Some(id.clone()), ..Shadow::default() };
         let transition = Transition {
             forget,
@@ -80,7 +89,7 @@ impl Engine {
         Ok(record)
     }
 
-    fn own_key(
+    async fn own_key(
         &self,
         entity: &Entity,
         store: &StoreName,
@@ -89,14 +98,110 @@ impl Engine {
         let mappings = self.spec.mappings.get(&entity.name).into_iter().flat_map(|stores| stores.values());
         let numbers = entity.key.iter().any(|part| part.ty == FieldType::Int64)
             || mappings.flat_map(|mapping| &mapping.key).any(|place| place.form == Form::Int64);
-        if numbers || entity.key.len() != 1 {
-            return Err(EngineError::new(format!(
-                "trueup makes no keys of `{}` by itself here",
-                entity.name
-            ))
-            .hint("say which one it gets: `trueup identity link ENTITY STORE ID KEY`"));
+        if entity.key.len() != 1 {
+            return Err(EngineError::new(format!("trueup makes no keys of `{}` by itself", entity.name))
+                .hint("say which one it gets: `trueup identity link ENTITY STORE ID KEY`"));
         }
-        Ok(minted(&entity.name, store, id))
+        if numbers { self.next_number(entity).await } else { Ok(minted(&entity.name, store, id)) }
+    }
+
+    /// The number after all that are known.
+    async fn next_number(&self, entity: &Entity) -> Result<RecordKey, EngineError> {
+        let mut greatest = 0_i64;
+        let mut see = |key: &RecordKey| {
+            let number = key.parts().first().and_then(|part| part.parse().ok());
+            greatest = greatest.max(number.unwrap_or(0));
+        };
+        for store in self.spec.stores_of(&entity.name) {
+            let Some(Ok(opened)) = self.stores.get(&store) else { continue };
+            let (Some(entity), Some(mapping)) =
+                (self.spec.entity(&entity.name), self.spec.mapping(&entity.name, &store))
+            else {
+                continue;
+            };
+            let mapped = Mapped { entity: entity.clone(), mapping: mapping.clone() };
+            let mut whole = false;
+            let mut stream = opened.snapshot(mapped).await?;
+            while let Some(item) = stream.recv().await {
+                match item? {
+                    SnapshotItem::Rows(rows) => rows.iter().for_each(|row| see(row.key())),
+                    SnapshotItem::Strays(strays) => {
+                        let own = strays.iter().filter(|stray| stray.entity == entity.name);
+                        own.filter_map(|stray| stray.key.as_ref()).for_each(&mut see);
+                    }
+                    SnapshotItem::End(certificate) => whole = certificate.is_whole(),
+                }
+            }
+            if store == self.spec.canonical && !whole {
+                let message = format!("the keys of `{}` could not be read to their end", entity.name);
+                return Err(EngineError::new(message));
+            }
+        }
+        let mut last: Option<RecordKey> = None;
+        loop {
+            let page = self.state.page(entity, last.as_ref(), PAGE).await?;
+            for (key, _) in &page {
+                see(key);
+            }
+            last = page.last().map(|(key, _)| key.clone());
+            if page.len() < PAGE {
+                return Ok(RecordKey::new(vec![greatest.saturating_add(1).to_string()]));
+            }
+        }
+    }
+
+    /// Whether a row is remembered as some record's.
+    async fn is_remembered(
+        &self,
+        entity: &Entity,
+        store: &StoreName,
+        id: &StoreRecordId,
+    ) -> Result<bool, EngineError> {
+        let found = self.remembered(entity, store, |of| of == id).await?;
+        Ok(!found.is_empty())
+    }
+
+    /// The elements that are remembered to stand in a row.
+    async fn elements_in(
+        &self,
+        entity: &EntityName,
+        store: &StoreName,
+        id: &StoreRecordId,
+    ) -> Result<Vec<(RecordId, StoreName)>, EngineError> {
+        let mut found = Vec::new();
+        for child in &self.spec.entities {
+            let inside = self.spec.mapping(&child.name, store).and_then(|mapping| mapping.embedded());
+            if inside.is_some_and(|embedded| embedded.parent == *entity) {
+                let stands = |of: &StoreRecordId| ElementId::parse(of).is_some_and(|of| of.parent == *id);
+                found.extend(self.remembered(child, store, stands).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The records of which a store is remembered to have a row like this.
+    async fn remembered(
+        &self,
+        entity: &Entity,
+        store: &StoreName,
+        row: impl Fn(&StoreRecordId) -> bool,
+    ) -> Result<Vec<(RecordId, StoreName)>, EngineError> {
+        let mut found = Vec::new();
+        let mut last: Option<RecordKey> = None;
+        loop {
+            let page = self.state.page(entity, last.as_ref(), PAGE).await?;
+            for (key, memory) in &page {
+                let shadow = memory.stores.get(store).filter(|shadow| shadow.present);
+                if shadow.and_then(|shadow| shadow.store_id.as_ref()).is_some_and(&row) {
+                    let record = RecordId { entity: entity.name.clone(), key: key.clone() };
+                    found.push((record, store.clone()));
+                }
+            }
+            last = page.last().map(|(key, _)| key.clone());
+            if page.len() < PAGE {
+                return Ok(found);
+            }
+        }
     }
 
     /// What else is remembered of the row. The record may not have another row there.

@@ -289,7 +289,7 @@ fn deletion(
         store_id: row.store_id.clone(),
         link: false,
         changes,
-        guard: by_name(view, &row.fields),
+        guard: by_name(view, row.fields.iter().filter(|(field, _)| !side.mapping.tells_first(**field))),
         meta_before: row.meta.clone(),
         meta_after: None,
         created: None,
@@ -303,8 +303,11 @@ fn deletion(
     }
 }
 
-fn by_name(view: &View<'_>, cells: &BTreeMap<FieldId, Cell>) -> BTreeMap<FieldName, Cell> {
-    cells.iter().map(|(field, cell)| (view.entity.field(*field).name.clone(), cell.clone())).collect()
+fn by_name<'c>(
+    view: &View<'_>,
+    cells: impl Iterator<Item = (&'c FieldId, &'c Cell)>,
+) -> BTreeMap<FieldName, Cell> {
+    cells.map(|(field, cell)| (view.entity.field(*field).name.clone(), cell.clone())).collect()
 }
 
 fn belongs(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
@@ -524,6 +527,10 @@ fn needed(
     let stands = || !hangs && shadows::stands_for(view, side, mapped, cell, desired);
     if frozen || !mapped.direction.writes() || stands() {
         return Needed::Nothing;
+    }
+    if hangs && *desired == Value::Bool(true) && view.overrides.first.get(side.store) == Some(&false) {
+        let why = "another one is the first there, or this one is another parent's first one already";
+        return Needed::CannotHold(why.to_owned());
     }
     match held_as(view, side, mapped, desired) {
         // What the store holds it can hold, whatever is known of it.

@@ -192,6 +192,13 @@ mod tests {
         crate::model::hex(&mac.finalize().into_bytes())
     }
 
+    /// An empty secret is everybody's.
+    fn signed_by_anybody(text: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"").unwrap();
+        mac.update(text.as_bytes());
+        crate::model::hex(&mac.finalize().into_bytes())
+    }
+
     #[test]
     fn a_signature_is_good_once_and_for_a_while() {
         let sent = |time: i64, body: &str| {
@@ -222,6 +229,31 @@ mod tests {
         assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Ok(()));
         assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Err(Refused::Replayed));
         assert_eq!(twenty(&sent, b"{}", "hush", NOW, &taken), Err(Refused::Forged));
+        let signed = |secret: &str, time: i64, signature: Option<String>| {
+            let signature = signature.unwrap_or_else(|| sign(secret, &format!("{time}:{body}")));
+            headers(&[
+                ("x-twenty-webhook-timestamp", time.to_string()),
+                ("x-twenty-webhook-signature", signature),
+            ])
+        };
+        let check = |sent: &HeaderMap, secret: &str| twenty(sent, body.as_bytes(), secret, NOW, &taken);
+        // Small letters and capitals are one signature.
+        let capitals = sent["x-twenty-webhook-signature"].to_str().unwrap().to_uppercase();
+        assert_eq!(check(&signed("hush", NOW * 1000 + 250, Some(capitals)), "hush"), Err(Refused::Replayed));
+        for far in [NOW - 301, NOW + 301, 0, i64::MAX / 1000] {
+            assert_eq!(check(&signed("hush", far * 1000, None), "hush"), Err(Refused::Replayed), "{far}");
+        }
+        assert_eq!(check(&signed("hush", (NOW - 299) * 1000, None), "hush"), Ok(()));
+        assert_eq!(check(&signed("other", NOW * 1000, None), "hush"), Err(Refused::Forged));
+        let made = signed_by_anybody(&format!("{}:{body}", NOW * 1000));
+        assert_eq!(check(&signed("", NOW * 1000, Some(made)), ""), Err(Refused::Forged));
+        for bad in ["", "zz", "0b", &"x".repeat(64), &"é".repeat(32)] {
+            assert_eq!(
+                check(&signed("hush", NOW * 1000, Some(bad.to_owned())), "hush"),
+                Err(Refused::Forged)
+            );
+        }
+        assert_eq!(check(&HeaderMap::new(), "hush"), Err(Refused::Forged));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub(super) fn read(spec: &Spec, store: &StoreName, kind: WebhookKind, body: &[u8
         WebhookKind::Twenty => {
             let object = body.get("objectMetadata")?.get("nameSingular")?.as_str()?;
             let row = body.get("record")?;
+            if elements_may_differ(spec, store, object, &body) {
+                return Some(Said::Something);
+            }
             Some(of_rows(
                 spec,
                 store,
@@ -48,6 +51,21 @@ pub(super) fn read(spec: &Spec, store: &StoreName, kind: WebhookKind, body: &[u8
             ))
         }
     }
+}
+
+/// Whether what stands inside an object's records may have changed: those are no records of the object, and found by looking at what
+/// changed.
+fn elements_may_differ(spec: &Spec, store: &StoreName, object: &str, body: &Value) -> bool {
+    let updated = body.get("updatedFields").and_then(Value::as_array);
+    let named = |name: &str| updated.is_none_or(|names| names.iter().any(|one| one.as_str() == Some(name)));
+    let is_it = |parent: &EntityName| {
+        let shape = spec.mapping(parent, store).map(|mapping| &mapping.shape);
+        matches!(shape, Some(Shape::Object(name)) if name == object)
+    };
+    let inside = spec.mappings.values().filter_map(|stores| stores.get(store)?.embedded());
+    inside
+        .filter(|embedded| is_it(&embedded.parent))
+        .any(|embedded| embedded.places.values().any(|place| named(place.column.head())))
 }
 
 fn generic(spec: &Spec, store: &StoreName, body: &Value) -> Option<Said> {
@@ -170,5 +188,28 @@ mod tests {
         let body = r#"{"eventName":"person.updated","objectMetadata":{"nameSingular":"person"},"record":{"id":"x"}}"#;
         assert_eq!(said(WebhookKind::Twenty, body), Some(Said::Nothing));
         assert_eq!(said(WebhookKind::Twenty, "{}"), None);
+    }
+
+    #[test]
+    fn what_stands_inside_an_object_is_looked_for() {
+        let text = include_str!("../../tests/fixtures/identity.yaml").to_owned();
+        let source = crate::spec::Source { file: "m.yaml".to_owned(), text };
+        let compiled =
+            crate::spec::compile(std::path::Path::new("."), &[source], &std::collections::BTreeMap::new());
+        let Ok((spec, _)) = compiled else { panic!("the fixture is sound") };
+        let crm = StoreName::new("crm").unwrap();
+        let said = |updated: &str| {
+            let body = format!(
+                r#"{{"eventName":"person.updated","objectMetadata":{{"nameSingular":"person"}},
+                     "record":{{"id":"x","personKey":"P1"}}{updated}}}"#
+            );
+            read(&spec, &crm, WebhookKind::Twenty, body.as_bytes())
+        };
+        let entity = EntityName::new("people").unwrap();
+        let person = RecordId { entity, key: RecordKey::new(vec!["P1".to_owned()]) };
+        assert_eq!(said(r#","updatedFields":["fullName"]"#), Some(Said::Records(vec![person])));
+        for inside in [r#","updatedFields":["fullName","emails"]"#, r#","updatedFields":["phones"]"#, ""] {
+            assert_eq!(said(inside), Some(Said::Something), "{inside}");
+        }
     }
 }

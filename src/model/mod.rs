@@ -43,4 +43,4 @@ pub use schema::{
 };
 pub use time::Timestamp;
 pub use value::{Float, Value};
-pub use write::{Batch, Capabilities, ErrorKind, Guard, Mapped, Outcome, StoreError, Write, WriteOp};
+pub use write::{Along, Batch, Capabilities, ErrorKind, Guard, Mapped, Outcome, StoreError, Write, WriteOp};

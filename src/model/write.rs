@@ -189,6 +189,20 @@ pub struct Batch {
     pub receipt: bool,
     /// The writes; no two of one key.
     pub writes: Vec<Write>,
+    /// Elements of the records that the batch makes. Their own writes follow: a store may make them at once and answer those writes with what
+    /// it was read back as holding then, or take no notice.
+    pub along: Vec<Along>,
+}
+
+/// An element that is about to be made in a record that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Along {
+    /// The element's entity.
+    pub entity: EntityName,
+    /// The key of the record that it stands in.
+    pub parent: RecordKey,
+    /// Its fields.
+    pub fields: BTreeMap<FieldId, Value>,
 }
 
 /// What became of one write.

@@ -88,7 +88,11 @@ impl Planner {
                     let standing = all.iter().find(|one| one.stands).map(|one| one.key.clone());
                     standing.or_else(|| all.iter().map(|one| &one.key).min().cloned())
                 };
-                let first = of(&named).or_else(|| of(&group.iter().collect::<Vec<_>>()));
+                let chosen = of(&named).or_else(|| of(&group.iter().collect::<Vec<_>>()));
+                // Where nobody is the first although one was to be, the store would not have it: another parent has the value as its first.
+                let blocked =
+                    |one: &&Candidate| one.stood == Some(false) && !group.iter().any(|one| one.stands);
+                let first = chosen.filter(|key| !group.iter().any(|one| one.key == *key && blocked(one)));
                 for one in group {
                     let is_first = first.as_ref() == Some(&one.key);
                     if *one.wanted(first_is_gone) != Value::Bool(is_first) || one.stands != is_first {

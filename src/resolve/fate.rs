@@ -138,7 +138,9 @@ pub(super) fn touched(view: &View<'_>, side: &Side<'_>) -> bool {
     }
     row.fields.iter().any(|(field, cell)| {
         let read = side.mapping.fields.get(field).is_some_and(|mapped| mapped.direction.reads());
-        read && field_shadow(view.entity, side, *field).is_some_and(|shadow| !unchanged(shadow, cell))
+        // Who stands first changes with what becomes of the others.
+        let own = !side.mapping.tells_first(*field);
+        read && own && field_shadow(view.entity, side, *field).is_some_and(|shadow| !unchanged(shadow, cell))
     })
 }
 

@@ -27,6 +27,7 @@ use snapshot::SharedLayout;
 
 pub use pace::{Clock, Pace, SystemClock};
 
+mod along;
 mod changes;
 mod client;
 mod create;
@@ -99,6 +100,7 @@ pub struct TwentyStore {
     #[allow(clippy::type_complexity)] // Nothing else has this type.
     objects: Arc<Mutex<Option<(u64, Arc<Objects>)>>>,
     own: Arc<Own>,
+    made: Arc<along::Made>,
     /// By object, the fields that some record had a value in when all were listed last.
     filled: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
 }
@@ -139,6 +141,7 @@ impl TwentyStore {
             known: Arc::new(mapped),
             objects: Arc::default(),
             own: Arc::default(),
+            made: Arc::default(),
             filled: Arc::default(),
         })
     }

@@ -90,7 +90,7 @@ fn batch(id: &str, writes: Vec<(&str, WriteOp)>) -> Batch {
         op,
     };
     let writes = writes.into_iter().enumerate().map(write).collect();
-    Batch { id: BatchId(id.to_owned()), receipt: false, writes }
+    Batch { id: BatchId(id.to_owned()), receipt: false, writes, along: Vec::new() }
 }
 
 const BEFORE: [&str; 2] = ["a old 1", "b old 1"];

@@ -260,6 +260,7 @@ pub(crate) fn batch(id: &str, writes: Vec<(RecordKey, WriteOp)>) -> Batch {
         id: BatchId(id.to_owned()),
         receipt: false,
         writes: writes.into_iter().enumerate().map(write).collect(),
+        along: Vec::new(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Twenty under test: the store against the sandbox, which imports nothing from it. The other application is somebody in the CRM.
 //!
+//! With `TRUEUP_TEST_TWENTY_URL` and `TRUEUP_TEST_TWENTY_KEY` it is a real server instead, in a workspace that is good for nothing else:
+//! every case makes objects of its own there and leaves them. Its limits hold, so `--test-threads 1` and patience are called for.
+//!
 //! The suite's entities are tables; here they are objects, and their fields have names and forms as a CRM has them. That is all that the
 //! store in between does.
 
@@ -16,13 +19,12 @@ use trueup::model::{
     Mapping, Native, Outcome, Presence, RecordKey, Shape, StoreError, StoreName, SyncMeta, SyncPlace, Value,
     encode,
 };
-use trueup::sandbox::{Options, Sandbox};
 use trueup::store::twenty::{Clock, Pace, SystemClock, TwentyOptions, TwentyStore};
 use trueup::store::{MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
 
+use crate::crm::Crm;
 use crate::harness::*;
 
-const KEY: &str = "a key of the sandbox";
 const SYNC: &str = "syncMetadata";
 
 /// The machine's clock, ahead of itself where a test says so.
@@ -41,9 +43,11 @@ impl Clock for Ahead {
 }
 
 pub(crate) struct OnTwenty {
-    sandbox: Sandbox,
+    crm: Crm,
     store: TwentyStore,
     clock: Arc<Ahead>,
+    /// What the names of this case's objects begin with.
+    own: String,
 }
 
 /// A column's name as a CRM takes it. `name` is a field that every object has already.
@@ -72,15 +76,17 @@ fn form(ty: FieldType, form: Form) -> Form {
     }
 }
 
-fn object(mapped: &Mapped) -> String {
+/// The object of a table. On a real server each case has its own.
+fn object(own: &str, mapped: &Mapped) -> String {
     match &mapped.mapping.shape {
-        Shape::Table(table) => table.name.clone(),
+        Shape::Table(table) if own.is_empty() => table.name.clone(),
+        Shape::Table(table) => format!("{own}{}", table.name),
         _ => unreachable!("tables only"),
     }
 }
 
 /// An entity of the suite as an object.
-fn adapted(mapped: &Mapped) -> Mapped {
+fn adapted(own: &str, mapped: &Mapped) -> Mapped {
     let mapping = &mapped.mapping;
     let fields = mapping.fields.iter().map(|(id, field)| {
         let ty = mapped.entity.field(*id).ty;
@@ -88,7 +94,7 @@ fn adapted(mapped: &Mapped) -> Mapped {
         (*id, trueup::model::FieldMapping { column: column(field.column.head()), form, ..field.clone() })
     });
     let mapping = Mapping {
-        shape: Shape::Object(object(mapped)),
+        shape: Shape::Object(object(own, mapped)),
         key: mapping
             .key
             .iter()
@@ -105,12 +111,28 @@ fn adapted(mapped: &Mapped) -> Mapped {
         own_ids: true,
         ..Mapping::clone(mapping)
     };
-    Mapped { entity: mapped.entity.clone(), mapping: Arc::new(mapping) }
+    let mut entity = mapped.entity.clone();
+    if !own.is_empty() {
+        // Objects in the plural are named after it.
+        let name = trueup::model::EntityName::new(object(own, mapped)).expect("a name");
+        entity = Arc::new(trueup::model::Entity { name, ..trueup::model::Entity::clone(&entity) });
+    }
+    Mapped { entity, mapping: Arc::new(mapping) }
 }
 
 /// The store, asked in the suite's words.
 #[derive(Debug)]
-struct InOurWords(TwentyStore);
+struct InOurWords(TwentyStore, String);
+
+impl InOurWords {
+    fn adapted(&self, mapped: &Mapped) -> Mapped {
+        adapted(&self.1, mapped)
+    }
+
+    fn all(&self, mapped: &[Mapped]) -> Vec<Mapped> {
+        mapped.iter().map(|mapped| self.adapted(mapped)).collect()
+    }
+}
 
 #[async_trait]
 impl Store for InOurWords {
@@ -121,19 +143,19 @@ impl Store for InOurWords {
         self.0.capabilities()
     }
     fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {
-        self.0.audit(&mapped.iter().map(adapted).collect::<Vec<_>>())
+        self.0.audit(&self.all(mapped))
     }
     async fn probe(&self) -> Result<Probe, StoreError> {
         self.0.probe().await
     }
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
-        self.0.plan_migration(&mapped.iter().map(adapted).collect::<Vec<_>>()).await
+        self.0.plan_migration(&self.all(mapped)).await
     }
     async fn migrate(&self, steps: &[MigrationStep]) -> Result<(), StoreError> {
         self.0.migrate(steps).await
     }
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
-        let mut stream = self.0.snapshot(adapted(&mapped)).await?;
+        let mut stream = self.0.snapshot(self.adapted(&mapped)).await?;
         let (send, receive) = mpsc::channel(1);
         let named = |name: &String| {
             let field =
@@ -162,17 +184,17 @@ impl Store for InOurWords {
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Presence>, StoreError> {
-        self.0.read(&adapted(mapped), keys).await
+        self.0.read(&self.adapted(mapped), keys).await
     }
     async fn read_native(
         &self,
         mapped: &Mapped,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Json>, StoreError> {
-        self.0.read_native(&adapted(mapped), keys).await
+        self.0.read_native(&self.adapted(mapped), keys).await
     }
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.0.apply(&adapted(mapped), batch).await
+        self.0.apply(&self.adapted(mapped), batch).await
     }
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {
         self.0.receipts(batches).await
@@ -184,7 +206,7 @@ impl Store for InOurWords {
 
 /// A value as somebody in the CRM enters it.
 fn entered(mapped: &Mapped, field: &str, value: &Value) -> (String, Json) {
-    let there = adapted(mapped);
+    let there = adapted("", mapped);
     let id = id_of(mapped, field);
     let (ty, place) = (mapped.entity.field(id).ty, &there.mapping.fields[&id]);
     let native = encode(value, ty, place.form, &place_zone()).expect("holdable");
@@ -203,12 +225,6 @@ fn place_zone() -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::UTC
 }
 
-fn plural(mapped: &Mapped) -> String {
-    let object = object(mapped);
-    // The tests' objects are `things`, `pairs` and the like.
-    format!("{object}es")
-}
-
 fn meta_text(meta: &SyncMeta) -> String {
     let mut object = Map::new();
     if let Some(version) = meta.version {
@@ -224,8 +240,13 @@ fn meta_text(meta: &SyncMeta) -> String {
 }
 
 impl OnTwenty {
-    fn find(&self, mapped: &Mapped, key: &RecordKey) -> Json {
-        let all = self.sandbox.edit(|editor| editor.all(&plural(mapped))).expect("listed");
+    fn plural(&self, mapped: &Mapped) -> String {
+        // The tests' objects are `things`, `pairs` and the like.
+        format!("{}es", object(&self.own, mapped))
+    }
+
+    async fn find(&self, mapped: &Mapped, key: &RecordKey) -> Json {
+        let all = self.crm.all(&self.plural(mapped)).await;
         let own = all.into_iter().find(|record| {
             mapped
                 .mapping
@@ -237,9 +258,9 @@ impl OnTwenty {
         own.expect("the row is there")
     }
 
-    fn patch(&self, mapped: &Mapped, key: &RecordKey, body: &Json) {
-        let id = self.find(mapped, key)["id"].as_str().expect("an id").to_owned();
-        self.sandbox.edit(|editor| editor.patch(&plural(mapped), &id, body)).expect("edited");
+    async fn patch(&self, mapped: &Mapped, key: &RecordKey, body: &Json) {
+        let id = self.find(mapped, key).await["id"].as_str().expect("an id").to_owned();
+        self.crm.patch(&self.plural(mapped), &id, body).await;
     }
 }
 
@@ -250,21 +271,18 @@ impl Harness for OnTwenty {
     const TIME_MICROS: i64 = 1_000;
 
     async fn new() -> Self {
-        let much = 1_000_000;
-        let options = Options { calls_per_minute: much, calls_per_second: much, ..Options::new(KEY) };
-        let sandbox = Sandbox::start(options).expect("started");
         let clock = Arc::new(Ahead::default());
-        let options = TwentyOptions {
-            pace: Pace { per_second: much, per_minute: much },
-            clock: clock.clone(),
-            ..TwentyOptions::default()
-        };
-        let store = TwentyStore::open(store_name(), &sandbox.url(), KEY, options).expect("opened");
-        Self { sandbox, store, clock }
+        let (crm, own) = Crm::open();
+        let much = 1_000_000;
+        let pace = if own.is_empty() { Pace { per_second: much, per_minute: much } } else { Pace::default() };
+        let options = TwentyOptions { pace, clock: clock.clone(), ..TwentyOptions::default() };
+        let (url, key) = crm.address();
+        let store = TwentyStore::open(store_name(), &url, &key, options).expect("opened");
+        Self { crm, store, clock, own }
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        Arc::new(InOurWords(self.store.clone()))
+        Arc::new(InOurWords(self.store.clone(), self.own.clone()))
     }
 
     async fn insert(&self, mapped: &Mapped, key: &RecordKey, fields: &[(&str, Value)], meta: &SyncMeta) {
@@ -275,24 +293,24 @@ impl Harness for OnTwenty {
         }
         body.insert(SYNC.into(), meta_text(meta).into());
         let body = Json::Object(body);
-        self.sandbox.edit(|editor| editor.create(&plural(mapped), &body)).expect("inserted");
+        self.crm.create(&self.plural(mapped), &body).await;
     }
 
     async fn edit(&self, mapped: &Mapped, key: &RecordKey, fields: &[(&str, Value)]) {
         let body = fields.iter().map(|(name, value)| entered(mapped, name, value)).collect();
-        self.patch(mapped, key, &Json::Object(body));
+        self.patch(mapped, key, &Json::Object(body)).await;
     }
 
     async fn set_version(&self, mapped: &Mapped, key: &RecordKey, version: i64) {
-        let mut meta: Json =
-            serde_json::from_str(self.find(mapped, key)[SYNC].as_str().expect("metadata")).expect("JSON");
+        let record = self.find(mapped, key).await;
+        let mut meta: Json = serde_json::from_str(record[SYNC].as_str().expect("metadata")).expect("JSON");
         meta["version"] = version.into();
-        self.patch(mapped, key, &json!({ SYNC: meta.to_string() }));
+        self.patch(mapped, key, &json!({ SYNC: meta.to_string() })).await;
     }
 
     async fn delete(&self, mapped: &Mapped, key: &RecordKey) {
-        let id = self.find(mapped, key)["id"].as_str().expect("an id").to_owned();
-        self.sandbox.edit(|editor| editor.destroy(&plural(mapped), &id)).expect("destroyed");
+        let id = self.find(mapped, key).await["id"].as_str().expect("an id").to_owned();
+        self.crm.destroy(&self.plural(mapped), &id).await;
     }
 
     async fn spoil(&self, _: &Mapped, _: &RecordKey, _: &str, _: &str) {
@@ -300,9 +318,9 @@ impl Harness for OnTwenty {
     }
 
     async fn drop_column(&self, mapped: &Mapped, field: &str) {
-        let there = adapted(mapped);
+        let there = adapted(&self.own, mapped);
         let name = there.mapping.fields[&id_of(mapped, field)].column.head().to_owned();
-        self.sandbox.edit(|editor| editor.drop_field(&object(mapped), &name)).expect("dropped");
+        self.crm.drop_field(&object(&self.own, mapped), &name).await;
         // Somewhat later, for what objects there are is asked for once a pass.
         self.clock.0.fetch_add(10_000, Ordering::SeqCst);
     }
@@ -327,7 +345,7 @@ async fn migration_is_idempotent_and_audited() {
     let store = harness.store();
     assert_eq!(store.audit(&all), []);
     let steps = store.plan_migration(&all).await.expect("planned");
-    assert!(steps.iter().any(|step| step.adds.contains("things")), "{steps:?}");
+    assert!(steps.iter().any(|step| step.adds.to_lowercase().contains("things")), "{steps:?}");
     store.migrate(&steps).await.expect("migrated");
     assert_eq!(store.plan_migration(&all).await.expect("planned"), [], "nothing is missing any more");
     store.migrate(&steps).await.expect("what is there is not made again");
@@ -338,8 +356,8 @@ async fn migration_is_idempotent_and_audited() {
         .mapped();
     let steps = store.plan_migration(std::slice::from_ref(&wider)).await.expect("planned");
     assert_eq!(
-        steps.iter().map(|step| step.adds.as_str()).collect::<Vec<_>>(),
-        ["field `things.myMore` (text)"]
+        steps.iter().map(|step| step.adds.clone()).collect::<Vec<_>>(),
+        [format!("field `{}.myMore` (text)", object(&harness.own, &wider))]
     );
 }
 

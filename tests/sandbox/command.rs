@@ -51,6 +51,23 @@ async fn it_prints_its_address_and_keeps_what_it_acknowledged() {
 }
 
 #[test]
+fn it_says_once_that_it_serves() {
+    use std::io::Read as _;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));
+    command.args(["sandbox", "twenty", "--key", "k"]).env("TRUEUP_LOG", "info");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut url, mut said) = (String::new(), String::new());
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    errors.read_line(&mut said).unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    assert_eq!(said, "Serving a Twenty of its own. Interrupt to stop.\n");
+}
+
+#[test]
 fn it_needs_a_key_and_explains_itself() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trueup"));

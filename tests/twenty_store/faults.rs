@@ -246,7 +246,8 @@ async fn elements(store: &TwentyStore, ways: &Mapped, person: &Json) -> Vec<Outc
     ];
     let numbered =
         writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
-    let batch = Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect() };
+    let batch =
+        Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect(), along: Vec::new() };
     store.apply(ways, &batch).await.expect("an answer").into_values().collect()
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn fields(mapped: &Mapped, fields: &[(&str, Value)]) -> BTreeMap<true
 }
 
 async fn one(store: &TwentyStore, mapped: &Mapped, write: Write) -> Outcome {
-    let batch = Batch { id: BatchId("1".into()), receipt: false, writes: vec![write] };
+    let batch = Batch { id: BatchId("1".into()), receipt: false, writes: vec![write], along: Vec::new() };
     store.apply(mapped, &batch).await.expect("an answer").into_values().next().expect("an outcome")
 }
 
@@ -364,7 +364,8 @@ async fn elements_are_listed_with_their_records_and_written_whole() {
     ];
     let numbered =
         writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
-    let batch = Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect() };
+    let batch =
+        Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect(), along: Vec::new() };
     let before = world.writes();
     let outcomes = store.apply(&ways, &batch).await.expect("an answer");
     assert_eq!(world.writes() - before, 1, "one call for one person");

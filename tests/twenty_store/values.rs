@@ -1,4 +1,7 @@
 //! What is written and what is read back are equal, whatever the value: so nothing is ever written twice, and nothing is lost unseen.
+//!
+//! With `TRUEUP_TEST_TWENTY_URL` and `TRUEUP_TEST_TWENTY_KEY` it is a real server that is written to, in a workspace that is good for nothing
+//! else: people get the fields of these tests and keep them; those who are made are destroyed.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +13,10 @@ use trueup::model::{
     Timestamp, Value, Write, WriteOp, representable,
 };
 use trueup::store::Store as _;
+use trueup::store::twenty::{Pace, TwentyOptions, TwentyStore};
 
-use crate::world::{Set, World, key};
+use crate::crm::Crm;
+use crate::world::{key, spec, store_name};
 
 fn texts() -> impl Strategy<Value = String> {
     let hostile = [
@@ -187,7 +192,7 @@ fn held(mapped: &Mapped, field: FieldId, value: &Value) -> Option<Value> {
     representable(value, mapped.entity.field(field).ty, place.form, &mapped.mapping.timezone).ok()
 }
 
-async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>]) {
+async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows: &[Vec<Value>]) {
     let mut wanted: Vec<(String, BTreeMap<FieldId, Value>)> = Vec::new();
     let mut refused = Vec::new();
     let mut addresses = std::collections::BTreeSet::new();
@@ -209,10 +214,10 @@ async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>])
     }
     let writes: Vec<Write> =
         wanted.iter().map(|(record, fields)| write(record, record, create(fields.clone()))).collect();
-    let batch = Batch { id: BatchId(case.to_string()), receipt: false, writes };
-    let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
+    let batch = Batch { id: BatchId(case.to_owned()), receipt: false, writes, along: Vec::new() };
+    let outcomes = store.apply(mapped, &batch).await.expect("an answer");
     let keys: Vec<_> = wanted.iter().map(|(record, _)| key(record)).collect();
-    let read = world.crm.read(mapped, &keys).await.expect("read");
+    let read = store.read(mapped, &keys).await.expect("read");
     for (record, fields) in &wanted {
         let outcome = &outcomes[&IntentId(record.clone())];
         let Outcome::Applied(Some(answered)) = outcome else { panic!("{record} {fields:?}: {outcome:?}") };
@@ -233,34 +238,41 @@ async fn check(world: &World, mapped: &Mapped, case: usize, rows: &[Vec<Value>])
             );
         }
     }
-    let before = world.writes();
+    let before = store.usage().expect("counted").calls;
     for (at, (field, value)) in refused.into_iter().enumerate().take(40) {
         let one = write("x", &format!("X{case}-{at}"), create([(field, value)].into()));
-        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one] };
-        let outcomes = world.crm.apply(mapped, &batch).await.expect("an answer");
+        let batch = Batch { id: BatchId("x".into()), receipt: false, writes: vec![one], along: Vec::new() };
+        let outcomes = store.apply(mapped, &batch).await.expect("an answer");
         assert!(
             matches!(&outcomes[&IntentId("x".into())], Outcome::Refused(error) if error.kind == ErrorKind::Invalid),
             "{outcomes:?}"
         );
     }
-    assert_eq!(world.writes(), before, "what cannot be held is not sent");
+    assert_eq!(store.usage().expect("counted").calls, before, "what cannot be held is not sent");
     // All of them away, so that addresses are free again.
-    world.sandbox.edit(|editor| {
-        for person in editor.all("people").expect("listed") {
-            editor.destroy("people", person["id"].as_str().expect("an id")).expect("destroyed");
-        }
-    });
+    for presence in read.values() {
+        let id = presence.row().and_then(|row| row.store_id.as_ref()).expect("there");
+        crm.destroy("people", &id.0).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_is_what_is_read() {
-    let world = World::new(Set::default()).await;
-    let mapped = world.people();
+    let (crm, own) = Crm::open();
+    let spec = spec();
+    let known = ["people", "firms", "jobs"].map(|entity| crate::world::mapped(&spec, entity, "crm"));
+    let much = Pace { per_second: 1_000_000, per_minute: 1_000_000 };
+    let pace = if own.is_empty() { much } else { Pace::default() };
+    let options = TwentyOptions { pace, mapped: known.to_vec(), ..TwentyOptions::default() };
+    let (url, secret) = crm.address();
+    let store = TwentyStore::open(store_name("crm"), &url, &secret, options).expect("opened");
+    store.migrate(&store.plan_migration(&known).await.expect("planned")).await.expect("migrated");
+    let mapped = &known[0];
     let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), seed);
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     for case in 0..cases {
         let tree = rows().new_tree(&mut runner).expect("values");
-        check(&world, &mapped, case, &tree.current()).await;
+        check(&crm, &store, mapped, &format!("{own}{case}"), &tree.current()).await;
     }
 }

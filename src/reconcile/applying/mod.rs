@@ -4,6 +4,7 @@
 //! what follows from it and the notes of the replicas' writes; these are sent, and their outcome noted. A stop or a death between
 //! any two of these loses nothing: what was noted and not ended is found out about by the next [`super::Opening`].
 
+mod along;
 mod outcome;
 mod record;
 mod write;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
+    Along, BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
     Shadow, StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
 use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
@@ -128,6 +129,8 @@ pub struct Applying {
     /// What is put on record when all is done.
     endings: Endings,
     receipts: Vec<BatchId>,
+    /// Elements that will be made in records that will be, by store and record, once somebody asked.
+    along: BTreeMap<(EntityName, StoreName), BTreeMap<RecordKey, Vec<Along>>>,
     stop: bool,
     failed: Option<String>,
     report: Report,
@@ -177,6 +180,7 @@ impl Applying {
             canonical_meta: BTreeMap::new(),
             endings: Endings::default(),
             receipts: Vec::new(),
+            along: BTreeMap::new(),
             stop: false,
             failed: None,
             report,

@@ -116,7 +116,7 @@ impl Applying {
         Effect::Write {
             store: self.inputs.spec.canonical.clone(),
             entity,
-            batch: Batch { id, receipt: false, writes },
+            batch: Batch { id, receipt: false, writes, along: Vec::new() },
         }
     }
 

@@ -88,7 +88,7 @@ impl Applying {
     }
 
     /// The batches of the writes that were noted and not sent.
-    pub(super) fn writes_in_flight(&self, receipt: bool) -> Vec<Effect> {
+    pub(super) fn writes_in_flight(&mut self, receipt: bool) -> Vec<Effect> {
         let entity = self.chunks[self.at].entity.clone();
         let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
         for (id, (at, intent)) in &self.intents {
@@ -103,8 +103,15 @@ impl Applying {
                 link: action.link,
                 op: self.operation(&record.record, action),
             };
-            let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new() };
+            let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new(), along: Vec::new() };
             batches.entry(intent.store.clone()).or_insert_with(empty).writes.push(write);
+        }
+        for (store, batch) in batches.iter_mut().filter(|_| !receipt) {
+            let made = batch.writes.iter().filter(|write| matches!(write.op, WriteOp::Create { .. }));
+            let made: Vec<_> = made.map(|write| write.key.clone()).collect();
+            if !made.is_empty() {
+                batch.along = self.elements_of(&entity, store, &made);
+            }
         }
         batches
             .into_iter()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::model::{ErrorKind, Outcome, RecordKey, Row, StoreError, Write, WriteOp};
+use crate::model::{Along, ErrorKind, Outcome, RecordKey, Row, StoreError, Write, WriteOp};
 
 use super::super::Store as _;
 use super::error::Failure;
@@ -71,7 +71,7 @@ impl Work<'_> {
         StoreError::new(ErrorKind::Conflict, &self.store.name, message).hint(hint)
     }
 
-    pub(super) async fn create(&mut self, creates: &[&Write]) {
+    pub(super) async fn create(&mut self, creates: &[&Write], along: &[Along]) {
         if creates.is_empty() {
             return;
         }
@@ -88,6 +88,11 @@ impl Work<'_> {
                 Ok(()) => {
                     let mut body = image.body();
                     body.insert("id".to_owned(), id.as_str().into());
+                    let elements = self.store.with_elements(self.layout, &write.key, &id, along);
+                    if !elements.is_empty() {
+                        self.plain.insert(id.clone(), Json::Object(body.clone()));
+                        body.extend(elements);
+                    }
                     bodies.push((write, id, Json::Object(body)));
                 }
                 Err(error) => self.end(write, Outcome::Refused(error)),
@@ -103,7 +108,7 @@ impl Work<'_> {
             }
         };
         let mut fresh = Vec::new();
-        for (write, id, body) in bodies {
+        for (write, id, mut body) in bodies {
             let has_key = |record: &&Json| self.carries_key(record, &write.key);
             let has_id = |record: &&Json| record.get("id").and_then(Json::as_str) == Some(id.as_str());
             if let Some(there) = found.live.iter().find(has_key).or_else(|| found.live.iter().find(has_id)) {
@@ -118,9 +123,13 @@ impl Work<'_> {
             }
             let gone = found.gone.iter().find(has_key).or_else(|| found.gone.iter().find(has_id));
             let own = gone.and_then(|record| record.get("id")?.as_str());
+            let others = || found.live.iter().chain(&found.gone);
+            // Whoever has an address already is not in the way of the record, which can be made without it.
+            if self.holder(&self.unique_values(&body), others(), own).is_some() || gone.is_some() {
+                body = self.plain.remove(&id).unwrap_or(body);
+            }
             let unique = self.unique_values(&body);
-            let others = found.live.iter().chain(&found.gone);
-            if let Some((name, record)) = self.holder(&unique, others, own) {
+            if let Some((name, record)) = self.holder(&unique, others(), own) {
                 let error = self.held_by_another(write, &name, record);
                 self.end(write, Outcome::Refused(error));
             } else if let Some(gone) = gone {
@@ -238,6 +247,9 @@ impl Work<'_> {
                     for (write, id, _) in piece {
                         let own =
                             made.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(&id));
+                        if let Some(record) = own.filter(|_| self.plain.contains_key(&id)) {
+                            self.store.made.note(record);
+                        }
                         let outcome = own.map_or(Outcome::Applied(None), |record| {
                             self.applied(write, &Json::Null, json!({ "data": { "made": record } }))
                         });
@@ -252,8 +264,11 @@ impl Work<'_> {
                     waiting.push_front(piece);
                 }
                 Err(failure) if is_about_a_record(failure.error.kind) => {
-                    for (write, ..) in piece {
-                        self.end(write, Outcome::Refused(failure.error.clone()));
+                    for (write, id, _) in piece {
+                        match self.plain.remove(&id) {
+                            Some(plain) => waiting.push_front(vec![(write, id, plain)]),
+                            None => self.end(write, Outcome::Refused(failure.error.clone())),
+                        }
                     }
                 }
                 Err(failure) => self.down = Some(failure.error),

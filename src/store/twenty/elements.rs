@@ -26,7 +26,7 @@ use super::layout::{Child, Layout};
 use super::query::{any_of, one_of};
 use super::rows::{Element, Read, elements, id_of, read};
 use super::write::{AT_ONCE, is_about_a_record};
-use changed::Changed;
+pub(super) use changed::Changed;
 
 mod changed;
 
@@ -64,6 +64,7 @@ impl TwentyStore {
         };
         let layout = self.layout(parent).await?;
         let child = Child { mapped: mapped.clone(), embedded: embedded.clone() };
+        let with = Elements { store: self, layout: &layout, parent, child: &child };
         let repeated = repeated_keys(batch);
         let mut outcomes = BTreeMap::new();
         let mut by_record: BTreeMap<Whose, Vec<&Write>> = BTreeMap::new();
@@ -72,7 +73,9 @@ impl TwentyStore {
                 outcomes.insert(write.intent.clone(), Outcome::Refused(error));
                 continue;
             }
-            if let Some(whose) = whose(&child, write) {
+            if let Some(outcome) = self.made_along(&with, write) {
+                outcomes.insert(write.intent.clone(), outcome);
+            } else if let Some(whose) = whose(&child, write) {
                 by_record.entry(whose).or_default().push(write);
             } else {
                 let message = format!("it is not known which `{}` {} stands in", embedded.parent, write.key);
@@ -82,7 +85,6 @@ impl TwentyStore {
         }
         let mut waiting: VecDeque<(Whose, Vec<&Write>)> = by_record.into_iter().collect();
         let mut down: Option<StoreError> = None;
-        let with = Elements { store: self, layout: &layout, parent, child: &child };
         let mut taken = Vec::new();
         while !waiting.is_empty() && down.is_none() {
             let free = usize::try_from(self.client.pacer.available()).unwrap_or(usize::MAX);
@@ -186,6 +188,42 @@ impl TwentyStore {
         }
     }
 
+    /// The answer to a write of one record's elements was lost: the record tells whether it happened. They went out in one call, so all
+    /// did or none.
+    async fn find_out_elements(
+        &self,
+        with: &Elements<'_>,
+        record: &Json,
+        writes: &[&Write],
+        failure: &Failure,
+    ) -> Vec<(IntentId, Outcome)> {
+        let Elements { layout, child, .. } = *with;
+        let mut planned = Changed::new(self, layout, child, record);
+        let made = planned.take_all(writes);
+        let id = id_of(record).map(|id| id.0).unwrap_or_default();
+        let (plural, kind) = (&layout.object.plural, layout.object.kind());
+        let filter = one_of("id", None, json!([id]));
+        let found = self.matching(plural, &kind, &layout.selection(), &filter, false).await;
+        let now = found.as_ref().ok().and_then(|found| found.first());
+        let there = now.map(|now| elements(layout, child, now));
+        let lost = |kind| StoreError { kind, ..failure.error.clone() };
+        let outcome = |write: &Write, id: Option<&ElementId>| match (now, &there) {
+            (Some(now), _) if planned.is_untouched(now) => Outcome::Refused(lost(failure.error.kind)),
+            (Some(_), Some(there)) if planned.is_done(there) => {
+                Outcome::Applied(made_of(with, record, (write, id), there))
+            }
+            _ => Outcome::Unknown(lost(ErrorKind::OutcomeUnknown)),
+        };
+        let ended = made.into_iter().map(|(write, made)| {
+            let outcome = match made {
+                Ok(id) => outcome(write, id.as_ref()),
+                Err(outcome) => outcome,
+            };
+            (write.intent.clone(), outcome)
+        });
+        ended.collect()
+    }
+
     /// Writes elements of one record in one call, and gives the record as it is then. Outcomes are only added when it went well.
     async fn write_at_once(
         &self,
@@ -197,7 +235,7 @@ impl TwentyStore {
         let prepared = self.prepare(with, record, writes);
         if prepared.body.is_empty() {
             self.client.pacer.give_back(1);
-            ended.extend(self.conclude(with, record, prepared));
+            ended.extend(prepared.conclude(with, record, record));
             return Ok(record.clone());
         }
         let (path, what) =
@@ -205,39 +243,8 @@ impl TwentyStore {
         let body = Json::Object(prepared.body.clone());
         let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
         let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
-        ended.extend(self.conclude(with, &answer, prepared));
+        ended.extend(prepared.conclude(with, record, &answer));
         Ok(answer)
-    }
-
-    /// The answer to a write of one record's elements was lost: the record tells whether it happened. They went out in one call, so all
-    /// did or none.
-    async fn find_out_elements(
-        &self,
-        with: &Elements<'_>,
-        record: &Json,
-        writes: &[&Write],
-        failure: &Failure,
-    ) -> Vec<(IntentId, Outcome)> {
-        let (layout, child) = (with.layout, with.child);
-        let id = id_of(record).map(|id| id.0).unwrap_or_default();
-        let filter = one_of("id", None, json!([id]));
-        let (plural, kind) = (&layout.object.plural, layout.object.kind());
-        let found = self.matching(plural, &kind, &layout.selection(), &filter, false).await;
-        let mut planned = Changed::new(self, layout, child, record);
-        let prepared = self.prepared(with, &mut planned, writes);
-        let error = match found.as_ref().ok().and_then(|found| found.first()) {
-            Some(now) if planned.is_untouched(now) => failure.error.clone(),
-            Some(now) if planned.is_done(&elements(layout, child, now)) => {
-                return self.conclude(with, now, prepared);
-            }
-            _ => StoreError { kind: ErrorKind::OutcomeUnknown, ..failure.error.clone() },
-        };
-        let outcome = |error: StoreError| match error.kind {
-            ErrorKind::OutcomeUnknown => Outcome::Unknown(error),
-            _ => Outcome::Refused(error),
-        };
-        let sent = prepared.sent.iter().map(|(write, _)| (write.intent.clone(), outcome(error.clone())));
-        sent.chain(prepared.ended.iter().cloned()).collect()
     }
 
     /// Where a record is written.
@@ -254,49 +261,15 @@ impl TwentyStore {
         record: &Json,
         writes: &[&'w Write],
     ) -> Prepared<'w> {
-        self.prepared(with, &mut Changed::new(self, with.layout, with.child, record), writes)
-    }
-
-    #[allow(clippy::unused_self)] // As its siblings.
-    fn prepared<'w>(
-        &self,
-        with: &Elements<'_>,
-        changed: &mut Changed<'_>,
-        writes: &[&'w Write],
-    ) -> Prepared<'w> {
-        let mut ended = Vec::new();
-        let mut sent = Vec::new();
-        for write in writes {
-            match changed.take(write) {
-                Ok(id) => sent.push((*write, id)),
+        let mut changed = Changed::new(self, with.layout, with.child, record);
+        let (mut ended, mut sent) = (Vec::new(), Vec::new());
+        for (write, made) in changed.take_all(writes) {
+            match made {
+                Ok(id) => sent.push((write, id)),
                 Err(outcome) => ended.push((write.intent.clone(), outcome)),
             }
         }
-        let key = match read(with.layout, with.parent, changed.record) {
-            Read::Row(row) => row.key.parts().first().cloned(),
-            _ => None,
-        };
-        Prepared { body: changed.body(), sent, ended, key }
-    }
-
-    /// What became of writes, by the record as it is then.
-    #[allow(clippy::unused_self)] // As its siblings.
-    pub(super) fn conclude(
-        &self,
-        with: &Elements<'_>,
-        answer: &Json,
-        prepared: Prepared<'_>,
-    ) -> Vec<(IntentId, Outcome)> {
-        let there = elements(with.layout, with.child, answer);
-        let mut outcomes = prepared.ended;
-        for (write, id) in prepared.sent {
-            let row = id.and_then(|id| {
-                let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-                Some(row(with.child, write, &id.parent, prepared.key.as_deref(), element))
-            });
-            outcomes.push((write.intent.clone(), Outcome::Applied(row)));
-        }
-        outcomes
+        Prepared { body: changed.body(), sent, ended }
     }
 }
 
@@ -308,7 +281,24 @@ pub(super) struct Prepared<'w> {
     pub(super) sent: Vec<(&'w Write, Option<ElementId>)>,
     /// Writes that nothing is sent for.
     pub(super) ended: Vec<(IntentId, Outcome)>,
-    key: Option<String>,
+}
+
+impl Prepared<'_> {
+    /// What became of the writes, by the record as it was and is now.
+    pub(super) fn conclude(
+        self,
+        with: &Elements<'_>,
+        record: &Json,
+        answer: &Json,
+    ) -> Vec<(IntentId, Outcome)> {
+        let there = elements(with.layout, with.child, answer);
+        let mut outcomes = self.ended;
+        for (write, id) in self.sent {
+            let row = made_of(with, record, (write, id.as_ref()), &there);
+            outcomes.push((write.intent.clone(), Outcome::Applied(row)));
+        }
+        outcomes
+    }
 }
 
 /// Writes the elements of one record, beside those of others.
@@ -326,27 +316,27 @@ pub(super) async fn one_by_one(
     record: Option<&Json>,
     writes: &[&Write],
 ) -> Vec<(IntentId, Outcome)> {
-    let store = with.store;
-    let mut ended = Vec::new();
-    let mut record = record.cloned();
+    let (store, mut ended) = (with.store, Vec::new());
+    let Some(mut record) = record.cloned() else {
+        return writes
+            .iter()
+            .map(|write| (write.intent.clone(), not_there(store, with.child, write)))
+            .collect();
+    };
     for write in writes {
-        let Some(now) = &record else {
-            ended.push((write.intent.clone(), not_there(store, with.child, write)));
-            continue;
-        };
         store.client.pacer.take(1).await;
-        match store.write_at_once(with, now, &[write], &mut ended).await {
-            Ok(answer) => record = Some(answer),
+        match store.write_at_once(with, &record, &[write], &mut ended).await {
+            Ok(answer) => record = answer,
             // The record as it is now is not known: what is still to be written to it has to wait.
             Err(failure) if failure.may_have_happened => {
-                ended.extend(store.find_out_elements(with, now, &[write], &failure).await);
+                ended.extend(store.find_out_elements(with, &record, &[write], &failure).await);
                 break;
             }
             Err(failure) => ended.push((write.intent.clone(), Outcome::Refused(failure.error))),
         }
     }
     for write in writes {
-        if ended.iter().all(|(intent, _)| *intent != write.intent) {
+        if !ended.iter().any(|(intent, _)| *intent == write.intent) {
             ended.push((write.intent.clone(), Outcome::Moved));
         }
     }
@@ -412,6 +402,22 @@ fn is_whose(layout: &Layout, parent: &Mapped, record: &Json, whose: &Whose) -> b
             matches!(read(layout, parent, record), Read::Row(row) if row.key.parts().first() == Some(key))
         }
     }
+}
+
+/// The element that a write left, as a row; none where it left none, or it is not there.
+pub(super) fn made_of(
+    with: &Elements<'_>,
+    record: &Json,
+    (write, id): (&Write, Option<&ElementId>),
+    there: &[Element],
+) -> Option<Row> {
+    let id = id?;
+    let key = match read(with.layout, with.parent, record) {
+        Read::Row(row) => row.key.parts().first().cloned(),
+        _ => None,
+    };
+    let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
+    Some(row(with.child, write, &id.parent, key.as_deref(), element))
 }
 
 /// An element as a row of its entity.

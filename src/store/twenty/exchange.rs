@@ -1,6 +1,7 @@
 //! Elements that records take from each other: only one person may have a primary address, and two who exchange theirs wait for each
 //! other for ever. What waits for something that goes in the same batch goes after it; of those that wait for each other one steps aside:
-//! it takes its address as an additional one, which anybody may have, and as the primary one once the others are done.
+//! it takes its address as an additional one, which anybody may have, and as the primary one once the others are done. Where somebody else
+//! keeps it as theirs it stays an additional one.
 
 // An outcome that is no success ends a write; it is made once a write and not passed far.
 #![allow(clippy::result_large_err)]
@@ -23,6 +24,7 @@ pub(super) type Taken<'w> = (Whose, Vec<&'w Write>);
 /// A record that stepped aside, with what it is to be in the end.
 struct Aside<'w> {
     path: String,
+    record: Json,
     answer: Json,
     body: Map<String, Json>,
     prepared: Prepared<'w>,
@@ -64,7 +66,12 @@ impl Elements<'_> {
             self.step_back(stepped, outcomes).await?;
         }
         for (whose, writes) in taken {
-            self.refused(&whose, &writes, outcomes).await?;
+            match self.step_aside(&whose, &writes).await? {
+                Some(stepped) => {
+                    outcomes.extend(stepped.prepared.conclude(self, &stepped.record, &stepped.answer));
+                }
+                None => self.refused(&whose, &writes, outcomes).await?,
+            }
         }
         Ok(())
     }
@@ -123,7 +130,7 @@ impl Elements<'_> {
         }
         let path = self.store.path_of(self.layout, &record);
         match self.patch(&path, modest).await {
-            Ok(answer) => Ok(Some(Aside { path, answer, body, prepared })),
+            Ok(answer) => Ok(Some(Aside { path, record, answer, body, prepared })),
             Err(failure) if failure.error.kind == ErrorKind::Conflict => Ok(None),
             Err(failure) => Err(failure.error),
         }
@@ -136,7 +143,7 @@ impl Elements<'_> {
         outcomes: &mut BTreeMap<IntentId, Outcome>,
     ) -> Result<(), StoreError> {
         self.store.client.pacer.take(1).await;
-        let Aside { path, answer, body, prepared } = stepped;
+        let Aside { path, record, answer, body, prepared } = stepped;
         let answer = match self.patch(&path, body).await {
             Ok(last) => last,
             Err(failure) if failure.error.kind == ErrorKind::Conflict => answer,
@@ -148,7 +155,7 @@ impl Elements<'_> {
                 return Ok(());
             }
         };
-        outcomes.extend(self.store.conclude(self, &answer, prepared));
+        outcomes.extend(prepared.conclude(self, &record, &answer));
         Ok(())
     }
 
@@ -159,7 +166,7 @@ impl Elements<'_> {
         Ok(super::answered(&answer).cloned().unwrap_or_default())
     }
 
-    /// Nobody of this batch has what it wants: each write is tried by itself, and named where it is refused.
+    /// What it wants is another's, and nothing helps: each write is tried by itself, and named where it is refused.
     async fn refused(
         &self,
         whose: &Whose,

@@ -43,6 +43,7 @@ impl TwentyStore {
 
     async fn list(&self, layout: &Layout, mapped: &Mapped, send: &Sender) -> Result<(), StoreError> {
         self.own.forget(&layout.object.singular);
+        self.made.forget();
         let selection = layout.selection();
         let mut listing = Listing {
             certificate: Certificate { missing_columns: layout.missing.clone(), ..Certificate::default() },

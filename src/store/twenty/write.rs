@@ -40,6 +40,8 @@ pub(super) struct Work<'a> {
     pub(super) layout: &'a Layout,
     pub(super) lookups: Lookups,
     pub(super) outcomes: BTreeMap<IntentId, Outcome>,
+    /// By the ids of new records, what is sent for those that elements are made along with, without these.
+    pub(super) plain: BTreeMap<String, Json>,
     /// Why nothing more can be written for now.
     pub(super) down: Option<StoreError>,
 }
@@ -66,6 +68,7 @@ impl TwentyStore {
             layout: &layout,
             lookups: Lookups::default(),
             outcomes: BTreeMap::new(),
+            plain: BTreeMap::new(),
             down: None,
         };
         let (mut creates, mut changes) = (Vec::new(), Vec::new());
@@ -79,7 +82,7 @@ impl TwentyStore {
             }
         }
         work.look_up(&batch.writes).await?;
-        work.create(&creates).await;
+        work.create(&creates, &batch.along).await;
         work.change(changes).await;
         work.finish(&batch.writes)
     }

@@ -20,18 +20,18 @@ use super::super::rows::{Element, additional_phone, elements, id_of};
 use super::row;
 
 /// The elements of a record while they are changed.
-pub(super) struct Changed<'a> {
+pub(in super::super) struct Changed<'a> {
     store: &'a TwentyStore,
     layout: &'a Layout,
     child: &'a Child,
-    pub(super) record: &'a Json,
+    record: &'a Json,
     now: Vec<Element>,
     /// The kinds that something was done to.
     touched: BTreeSet<String>,
 }
 
 impl<'a> Changed<'a> {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         store: &'a TwentyStore,
         layout: &'a Layout,
         child: &'a Child,
@@ -39,6 +39,15 @@ impl<'a> Changed<'a> {
     ) -> Self {
         let now = elements(layout, child, record);
         Self { store, layout, child, record, now, touched: BTreeSet::new() }
+    }
+
+    /// Does what some writes say.
+    #[allow(clippy::type_complexity)] // Nothing else has this type.
+    pub(in super::super) fn take_all<'w>(
+        &mut self,
+        writes: &[&'w Write],
+    ) -> Vec<(&'w Write, Result<Option<ElementId>, Outcome>)> {
+        writes.iter().map(|write| (*write, self.take(write))).collect()
     }
 
     /// Whether a record's fields are what they were before the write.
@@ -66,7 +75,7 @@ impl<'a> Changed<'a> {
     }
 
     /// Does what a write says; gives the element that it leaves, if it leaves one.
-    pub(super) fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
+    fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
         let parent = id_of(self.record).ok_or(Outcome::Moved)?;
         let embedded = &self.child.embedded;
         let text = |fields: &BTreeMap<FieldId, Value>, id: FieldId| match fields.get(&id) {
@@ -191,7 +200,10 @@ impl<'a> Changed<'a> {
         parent: &StoreRecordId,
         element: &Element,
     ) -> Result<(), Outcome> {
-        let mut row = row(self.child, write, parent, None, element);
+        // Writes before this one may have changed who comes first.
+        let before = elements(self.layout, self.child, self.record);
+        let before = before.iter().find(|one| one.kind == element.kind && one.normal == element.normal);
+        let mut row = row(self.child, write, parent, None, before.unwrap_or(element));
         if let Some(cell) = guard.fields.get(&self.child.embedded.reference) {
             row.fields.insert(self.child.embedded.reference, cell.clone());
         }
@@ -200,7 +212,7 @@ impl<'a> Changed<'a> {
     }
 
     /// The fields that changed, whole.
-    pub(super) fn body(&self) -> Map<String, Json> {
+    pub(in super::super) fn body(&self) -> Map<String, Json> {
         let mut body = Map::new();
         for kind in &self.touched {
             let Some(place) = self.child.embedded.places.get(kind) else { continue };
