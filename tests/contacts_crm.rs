@@ -389,48 +389,6 @@ async fn two_who_exchange_their_addresses_have_them_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-<<<<<<< HEAD
-async fn numbers_that_nobody_gives_out_and_odd_links_are_named_and_not_sent() {
-    let crm = begun().await;
-    crm.sql(
-        "bigquery",
-        "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value) VALUES
-             ('j1', 2, 'phone', '+1 999 555 0123'), ('j2', 2, 'phone', '+44 791234567'), ('j3', 2, 'email', 'bob@localhost');
-         UPDATE businesses SET website = 'mailto:works@example.com' WHERE business_id = 'B1';",
-    );
-    crm.settle().await;
-    let before = crm.person("2");
-    assert_eq!((phones(&before), emails(&before)), (vec!["+12025550109".to_owned()], vec![]));
-    let firm = crm.one("companies", "businessId", "B1");
-    assert_eq!(firm["domainName"]["primaryLinkUrl"], "https://works.example.com", "as it was");
-    // They are said in every plan, and sent in none.
-    let writes = crm.writes();
-    for _ in 0..2 {
-        let said = text(&crm.plan().await);
-        for record in ["\"j1\"", "\"j2\"", "\"j3\"", "\"B1\""] {
-            assert_eq!(said.lines().filter(|line| line.contains(record)).count(), 1, "{record}: {said}");
-        }
-        assert!(said.contains("it is no phone number that its country gives out"), "{said}");
-        assert_eq!(crm.pass().await.applied.sum(), 0);
-    }
-    assert_eq!(crm.writes(), writes);
-    assert_eq!(alike(&crm, VALUES).len(), 13, "the others have them");
-    // What can be held again is sent again.
-    crm.sql(
-        "supabase",
-        "UPDATE contact_identifiers SET identifier_value = '+1 202 555 0144' WHERE identifier_id = 'j1'",
-    );
-    crm.sql("supabase", "UPDATE businesses SET website = 'Works.example.com/shop/' WHERE business_id = 'B1'");
-    crm.settle().await;
-    assert!(phones(&crm.person("2")).contains(&"+12025550144".to_owned()));
-    let firm = crm.one("companies", "businessId", "B1");
-    assert_eq!(firm["domainName"]["primaryLinkUrl"], "https://works.example.com/shop");
-    assert_eq!(alike(&crm, "SELECT website FROM businesses"), ["Works.example.com/shop/"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-=======
->>>>>>> 4d8885055cee1fe3168b9d6953b1d3fc0eee8bda
 async fn a_key_that_somebody_empties_is_put_back() {
     let crm = begun().await;
     let ann = id(&crm.person("1"));
@@ -476,8 +434,6 @@ async fn killed_between_making_and_remembering_with_the_state_lost_there_is_no_s
         assert_eq!(crm.all("peopleBusinesses").len(), 2, "{path}");
         assert_eq!(crm.all("companies").len(), 1, "{path}");
     }
-<<<<<<< HEAD
-=======
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -555,5 +511,4 @@ async fn two_who_share_an_address_both_have_it() {
     crm.settle().await;
     assert_eq!(emails(&crm.person("9")), ["bob@example.com"]);
     assert_eq!(alike(&crm, "SELECT is_primary FROM contact_identifiers WHERE identifier_id = 's2'"), ["-"]);
->>>>>>> 4d8885055cee1fe3168b9d6953b1d3fc0eee8bda
 }

@@ -140,7 +140,9 @@ impl Engine {
         let mut last: Option<RecordKey> = None;
         loop {
             let page = self.state.page(entity, last.as_ref(), PAGE).await?;
-            page.iter().for_each(|(key, _)| see(key));
+            for (key, _) in &page {
+                see(key);
+            }
             last = page.last().map(|(key, _)| key.clone());
             if page.len() < PAGE {
                 return Ok(RecordKey::new(vec![greatest.saturating_add(1).to_string()]));

@@ -68,7 +68,7 @@ impl Elements<'_> {
         for (whose, writes) in taken {
             match self.step_aside(&whose, &writes).await? {
                 Some(stepped) => {
-                    outcomes.extend(stepped.prepared.conclude(self, &stepped.record, &stepped.answer))
+                    outcomes.extend(stepped.prepared.conclude(self, &stepped.record, &stepped.answer));
                 }
                 None => self.refused(&whose, &writes, outcomes).await?,
             }
