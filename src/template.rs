@@ -37,7 +37,7 @@ mod tests {
             serde_json::from_str(r#"{"n": [7, -1, 2.5, 1e400, 18446744073709551616, 0.10, null, true]}"#)
                 .unwrap_or_default();
         let shown = Environment::new().render_str("{{ n|join(' ') }}", value_of(&json, &str::to_owned));
-        assert_eq!(shown.unwrap_or_default(), "7 -1 2.5 1e+400 18446744073709551616 0.10 none true");
+        assert_eq!(shown.unwrap_or_default(), "7 -1 2.5 1e+400 18446744073709551616 0.10 None True");
         let sum = Environment::new().render_str("{{ n + 1 }}", value_of(&json!({"n": 2}), &str::to_owned));
         assert_eq!(sum.unwrap_or_default(), "3");
     }
