@@ -219,6 +219,15 @@ proptest! {
     }
 
     #[test]
+    fn json_text_however_laid_out_is_the_value_that_it_says(json in any_json()) {
+        let text = serde_json::to_string_pretty(&json).expect("JSON");
+        let read = super::Json::parse(&text).expect("JSON");
+        let taken = super::Json::new(json);
+        prop_assert_eq!(read.as_value(), taken.as_value());
+        prop_assert_eq!(read, taken);
+    }
+
+    #[test]
     fn native_holds_everything_but_odd_floats(
         (ty, value) in prop::sample::select(&TYPES[..]).prop_flat_map(|ty| (Just(ty), any_of(ty))),
     ) {
