@@ -51,7 +51,7 @@ impl Crm {
     pub(crate) async fn create(&self, plural: &str, body: &Json) {
         match self {
             Self::Inside(sandbox) => {
-                drop(sandbox.edit(|editor| editor.create(plural, body)).expect("created"))
+                drop(sandbox.edit(|editor| editor.create(plural, body)).expect("created"));
             }
             Self::Real { .. } => drop(self.call("POST", &format!("rest/{plural}"), body).await),
         }
@@ -60,7 +60,7 @@ impl Crm {
     pub(crate) async fn patch(&self, plural: &str, id: &str, body: &Json) {
         match self {
             Self::Inside(sandbox) => {
-                drop(sandbox.edit(|editor| editor.patch(plural, id, body)).expect("edited"))
+                drop(sandbox.edit(|editor| editor.patch(plural, id, body)).expect("edited"));
             }
             Self::Real { .. } => drop(self.call("PATCH", &format!("rest/{plural}/{id}"), body).await),
         }
