@@ -1,6 +1,8 @@
 //! Values that only one record may have, and records that exchange them.
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
 
+#[path = "server/mod.rs"]
+mod server;
 mod shell;
 
 use shell::Place;
@@ -73,4 +75,28 @@ fn where_a_third_one_keeps_the_value_nobody_lets_go() {
     let all = "SELECT group_concat(seat || ' ' || coalesce(holder, '-'), ', ') FROM (SELECT * FROM seats ORDER BY seat)";
     assert_eq!(place.text("warehouse", all), "1 ann, 2 bo");
     assert_eq!(place.text("local", all), "1 bo, 2 ann");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_so_they_do_in_postgres() {
+    let database = server::database().await;
+    let warehouse = format!("postgres: {{url: \"{}\"}}", database.url);
+    let place = Place::with(&MANIFESTS.replace("sqlite: {path: ../stores/warehouse.db}", &warehouse));
+    place.run(&["migrate", "-auto-approve"], 0);
+    database.sql("CREATE UNIQUE INDEX one_holder ON seats (holder)").await;
+    database.sql("INSERT INTO seats (seat, holder) VALUES ('1', 'ann'), ('2', 'bo'), ('3', 'cy')").await;
+    place.run(&["apply", "-auto-approve"], 0);
+    let local = rusqlite::Connection::open(place.path().join("stores/local.db")).unwrap();
+    let round = "UPDATE seats SET holder = CASE seat WHEN '1' THEN 'bo' WHEN '2' THEN 'cy' ELSE 'ann' END, note = 'moved'";
+    local.execute(round, []).unwrap();
+    place.run(&["apply", "-auto-approve", "-allow", "updates"], 0);
+    let mut connection = database.connect().await;
+    let all: String = sqlx::query_scalar(
+        "SELECT string_agg(seat || ' ' || holder || ' ' || note, ', ' ORDER BY seat) FROM seats",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(all, "1 bo moved, 2 cy moved, 3 ann moved");
+    assert!(place.run(&["plan", "-detailed-exitcode"], 0).contains("No changes."));
 }
