@@ -262,9 +262,9 @@ fn of_crm(crm: &Crm) -> Told {
             record.insert(name.to_owned(), json!(keys[&at(&link, path)]));
         }
         if !link["rank"].is_null() {
-            #[allow(clippy::cast_possible_truncation)] // Ranks are small.
-            let rank = link["rank"].as_f64().map(|rank| rank as i64);
-            record.insert("rank".to_owned(), json!(rank));
+            let rank = link["rank"].to_string();
+            let whole = rank.trim_end_matches(".0").parse::<i64>();
+            record.insert("rank".to_owned(), json!(whole.unwrap()));
         }
         all.get_mut("people_businesses").unwrap().push(record);
     }
