@@ -14,6 +14,7 @@ pub mod prompt;
 pub mod reconcile;
 pub mod resolve;
 pub mod spec;
+mod template;
 
 pub mod apply;
 pub mod cli;

@@ -250,20 +250,17 @@ async fn real_drift_with_a_canonical_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 async fn real_drift_with_a_canonical_bigquery() {
     real_drift_is_seen_applied_and_gone(["bigquery", "postgres", "sqlite"], IN_LOCAL).await;
 }
 
 /// By hand, and so without raising a version.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 async fn real_drift_made_in_a_canonical_bigquery() {
     real_drift_is_seen_applied_and_gone(["bigquery", "postgres", "sqlite"], ["warehouse"; 4]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 async fn real_drift_made_in_all_three_with_a_canonical_bigquery() {
     let kinds = ["bigquery", "postgres", "sqlite"];
     real_drift_is_seen_applied_and_gone(kinds, ["app", "local", "warehouse", "local"]).await;

@@ -33,8 +33,16 @@ fn read(name: &str) -> String {
 /// Metrics of a spec that has everything that labels can come from.
 fn metrics() -> String {
     let mut text = service_kit::MANIFESTS.replace("CONTROLLER", "").replace("STATE", "{sqlite: s.db}");
-    // A store that counts calls.
-    text += "\n---\napiVersion: trueup/v1\nkind: Store\nmetadata: {name: crm}\nspec: {twenty: {url: \"http://127.0.0.1:1\", api_key: \"${env:KEY}\"}}\n";
+    let paid = [
+        ("warehouse", "{bigquery: {project: demo, dataset: identity}}"),
+        ("crm", "{twenty: {url: \"http://127.0.0.1:9\", api_key: \"${env:KEY}\"}}"),
+    ];
+    for (name, spec) in paid {
+        let _ = write!(
+            text,
+            "\n---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        );
+    }
     let source = Source { file: "m.yaml".to_owned(), text };
     let (spec, _) = compile(Path::new("."), &[source], &BTreeMap::new()).unwrap();
     Metrics::new(&spec).unwrap().text()

@@ -143,6 +143,72 @@ fn nothing_is_shown_without_the_token_and_no_sensitive_value_with_it() {
     assert_eq!((service.get("/healthz", None).0, service.get("/readyz", None).0), (200, 200));
 }
 
+/// A page of the site as a browser shows it, with the name and the password that a person gave.
+fn browse(service: &Service, user: Option<(&str, &str)>) -> (u16, String) {
+    let mut request = service.client.get(service.url("/"));
+    if let Some((name, password)) = user {
+        request = request.basic_auth(name, Some(password));
+    }
+    service.block_on(async {
+        let answer = request.send().await.unwrap();
+        let asks = answer.headers().get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(asks.is_some(), answer.status() == 401, "{asks:?}");
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
+#[test]
+fn a_person_settles_a_conflict_on_the_page() {
+    let place = settled(HINTED, 12);
+    for (store, label) in [("app", "<b>app</b>"), ("local", "local")] {
+        place.sql(store, &format!("UPDATE things SET label = '{label}' WHERE id = '3'"));
+        place.sql(store, &format!("UPDATE things SET secret_note = 'hush {store}' WHERE id = '6'"));
+    }
+    place.sql("app", "UPDATE things SET kind = 'medium' WHERE id = '4'");
+    place.run(&["pause", "local.things[\"5\"]", "-reason", "being looked at"], 0);
+    let service = started(&place);
+    for user in [None, Some(("pat", "wrong")), Some(("api-hush", "")), Some(("", ""))] {
+        let (status, page) = browse(&service, user);
+        assert!(status == 401 && !page.contains("things"), "{user:?}: {status} {page}");
+    }
+    let me = Some(("Pat Example", "api-hush"));
+    let (status, page) = browse(&service, me);
+    assert_eq!(status, 200, "{page}");
+    for text in ["&lt;b&gt;app&lt;", "medium", "being looked at", "(sensitive", "2 held"] {
+        assert!(page.contains(text), "no {text} in {page}");
+    }
+    for secret in ["hush app", "hush local", "api-hush", "<b>"] {
+        assert!(!page.contains(secret), "{secret} is shown");
+    }
+
+    let between = |before: &str, after: &str| {
+        let form = page.split_once("things[&quot;3&quot;]").unwrap().1;
+        let rest = form.split_once(before).unwrap().1;
+        rest.split_once(after).unwrap().0.to_owned()
+    };
+    let (path, proof) = (between("action=\"", "\""), between("name=\"proof\" value=\"", "\""));
+    let send = |user: Option<(&str, &str)>, take: &str, proof: &str| {
+        let form = [("take", take), ("proof", proof)];
+        let mut request = service.client.post(service.url(&path)).form(&form);
+        if let Some((name, password)) = user {
+            request = request.basic_auth(name, Some(password));
+        }
+        service.block_on(async { request.send().await.unwrap().status().as_u16() })
+    };
+    assert_eq!(send(None, "app", &proof), 401);
+    assert_eq!(send(me, "app", "made up elsewhere"), 403, "another site sent it");
+    assert_eq!(send(me, "nobody", &proof), 409);
+    assert_eq!(everywhere(&place, 3), ["label 3", "<b>app</b>", "local"], "nothing was decided");
+    assert_eq!(send(me, "app", &proof), 200, "after it the page is shown again");
+    service.until("it stands everywhere", |_| everywhere(&place, 3) == ["<b>app</b>"; 3]);
+    assert_eq!(send(me, "local", &proof), 409, "it is decided");
+    let by = place.run(&["conflicts", "list", "-all", "-json"], 0);
+    assert!(by.contains("Pat Example"), "{by}");
+    let buttons = |page: &str| page.matches("Take this").count();
+    assert_eq!(buttons(&page), 4);
+    service.until("only the other one is left", |service| buttons(&browse(service, me).1) == 2);
+}
+
 #[test]
 fn ten_thousand_webhooks_at_once_take_little_memory_and_miss_nothing() {
     let place = settled(HINTED, 500);

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::{join, join_all};
+
 use crate::model::{
     Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey, StoreError,
     StoreMark, StoreName, Unknown, Value,
@@ -16,6 +18,7 @@ use crate::store::{Changes, LazyRow};
 use crate::telemetry::Event;
 
 use super::observe::Sight;
+use super::thoughts::Thoughts;
 
 /// Changed rows that are held at a time; when there are more, everything is read in the order of keys instead.
 const MOST_CHANGED: usize = 200_000;
@@ -33,9 +36,24 @@ pub(super) struct Changed {
     vanished: BTreeMap<RecordKey, BTreeSet<StoreName>>,
     /// Records that are looked at whether or not they changed.
     called: BTreeSet<RecordKey>,
-    memories: BTreeMap<RecordKey, Memory>,
+    /// The stores that are remembered to have a record, of those at hand. What else is remembered of them is read when their turn comes: of
+    /// all at once it would fill the memory.
+    there: BTreeMap<RecordKey, BTreeSet<StoreName>>,
     /// Whether a delete may be waiting for a store.
     deletes: bool,
+}
+
+impl Changed {
+    /// Whether a store is remembered to have a record.
+    fn is_there(&self, key: &RecordKey, store: &StoreName) -> bool {
+        self.there.get(key).is_some_and(|stores| stores.contains(store))
+    }
+}
+
+/// The stores that a record is remembered to be in.
+fn stores_of(memory: &Memory) -> BTreeSet<StoreName> {
+    let there = memory.stores.iter().filter(|(_, shadow)| shadow.present);
+    there.map(|(store, _)| store.clone()).collect()
 }
 
 impl Sight<'_> {
@@ -103,7 +121,7 @@ impl Sight<'_> {
             counts: BTreeMap::new(),
             rows: BTreeMap::new(),
             vanished: BTreeMap::new(),
-            memories: BTreeMap::new(),
+            there: BTreeMap::new(),
             deletes: self
                 .opened
                 .ledger
@@ -168,7 +186,8 @@ impl Sight<'_> {
     async fn remember(&self, changed: &mut Changed, keys: Vec<RecordKey>) -> Result<(), String> {
         for keys in keys.chunks(KEYS_PER_READ) {
             let found = self.executor.state.recall(&changed.entity, keys).await;
-            changed.memories.extend(found.map_err(|error| error.to_string())?);
+            let found = found.map_err(|error| error.to_string())?;
+            changed.there.extend(found.into_iter().map(|(key, memory)| (key, stores_of(&memory))));
         }
         Ok(())
     }
@@ -185,7 +204,7 @@ impl Sight<'_> {
         let mut rows = before.rows.clone();
         let mut doubtful = BTreeSet::new();
         for (key, _) in changed.rows.iter().filter(|(_, rows)| rows.contains_key(store)) {
-            if !present(changed.memories.get(key), store) {
+            if !changed.is_there(key, store) {
                 rows.change(key, 1);
             }
             // It was not in order: whether its row was counted before cannot be told from what is remembered.
@@ -240,7 +259,7 @@ impl Sight<'_> {
             for (key, memory) in page.drain(..).filter(|(key, _)| !beyond(key)) {
                 if present(Some(&memory), store) && !keys.contains(&key) {
                     changed.vanished.entry(key.clone()).or_default().insert(store.clone());
-                    changed.memories.insert(key, memory);
+                    changed.there.insert(key, stores_of(&memory));
                 }
             }
             if ended {
@@ -263,10 +282,16 @@ impl Sight<'_> {
             changed.rows.keys().chain(changed.vanished.keys()).chain(&changed.called).collect();
         let quiet = changed.rows.is_empty() && changed.vanished.is_empty();
         let keys: Vec<&RecordKey> = keys.into_iter().collect();
+        let mut thoughts = Thoughts::new(&entity, planner);
         for keys in keys.chunks(KEYS_PER_READ) {
             let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
-            for store in &stores {
-                for (key, presence) in self.presences(&changed, store, keys, &mut errors).await {
+            let looks = stores.iter().map(|store| self.presences(&changed, store, keys));
+            let wanted: Vec<RecordKey> = keys.iter().map(|key| (*key).clone()).collect();
+            let (looks, memories) = join(join_all(looks), self.executor.state.recall(&entity, &wanted)).await;
+            let mut memories = memories.map_err(|error| error.to_string())?;
+            for (store, (known, error)) in stores.iter().zip(looks) {
+                errors.extend(error.map(|error| (store.clone(), error)));
+                for (key, presence) in known {
                     *seen.entry(store.clone()).or_default() += u64::from(presence.row().is_some());
                     let presence = self.doubt(&entity, key, store, presence);
                     presences.entry(key).or_default().insert(store.clone(), presence);
@@ -274,10 +299,11 @@ impl Sight<'_> {
             }
             self.note_parents(&entity, &presences, planner).await?;
             for (key, presences) in presences {
-                let memory = self.overlaid(&entity, key, changed.memories.get(key).cloned());
-                planner.add(&entity, Observed { key: key.clone(), memory, presences });
+                let memory = self.overlaid(&entity, key, memories.remove(key));
+                thoughts.take(planner, Observed { key: key.clone(), memory, presences }.into()).await;
             }
         }
+        thoughts.end(planner).await;
         let mut reports = BTreeMap::new();
         for store in &stores {
             let rows = changed.counts.get(store).copied().unwrap_or(0);
@@ -308,8 +334,7 @@ impl Sight<'_> {
         changed: &Changed,
         store: &StoreName,
         keys: &[&'k RecordKey],
-        errors: &mut BTreeMap<StoreName, StoreError>,
-    ) -> Vec<(&'k RecordKey, Presence)> {
+    ) -> (Vec<(&'k RecordKey, Presence)>, Option<StoreError>) {
         let mut known: Vec<(&RecordKey, Presence)> = Vec::new();
         let mut asked: Vec<&RecordKey> = Vec::new();
         for key in keys {
@@ -318,7 +343,7 @@ impl Sight<'_> {
             match row {
                 Some(row) => known.push((key, Presence::Present(row.row()))),
                 None if gone => known.push((key, Presence::Absent)),
-                None if changed.called.contains(*key) || present(changed.memories.get(*key), store) => {
+                None if changed.called.contains(*key) || changed.is_there(key, store) => {
                     asked.push(key);
                 }
                 // It was not there, and nothing came.
@@ -332,20 +357,22 @@ impl Sight<'_> {
             self.executor.read(store, &changed.entity.name, &wanted).await
         };
         match read {
-            Ok(mut rows) => known.extend(
-                asked
-                    .into_iter()
-                    .map(|key| (key, rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable)))),
-            ),
+            Ok(mut rows) => {
+                known.extend(
+                    asked.into_iter().map(|key| {
+                        (key, rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable)))
+                    }),
+                );
+                (known, None)
+            }
             Err(error) => {
                 let (kind, message) = (error.kind, error.message.as_str());
                 self.executor.observer.notice(&Event::StoreFailed { store, kind, message });
                 let unknown = |key| (key, Presence::Unknown(Unknown::Unreachable));
                 known.extend(asked.into_iter().map(unknown));
-                errors.insert(store.clone(), error);
+                (known, Some(error))
             }
         }
-        known
     }
 
     /// Tells the planner which of the records that these refer to are there: those that did not change it does not see.

@@ -8,13 +8,16 @@ mod gather;
 mod named;
 mod observe;
 mod spool;
+mod thoughts;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
@@ -23,7 +26,7 @@ use crate::model::{
     Timestamp, WriteOp,
 };
 use crate::plan::Observed;
-use crate::reconcile::{Effect, Event, Ledger, LedgerContents};
+use crate::reconcile::{Effect, Event, Ledger, LedgerContents, Machine, Worked};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::store::{LazyRow, SnapshotItem, Store};
@@ -37,6 +40,9 @@ const ATTEMPTS: u32 = 4;
 /// The wait before the second attempt, in milliseconds; each further one is twice as long.
 const FIRST_WAIT_MS: u64 = 50;
 
+/// Pieces of work on what comes next that go on at once, beside the effects.
+const WORKS: usize = 2;
+
 /// The stores of a spec, opened. One that could not be opened says so whenever it is used.
 pub type Opened = BTreeMap<StoreName, Result<Arc<dyn Store>, StoreError>>;
 
@@ -47,7 +53,7 @@ pub struct Executor<'a> {
     /// The stores.
     pub stores: &'a Opened,
     /// The state.
-    pub state: &'a dyn State,
+    pub state: &'a Arc<dyn State>,
     /// The system tables.
     pub ledger: &'a Ledger,
     /// Who is told.
@@ -95,6 +101,21 @@ impl KeptLease {
     }
 }
 
+/// Runs something on a task of its own, beside what else is under way: it takes a processor, not only time. It ends with whoever waits
+/// for it.
+async fn aside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work);
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(done)) => return done,
+            Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime goes down, and with it whoever waits.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    }
+}
+
 /// The present time.
 pub fn clock() -> Timestamp {
     // Outside the years -9999 to 9999 there is no time; the epoch is the harmless one.
@@ -102,15 +123,36 @@ pub fn clock() -> Timestamp {
 }
 
 impl<'a> Executor<'a> {
-    /// Drives a machine to its end.
-    pub async fn drive(&self, mut step: impl FnMut(crate::reconcile::Event) -> Vec<Effect>) {
+    /// Drives a machine to its end. While effects run, other threads work on what comes after them.
+    pub async fn drive(&self, machine: &mut impl Machine) {
         let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + '_>>> =
             FuturesUnordered::new();
-        for effect in step(Event::Start) {
+        let mut works: JoinSet<Worked> = JoinSet::new();
+        for effect in machine.step(Event::Start) {
             running.push(Box::pin(self.run(effect)));
         }
-        while let Some(event) = running.next().await {
-            for effect in step(event) {
+        while !running.is_empty() {
+            // Effects begin before anything else.
+            let first = std::future::poll_fn(|context| Poll::Ready(running.poll_next_unpin(context))).await;
+            let mut come = None;
+            if let Poll::Ready(event) = first {
+                come = event;
+            } else {
+                while works.len() < WORKS
+                    && let Some(work) = machine.prepare()
+                {
+                    works.spawn_blocking(work);
+                }
+                tokio::select! {
+                    event = running.next() => come = event,
+                    Some(done) = works.join_next() => match done {
+                        Ok(worked) => machine.prepared(worked),
+                        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+                        Err(_) => {}
+                    },
+                }
+            }
+            for effect in come.into_iter().flat_map(|event| machine.step(event)) {
                 running.push(Box::pin(self.run(effect)));
             }
         }
@@ -133,10 +175,9 @@ impl<'a> Executor<'a> {
         if let Some(system) = self.ledger.all().into_iter().find(|mapped| mapped.name() == entity) {
             return Ok(system.clone());
         }
-        let found = self.spec.entity(entity).zip(self.spec.mapping(entity, store));
-        found.map(|(entity, mapping)| Mapped { entity: entity.clone(), mapping: mapping.clone() }).ok_or_else(
-            || StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here")),
-        )
+        self.spec.mapped(entity, store).ok_or_else(|| {
+            StoreError::new(ErrorKind::NotFound, store, format!("`{entity}` is not mapped here"))
+        })
     }
 
     async fn run(&self, effect: Effect) -> Event {
@@ -167,18 +208,22 @@ impl<'a> Executor<'a> {
             }
             Effect::Commit(transition) => {
                 let kept = match self.lease {
-                    Some(lease) => lease.keep(self.state).await,
+                    Some(lease) => lease.keep(&**self.state).await,
                     None => Ok(()),
                 };
                 Event::Committed(match kept {
-                    Ok(()) => self.state.commit(&transition).await.map_err(|error| error.to_string()),
+                    Ok(()) => {
+                        let state = Arc::clone(self.state);
+                        let done = aside(async move { state.commit(&transition).await }).await;
+                        done.map_err(|error| error.to_string())
+                    }
                     Err(message) => Err(message),
                 })
             }
             Effect::Write { store, entity, batch } => {
                 let writes = batch.writes.len();
                 let span = tracing::info_span!("batch", %store, %entity, writes);
-                let outcomes = self.write(&store, &entity, &batch).instrument(span).await;
+                let outcomes = self.write(&store, &entity, Arc::new(batch)).instrument(span).await;
                 Event::Wrote { store, outcomes }
             }
             Effect::ForgetReceipts(batches) => {
@@ -275,7 +320,7 @@ impl<'a> Executor<'a> {
         &self,
         store: &StoreName,
         entity: &EntityName,
-        batch: &Batch,
+        batch: Arc<Batch>,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
         let mapped = self.mapped(entity, store)?;
         let opened = self.store(store)?;
@@ -290,7 +335,8 @@ impl<'a> Executor<'a> {
         let mut wait = Duration::from_millis(FIRST_WAIT_MS);
         let mut attempt = 1;
         let outcomes = loop {
-            match opened.apply(&mapped, batch).await {
+            let (at_work, place, sent) = (Arc::clone(opened), mapped.clone(), Arc::clone(&batch));
+            match aside(async move { at_work.apply(&place, &sent).await }.in_current_span()).await {
                 Err(error)
                     if attempt < ATTEMPTS
                         && matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) =>
@@ -309,7 +355,7 @@ impl<'a> Executor<'a> {
         if system {
             self.tell_conflicts(entity, &outcomes);
         } else {
-            self.tell_outcomes(store, entity, batch, &outcomes);
+            self.tell_outcomes(store, entity, &batch, &outcomes);
         }
         outcomes
     }

@@ -7,13 +7,14 @@ use crate::model::{
     Certificate, Entity, EntityName, ErrorKind, Marks, Memory, Presence, RecordId, RecordKey, StoreError,
     StoreMark, StoreName, Stray, Stretches, Unknown,
 };
-use crate::plan::{Observed, Planner, SnapshotReport};
+use crate::plan::{Planner, SnapshotReport};
 use crate::reconcile::Opened;
 use crate::store::{LazyRow, SnapshotItem, SnapshotStream};
 use crate::telemetry::Event;
 
 use super::Executor;
 use super::gather::Gathered;
+use super::thoughts::{Glimpse, Seen, Thoughts};
 
 /// How many memories are read from the state at a time.
 const PAGE: usize = 2_000;
@@ -70,11 +71,11 @@ impl Sight<'_> {
             cursor.fill(self.executor, entity).await;
         }
         let tells = planner.tells_alike(entity);
+        let mut thoughts = Thoughts::new(entity, planner);
         loop {
             let next = cursors.iter().filter_map(Cursor::key).chain(memories.key()).min().cloned();
             let Some(key) = next else { break };
             let memory = memories.take(&key).await?;
-            let mut presences = BTreeMap::new();
             let rows: Vec<Option<LazyRow>> = cursors.iter_mut().map(|cursor| cursor.next_of(&key)).collect();
             if let (Some(tells), None, false) = (&tells, &memory, self.opened.has_more(entity, &key))
                 && let Some(first) = alike(&rows)
@@ -85,22 +86,23 @@ impl Sight<'_> {
                 }
                 continue;
             }
-            // The canonical store comes first. What surely is the same elsewhere is decoded once.
-            let first = rows.first().and_then(|row| Some((row.as_ref()?, row.as_ref()?.row())));
-            for (at, cursor) in cursors.iter_mut().enumerate() {
-                let presence = match (rows.get(at).and_then(Option::as_ref), &first) {
-                    (Some(row), Some((lazy, first))) if at > 0 && row.surely_equals(lazy) => {
-                        Presence::Present(row.row_like(first))
-                    }
-                    (Some(_), Some((_, first))) if at == 0 => Presence::Present(first.clone()),
-                    (Some(row), _) => Presence::Present(row.row()),
-                    (None, _) => cursor.without(&key),
+            let mut seen = Seen { memory: self.overlaid(entity, &key, memory), key, presences: Vec::new() };
+            for (row, cursor) in rows.into_iter().zip(&mut cursors) {
+                let presence = match row {
+                    Some(row) => Glimpse::Row(row),
+                    None => Glimpse::Known(cursor.without(&seen.key)),
                 };
-                presences.insert(cursor.store.clone(), self.doubt(entity, &key, &cursor.store, presence));
+                let presence = if self.is_doubted(entity, &seen.key, &cursor.store) {
+                    Glimpse::Known(Presence::Unknown(Unknown::Unreachable))
+                } else {
+                    presence
+                };
+                seen.presences.push((cursor.store.clone(), presence));
                 cursor.fill(self.executor, entity).await;
             }
-            planner.add(entity, Observed { memory: self.overlaid(entity, &key, memory), key, presences });
+            thoughts.take(planner, seen).await;
         }
+        thoughts.end(planner).await;
         let mut stores: BTreeMap<StoreName, StoreMark> = BTreeMap::new();
         let mut reports = BTreeMap::new();
         for cursor in &mut cursors {
@@ -125,12 +127,16 @@ impl Sight<'_> {
         store: &StoreName,
         presence: Presence,
     ) -> Presence {
+        let doubted = self.is_doubted(entity, key, store);
+        if doubted { Presence::Unknown(Unknown::Unreachable) } else { presence }
+    }
+
+    fn is_doubted(&self, entity: &Entity, key: &RecordKey, store: &StoreName) -> bool {
         if self.opened.unresolved.is_empty() {
-            return presence;
+            return false;
         }
         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-        let unresolved = self.opened.unresolved.contains(&(id, store.clone()));
-        if unresolved { Presence::Unknown(Unknown::Unreachable) } else { presence }
+        self.opened.unresolved.contains(&(id, store.clone()))
     }
 
     pub(super) fn overlaid(

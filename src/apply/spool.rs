@@ -35,6 +35,8 @@ struct Many {
     buffer: Vec<u8>,
     dictionary: Dictionary,
     stores: Vec<StoreName>,
+    /// What fields are called here, by number.
+    names: Vec<FieldName>,
     fields: BTreeMap<EntityName, BTreeMap<FieldName, FieldId>>,
 }
 
@@ -60,6 +62,7 @@ impl Spool {
             buffer: Vec::new(),
             dictionary: Dictionary::default(),
             stores: Vec::new(),
+            names: Vec::new(),
             fields: BTreeMap::new(),
         })
     }
@@ -136,7 +139,7 @@ impl Many {
                     if let Some(created) = row.created {
                         record.extend(created.micros().to_le_bytes());
                     }
-                    rows.stores.insert(store.clone(), shadow_of(row));
+                    rows.stores.insert(store.clone(), self.shadow_of(row));
                 }
             }
         }
@@ -232,6 +235,25 @@ impl Many {
         Ok(record)
     }
 
+    /// A row in the clothes of a shadow. Fields go by number, which the names of fields may be as well as anything.
+    fn shadow_of(&mut self, row: &Row) -> Shadow {
+        let most = row.fields.last_key_value().map_or(0, |(id, _)| id.index() + 1);
+        let more = (self.names.len()..most).filter_map(|id| FieldName::new(format!("f{id}")).ok());
+        self.names.extend(more.collect::<Vec<_>>());
+        let fields = row.fields.iter().filter_map(|(id, cell)| {
+            let name = self.names.get(id.index())?.clone();
+            let (held, version, tag) = (cell.clone(), Version::NONE, MappingTag(0));
+            Some((name, FieldShadow { held, stands_for: None, version, tag, unsure: false }))
+        });
+        Shadow {
+            present: true,
+            store_id: row.store_id.clone(),
+            meta: row.meta.clone(),
+            updated: row.updated,
+            fields: fields.collect(),
+        }
+    }
+
     fn row(
         &mut self,
         entity: &Entity,
@@ -253,22 +275,6 @@ impl Many {
             updated: shadow.updated,
             unlinked,
         }
-    }
-}
-
-/// A row in the clothes of a shadow. Fields go by number, which the names of fields may be as well as anything.
-fn shadow_of(row: &Row) -> Shadow {
-    let fields = row.fields.iter().filter_map(|(id, cell)| {
-        let name = FieldName::new(format!("f{}", id.0)).ok()?;
-        let (held, version, tag) = (cell.clone(), Version::NONE, MappingTag(0));
-        Some((name, FieldShadow { held, stands_for: None, version, tag, unsure: false }))
-    });
-    Shadow {
-        present: true,
-        store_id: row.store_id.clone(),
-        meta: row.meta.clone(),
-        updated: row.updated,
-        fields: fields.collect(),
     }
 }
 

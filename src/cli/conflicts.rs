@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use crate::controller::{Choice, Engine};
-use crate::model::{Cell, ConflictId, Entity, FieldName, StoreName, Value};
+use crate::model::{Cell, ConflictId, FieldName, StoreName, Value};
 use crate::plan::json::conflict_to_json;
 use crate::plan::{Target, clean, render_table, shown};
 use crate::resolve::{Conflict, ConflictSide, SideRecord};
@@ -35,15 +35,9 @@ pub(super) async fn conflicts(session: &Session<'_>, args: &ConflictsArgs) -> Re
     }
 }
 
-/// Whether a field's values may be shown; a field that the manifests no longer have may not.
-fn open_fields<'a>(spec: &'a Spec, conflict: &Conflict) -> impl Fn(&FieldName) -> bool + use<'a> {
-    let entity: Option<&'a Entity> = spec.entity(&conflict.record.entity).map(|entity| &**entity);
-    move |field: &FieldName| {
-        let key = entity.is_some_and(|entity| entity.key.iter().any(|part| &part.name == field));
-        key || entity
-            .and_then(|entity| Some(entity.field(entity.field_id(field)?)))
-            .is_some_and(|field| !field.sensitive)
-    }
+/// Whether the values of a field of a conflict may be shown.
+fn open_fields<'a>(spec: &'a Spec, conflict: &'a Conflict) -> impl Fn(&FieldName) -> bool + use<'a> {
+    |field: &FieldName| spec.may_show(&conflict.record.entity, field)
 }
 
 async fn list(session: &Session<'_>, engine: &Engine, all: bool) -> Result<Exit, Failure> {

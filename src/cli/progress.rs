@@ -12,6 +12,8 @@ use crate::telemetry::{Event, Observer};
 const QUIET: Duration = Duration::from_secs(1);
 /// How often the line is drawn anew: often enough to look alive.
 const TICK: Duration = Duration::from_millis(120);
+/// Rows written between two changes of the line.
+const TOLD_ROWS: u64 = 100;
 
 /// Progress, gone from the terminal when it is dropped.
 pub(crate) struct Progress {
@@ -64,7 +66,9 @@ impl Observer for Progress {
             Event::Planned { .. } => self.bar.set_message("planned"),
             Event::Wrote { store, .. } => {
                 let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
-                self.bar.set_message(format!("{written} rows written, now in {store}"));
+                if written.is_multiple_of(TOLD_ROWS) {
+                    self.bar.set_message(format!("{written} rows written, now in {store}"));
+                }
             }
             _ => {}
         }
@@ -80,9 +84,9 @@ mod tests {
     fn a_wait_for_a_stores_limit_is_shown_until_something_moves() {
         let progress = Progress::start(false);
         let store = StoreName::new("crm").unwrap();
-        progress.notice(&Event::Called { store: &store, calls: 3, waited_ms: 40 });
+        progress.notice(&Event::Called { store: &store, calls: 3, waited_ms: 40, billed_bytes: 0 });
         assert_eq!(progress.bar.message(), "looking at the stores");
-        progress.notice(&Event::Called { store: &store, calls: 0, waited_ms: 12_300 });
+        progress.notice(&Event::Called { store: &store, calls: 0, waited_ms: 12_300, billed_bytes: 0 });
         assert_eq!(progress.bar.message(), "waiting 13 s: crm takes no more calls for now");
         let entity = EntityName::new("contacts").unwrap();
         progress.notice(&Event::RowsRead { entity: &entity, store: &store, rows: 7 });

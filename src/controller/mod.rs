@@ -24,7 +24,10 @@ use crate::model::{
     EntityName, Mapped, Marks, RecordId, RecordKey, StateId, StoreError, StoreName, Timestamp, Transition,
 };
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
-use crate::reconcile::{ApplyInputs, Applying, Ledger, Opened, Opening, OpeningFailed, Report};
+use crate::reconcile::{
+    self, ApplyInputs, Applying, Effect, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
+    Worked,
+};
 use crate::spec::{Spec, StateSpec};
 use crate::state::memory::MemoryState;
 use crate::state::{Lease, State, StateError};
@@ -154,6 +157,29 @@ pub struct Engine {
     told: usage::Told,
 }
 
+/// A plan being carried out until it is done, or somebody says stop.
+struct Stoppable<'a> {
+    machine: Applying,
+    stop: &'a CancellationToken,
+}
+
+impl Machine for Stoppable<'_> {
+    fn step(&mut self, event: reconcile::Event) -> Vec<Effect> {
+        if self.stop.is_cancelled() {
+            self.machine.stop();
+        }
+        self.machine.step(event)
+    }
+
+    fn prepare(&mut self) -> Option<Work> {
+        self.machine.prepare()
+    }
+
+    fn prepared(&mut self, worked: Worked) {
+        self.machine.prepared(worked);
+    }
+}
+
 /// What says the present time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -233,7 +259,7 @@ impl Engine {
         Executor {
             spec: &self.spec,
             stores: &self.stores,
-            state: &*self.state,
+            state: &self.state,
             ledger: &self.ledger,
             observer,
             rebuild: false,
@@ -260,8 +286,11 @@ impl Engine {
     }
 
     async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {
+        for store in self.stores.values().flatten() {
+            store.begin_pass();
+        }
         let mut machine = Opening::new(self.spec.clone(), commit);
-        executor.drive(|event| machine.step(event)).await;
+        executor.drive(&mut machine).await;
         Ok(machine.result()?)
     }
 
@@ -308,6 +337,7 @@ impl Engine {
         if options.targets.is_empty() {
             plan.marks = marks;
         }
+        plan.bills = self.bills(&plan).await;
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(Some(plan))
     }
@@ -404,18 +434,10 @@ impl Engine {
             recheck,
         };
         let (marks, unsettled) = (plan.marks.clone(), plan.unsettled.clone());
-        let state = executor.state;
-        let mut machine = Applying::new(inputs, plan);
-        executor
-            .drive(|event| {
-                if stop.is_cancelled() {
-                    machine.stop();
-                }
-                machine.step(event)
-            })
-            .await;
-        let report = machine.result().map_err(EngineError::new)?;
-        self.keep_marks(state, marks, unsettled, &report).await?;
+        let mut machine = Stoppable { machine: Applying::new(inputs, plan), stop };
+        executor.drive(&mut machine).await;
+        let report = machine.machine.result().map_err(EngineError::new)?;
+        self.keep_marks(&*self.state, marks, unsettled, &report).await?;
         Ok(report)
     }
 
@@ -449,10 +471,8 @@ impl Engine {
                 }
             }
             for (store, mark) in &mut marks.stores {
-                let found = self.spec.entity(&entity).zip(self.spec.mapping(&entity, store));
                 let opened = self.stores.get(store).and_then(|store| store.as_ref().ok());
-                if let (Some((entity, mapping)), Some(opened)) = (found, opened) {
-                    let mapped = Mapped { entity: entity.clone(), mapping: mapping.clone() };
+                if let (Some(mapped), Some(opened)) = (self.spec.mapped(&entity, store), opened) {
                     mark.mark = opened.seal(&mapped, mark.mark.clone());
                 }
             }
@@ -509,11 +529,8 @@ impl Engine {
 
     /// Everything that lives in a store, the system tables of the canonical one included.
     fn mapped_in(&self, store: &StoreName) -> Vec<Mapped> {
-        let of_entities = self.spec.entities.iter().filter_map(|entity| {
-            Some(Mapped { entity: entity.clone(), mapping: self.spec.mapping(&entity.name, store)?.clone() })
-        });
         let system = self.ledger.all().into_iter().filter(|_| *store == self.spec.canonical).cloned();
-        of_entities.chain(system).collect()
+        self.spec.mapped_in(store).chain(system).collect()
     }
 
     /// What the stores lack.

@@ -52,11 +52,8 @@ async fn one(
         StoreKind::Memory { own_ids } => {
             let db = crate::store::memory::MemoryDb::new(store.name.clone());
             // Relations lead from one object to another, so such a store has to know all of them.
-            let mapped = spec.entities.iter().filter_map(|entity| {
-                let mapping = spec.mapping(&entity.name, &store.name)?.clone();
-                Some(Mapped { entity: entity.clone(), mapping })
-            });
-            let mapped: Vec<Mapped> = mapped.filter(|mapped| mapped.mapping.own_ids).collect();
+            let mapped: Vec<Mapped> =
+                spec.mapped_in(&store.name).filter(|mapped| mapped.mapping.own_ids).collect();
             Ok(Arc::new(MemoryStore::with(db.with_own_ids(*own_ids).with_tables(&mapped))))
         }
         StoreKind::Sqlite { path } => {
@@ -85,7 +82,7 @@ async fn one(
             options.pace.per_minute = per_minute.unwrap_or(options.pace.per_minute);
             options.batch_size = store.batch_size.unwrap_or(options.batch_size);
             options.timeout = timeout_ms.map_or(options.timeout, std::time::Duration::from_millis);
-            options.mapped = mapped_in(spec, &store.name);
+            options.mapped = spec.mapped_in(&store.name).collect();
             let (url, key) = (url.to_str().unwrap_or(""), key.to_str().unwrap_or(""));
             Ok(Arc::new(TwentyStore::open(store.name.clone(), url, key, options)?))
         }
@@ -122,15 +119,6 @@ fn bigquery(folder: &Path, store: &StoreSpec, dataset: &BigQuerySpec) -> Result<
     options.trust_modified = dataset.skip_unmodified;
     options.read_only = store.read_only;
     Ok(Arc::new(BigQueryStore::open(store.name.clone(), options)?))
-}
-
-/// All entities that have a place in a store.
-fn mapped_in(spec: &Spec, store: &StoreName) -> Vec<Mapped> {
-    let places = spec.entities.iter().filter_map(|entity| {
-        let mapping = spec.mapping(&entity.name, store)?;
-        Some(Mapped { entity: entity.clone(), mapping: mapping.clone() })
-    });
-    places.collect()
 }
 
 /// What a reference refers to, for a store.

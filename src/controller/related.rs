@@ -51,11 +51,8 @@ impl Engine {
     }
 
     fn in_canonical(&self, name: &EntityName) -> Result<Mapped, EngineError> {
-        let entity = self.spec.entity(name).cloned();
-        let mapping = self.spec.mapping(name, &self.spec.canonical).cloned();
-        entity
-            .zip(mapping)
-            .map(|(entity, mapping)| Mapped { entity, mapping })
+        self.spec
+            .mapped(name, &self.spec.canonical)
             .ok_or_else(|| EngineError::new(format!("`{name}` is not mapped in the canonical store")))
     }
 

@@ -38,14 +38,8 @@ pub fn scripts(spec: &Spec) -> Result<BTreeMap<StoreName, String>, EngineError> 
 
 /// The script of one store.
 fn script_of(spec: &Spec, name: &StoreName, dialect: &Dialect) -> Result<String, EngineError> {
-    let mut mapped: Vec<Mapped> = Vec::new();
-    for entity in &spec.entities {
-        if let Some(mapping) = spec.mapping(&entity.name, name)
-            && matches!(mapping.shape, Shape::Table(_))
-        {
-            mapped.push(Mapped { entity: entity.clone(), mapping: mapping.clone() });
-        }
-    }
+    let in_tables = |mapped: &Mapped| matches!(mapped.mapping.shape, Shape::Table(_));
+    let mut mapped: Vec<Mapped> = spec.mapped_in(name).filter(in_tables).collect();
     if *name == spec.canonical {
         mapped.extend(Ledger::new(name).all().into_iter().cloned());
     }

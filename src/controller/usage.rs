@@ -1,12 +1,15 @@
-//! What stores cost that count calls: told while the work goes on, for some of it is waiting.
+//! What stores cost that count calls or bill by bytes: told while the work goes on, for some of it is waiting, and of a plan before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::model::StoreName;
+use tracing::debug;
+
+use crate::model::{EntityName, StoreName};
+use crate::plan::Plan;
 use crate::store::Usage;
 use crate::telemetry::{Event, Observer};
 
@@ -36,6 +39,27 @@ impl Engine {
         }
     }
 
+    /// What a batch of the writes of a plan is billed for, by entity and store. A store that does not say leaves the cost unsaid.
+    pub(super) async fn bills(&self, plan: &Plan) -> BTreeMap<EntityName, BTreeMap<StoreName, u64>> {
+        let mut bills: BTreeMap<EntityName, BTreeMap<StoreName, u64>> = BTreeMap::new();
+        for (entity, sums) in plan.records.sums() {
+            let stores: BTreeSet<&StoreName> = sums.shapes.keys().map(|shape| &shape.store).collect();
+            for name in stores {
+                let opened = self.stores.get(name).and_then(|store| store.as_ref().ok());
+                let mapped = self.spec.mapped(entity, name);
+                let (Some(store), Some(mapped)) = (opened, mapped) else { continue };
+                match store.bill(&mapped).await {
+                    Ok(Some(bytes)) => {
+                        bills.entry(entity.clone()).or_default().insert(name.clone(), bytes);
+                    }
+                    Ok(None) => {}
+                    Err(error) => debug!(store = %name, %entity, "what writing costs is not known: {error}"),
+                }
+            }
+        }
+        bills
+    }
+
     /// What the stores have cost so far that count calls.
     fn used(&self) -> impl Iterator<Item = (&StoreName, Usage)> {
         self.stores.iter().filter_map(|(name, store)| Some((name, store.as_ref().ok()?.usage()?)))
@@ -47,8 +71,9 @@ impl Engine {
             let before = told.insert(store.clone(), now).unwrap_or_default();
             let calls = now.calls.saturating_sub(before.calls);
             let waited_ms = now.waited_ms.saturating_sub(before.waited_ms);
-            if calls > 0 || waited_ms > 0 {
-                observer.notice(&Event::Called { store, calls, waited_ms });
+            let billed_bytes = now.billed_bytes.saturating_sub(before.billed_bytes);
+            if calls > 0 || waited_ms > 0 || billed_bytes > 0 {
+                observer.notice(&Event::Called { store, calls, waited_ms, billed_bytes });
             }
         }
     }

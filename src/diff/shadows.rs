@@ -117,6 +117,11 @@ fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &
     for (id, cell) in &row.fields {
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
         let name = &view.entity.field(*id).name;
+        if let Some(before) = fields.get_mut(name).filter(|shadow| shadow.tag == mapped.tag)
+            && stays(resolution, side, *id, cell, before)
+        {
+            continue;
+        }
         let before = fields.get(name).filter(|shadow| shadow.tag == mapped.tag).cloned();
         match observed_field(view, resolution, side, (mapped, row), cell, before) {
             Some(shadow) => fields.insert(name.clone(), shadow),
@@ -130,6 +135,35 @@ fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &
         updated: row.updated,
         fields,
     }
+}
+
+/// Whether a field's shadow says what it said, but for the version: nearly all do. The version is brought up then.
+fn stays(
+    resolution: &Resolution,
+    side: &Side<'_>,
+    id: FieldId,
+    cell: &Cell,
+    before: &mut FieldShadow,
+) -> bool {
+    let Some(desired) = resolution.fields.get(&id) else { return true };
+    if before.unsure
+        || before.held != *cell
+        || resolution.held.contains(&id)
+        || resolution.end(side.store, id).is_some()
+    {
+        return false;
+    }
+    if side.canonical {
+        return before.stands_for.is_none() && cell.value().is_some();
+    }
+    let same = match &before.stands_for {
+        None => cell.value() == Some(desired),
+        Some(stood_for) => stood_for == desired && cell.value() != Some(desired),
+    };
+    if same {
+        before.version = resolution.version;
+    }
+    same
 }
 
 fn observed_field(

@@ -88,13 +88,7 @@ async fn conflicts(State(site): State<Arc<Site>>) -> Result<Json<Value>, Respons
     let shown: Vec<Value> = conflicts
         .iter()
         .take(MOST_CONFLICTS)
-        .map(|conflict| {
-            let entity = spec.entity(&conflict.record.entity);
-            conflict_to_json(conflict, &|field| {
-                let known = entity.and_then(|entity| Some(entity.field(entity.field_id(field)?)));
-                known.is_some_and(|field| !field.sensitive)
-            })
-        })
+        .map(|conflict| conflict_to_json(conflict, &|field| spec.may_show(&conflict.record.entity, field)))
         .collect();
     Ok(Json(json!({"conflicts": shown, "more": conflicts.len().saturating_sub(MOST_CONFLICTS)})))
 }

@@ -1,12 +1,14 @@
 //! What a running controller answers over HTTP.
 //!
 //! `/metrics`, `/healthz` and `/readyz` are for whoever reaches the address, and name no record. Webhooks under `/webhooks/{store}` carry
-//! the proof of their sender, and are only hints. What shows records is under `/api/v1`, for those who have the token.
+//! the proof of their sender, and are only hints. What shows records is under `/api/v1` and, for people, on the page at `/`, for those
+//! who have the token.
 //! Sizes, rates and the number of requests at a time are bounded.
 
 mod api;
 mod board;
 mod health;
+mod page;
 mod secret;
 mod webhook;
 
@@ -160,6 +162,7 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         .route("/readyz", get(show_ready))
         .route("/webhooks/{store}", post(take_webhook))
         .nest("/api/v1", api::router(&site))
+        .merge(page::router(&site))
         .layer(middleware::from_fn_with_state(Arc::clone(&site), bounded))
         .with_state(site);
     let served = axum::serve(listener, router);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +36,26 @@ pub(super) fn bears(headers: &HeaderMap, token: &str) -> bool {
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     !token.is_empty() && shown.is_some_and(|shown| same(shown.trim().as_bytes(), token.as_bytes()))
+}
+
+/// Who shows a token: as [`bears`], or as the password that a browser asks for, with a name of their own. None when it is not shown.
+pub(super) fn visitor(headers: &HeaderMap, token: &str) -> Option<String> {
+    const NAMELESS: &str = "somebody on the page";
+    if bears(headers, token) {
+        return Some(NAMELESS.to_owned());
+    }
+    let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let shown = String::from_utf8(BASE64_STANDARD.decode(shown.trim()).ok()?).ok()?;
+    let (name, password) = shown.split_once(':')?;
+    let known = !token.is_empty() && same(password.as_bytes(), token.as_bytes());
+    known.then(|| if name.trim().is_empty() { NAMELESS.to_owned() } else { name.trim().to_owned() })
+}
+
+/// What only those can make who have a token, for a purpose.
+pub(super) fn proof(token: &str, purpose: &str) -> Option<String> {
+    let mut mac = mac(token).ok()?;
+    mac.update(purpose.as_bytes());
+    Some(crate::model::hex(&mac.finalize().into_bytes()))
 }
 
 /// Signatures that were taken.

@@ -91,8 +91,11 @@ pub fn representable(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) 
     if form == Form::Native && ty.admits(value) {
         // What a column of its own type gives back as it was put in; the long way says the same.
         match value {
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => return Ok(value.clone()),
-            Value::Json(json) if depth(json.as_value(), 0) <= MAX_JSON_DEPTH => return Ok(value.clone()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::Time(_) => {
+                return Ok(value.clone());
+            }
+            Value::Date(date) if date.year() >= 0 => return Ok(value.clone()),
+            Value::Json(json) if !is_too_deep(json) => return Ok(value.clone()),
             _ => {}
         }
     }
@@ -158,10 +161,14 @@ fn to_json(value: &Value) -> Result<Json, FormError> {
         }
         plain => Json::new(plain.to_plain()),
     };
-    if depth(json.as_value(), 0) > MAX_JSON_DEPTH {
+    if is_too_deep(&json) {
         return Err(FormError(format!("JSON nested deeper than {MAX_JSON_DEPTH} levels cannot be held")));
     }
     Ok(json)
+}
+
+fn is_too_deep(json: &Json) -> bool {
+    !json.is_surely_flat(MAX_JSON_DEPTH) && depth(json.as_value(), 0) > MAX_JSON_DEPTH
 }
 
 /// How deep a value is nested, looking no further than one level below the limit.

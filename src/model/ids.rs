@@ -92,15 +92,15 @@ impl FieldId {
 }
 
 /// A record's key in canonical form: each part as text, in the order the entity declares. Keys are ordered by
-/// the bytes of their parts, which is the order every snapshot comes in.
+/// the bytes of their parts, which is the order every snapshot comes in. Copies share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RecordKey(Vec<String>);
+pub struct RecordKey(Arc<[String]>);
 
 impl RecordKey {
     /// A key of these parts.
     pub fn new(parts: Vec<String>) -> Self {
-        Self(parts)
+        Self(parts.into())
     }
 
     /// The parts, in the order of the entity's key.

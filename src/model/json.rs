@@ -1,22 +1,30 @@
 //! JSON values in one canonical form, and what changed inside them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bigdecimal::BigDecimal;
 use bigdecimal::num_bigint::BigInt;
 use serde_json::{Map, Number, Value};
 use std::str::FromStr;
 
+mod canonical;
+use canonical::canonical_text;
+
 /// A JSON value whose numbers are in canonical form (`1.0` is `1`, nothing is lost to floating point) and whose
-/// keys are sorted when written. Copies share it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Json(Arc<Value>);
+/// keys are sorted: equal values have equal texts. Copies share it. The value itself is made where somebody asks for it.
+#[derive(Clone)]
+pub struct Json(Arc<Inner>);
+
+struct Inner {
+    text: Box<str>,
+    value: OnceLock<Value>,
+}
 
 impl Json {
     /// Takes a value into canonical form.
     pub fn new(value: Value) -> Self {
-        Self(Arc::new(canonical(value)))
+        Self::of_canonical(canonical(value))
     }
 
     /// Reads JSON text.
@@ -24,25 +32,62 @@ impl Json {
     /// # Errors
     /// The parser's message, which tells line and column but shows no content.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text).map(Self::new)
+        match canonical_text(text) {
+            Some(text) => Ok(Self(Arc::new(Inner { text: text.into(), value: OnceLock::new() }))),
+            None => serde_json::from_str(text).map(Self::new),
+        }
+    }
+
+    fn of_canonical(value: Value) -> Self {
+        let text = value.to_string().into();
+        Self(Arc::new(Inner { text, value: OnceLock::from(value) }))
     }
 
     /// The value.
     pub fn as_value(&self) -> &Value {
-        &self.0
+        // Its own text can be read.
+        self.0.value.get_or_init(|| serde_json::from_str(&self.0.text).unwrap_or_default())
+    }
+
+    /// Its text: of equal values the same.
+    pub fn as_text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Whether it is surely nested no deeper than so many levels; `false` says nothing.
+    pub fn is_surely_flat(&self, levels: usize) -> bool {
+        self.0.text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= levels
     }
 
     /// The change that leads from `base` to `self`.
     pub fn changes_since(&self, base: &Self) -> JsonPatch {
         let mut changes = Vec::new();
-        collect(&base.0, &self.0, &mut Vec::new(), &mut changes);
+        collect(base.as_value(), self.as_value(), &mut Vec::new(), &mut changes);
         JsonPatch(changes)
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+    }
+}
+impl Eq for Json {}
+impl std::hash::Hash for Json {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.text.hash(state);
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Json({})", self.0.text)
     }
 }
 
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(&self.0.text)
     }
 }
 
@@ -70,11 +115,11 @@ impl JsonPatch {
 
     /// `base` with this change made.
     pub fn apply_to(&self, base: &Json) -> Json {
-        let mut result = Value::clone(&base.0);
+        let mut result = base.as_value().clone();
         for (path, value) in &self.0 {
             put(&mut result, path, value.as_ref());
         }
-        Json(Arc::new(result))
+        Json::of_canonical(result)
     }
 }
 
@@ -195,6 +240,80 @@ mod tests {
     #[test]
     fn keys_are_sorted() {
         assert_eq!(json(r#"{"b":1,"a":{"d":1,"c":2}}"#).to_string(), r#"{"a":{"c":2,"d":1},"b":1}"#);
+    }
+
+    #[test]
+    fn the_short_way_to_canonical_text_says_what_the_long_way_says() {
+        let long =
+            |text: &str| serde_json::from_str(text).ok().map(|value| super::canonical(value).to_string());
+        let mut short = 0;
+        for text in [
+            "null",
+            " true ",
+            "false",
+            "0",
+            "-0",
+            "-0.0",
+            "0.10",
+            "10.50",
+            "-7.25",
+            "12345678901234567890123",
+            "1e2",
+            "1.0E-2",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1.5.",
+            "tru",
+            "nulll",
+            "\"a\"",
+            "\"\\u00e9\\n\\/\"",
+            "\"\\ud800\"",
+            "\"\u{1}\"",
+            "\"open",
+            "\"esc\\",
+            "[]",
+            "[ ]",
+            "[1 , 2.0,\t[\"x\"]]",
+            "[1,]",
+            "[1 2]",
+            "[",
+            "{}",
+            "{ }",
+            r#"{"b": 1, "a" :{"d":1.0, "c":[ ]}}"#,
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#"{"a\u0062":1,"ab":2}"#,
+            r#"{"a":1,}"#,
+            r#"{"a" 1}"#,
+            r#"{"a":}"#,
+            "{1:2}",
+            "{\"a\":1",
+            r#"{"aa":1,"b":2,"a":3}"#,
+            r#"{"é":1,"z":2,"e":"\""}"#,
+            r#"{"$serde_json::private::Number":"7.0"}"#,
+            "",
+            " ",
+            "1 1",
+            "{}{}",
+            "\u{feff}1",
+            r#""\\""#,
+            r#"["\\", "\\\""]"#,
+        ] {
+            let told = super::canonical_text(text);
+            short += usize::from(told.is_some());
+            if told.is_some() {
+                assert_eq!(told, long(text), "{text}");
+            }
+            assert_eq!(Json::parse(text).ok().map(|json| json.to_string()), long(text), "{text}");
+            if let Ok(json) = Json::parse(text) {
+                assert_eq!(json.as_value().to_string(), json.to_string(), "{text}");
+            }
+        }
+        assert!(short > 20, "the short way is taken");
+        let deep = "[".repeat(110) + &"]".repeat(110);
+        assert_eq!(Json::parse(&deep).expect("read").to_string(), deep);
+        assert!(Json::parse(&("[".repeat(200) + &"]".repeat(200))).is_err());
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl Told {
 
 /// Builds a plan from records, entity by entity in the spec's order, each in the order of keys.
 pub struct Planner {
-    pub(super) inputs: PlanInputs,
+    pub(super) inputs: Arc<PlanInputs>,
     pub(super) work: BTreeMap<EntityName, EntityWork>,
     pub(super) referred: BTreeSet<EntityName>,
     pub(super) guards: Vec<GuardTrip>,
@@ -219,7 +219,7 @@ impl Planner {
             .flat_map(|entity| entity.references.iter().map(|reference| reference.to.clone()))
             .collect();
         Self {
-            inputs,
+            inputs: Arc::new(inputs),
             work: BTreeMap::new(),
             referred,
             guards: Vec::new(),
@@ -232,9 +232,13 @@ impl Planner {
     /// Takes a record.
     pub fn add(&mut self, entity: &Arc<Entity>, mut observed: Observed) {
         self.doubt_homeless(entity, &mut observed);
-        let target = self.is_target(&entity.name, &observed.key);
-        self.count_rows(entity, &observed);
-        let mut entry = consider(&self.inputs, entity, observed, Overrides::default());
+        let entry = consider(&self.inputs, entity, observed, Overrides::default());
+        self.take(entity, entry);
+    }
+
+    pub(super) fn take(&mut self, entity: &Arc<Entity>, mut entry: Entry) {
+        let target = self.is_target(&entity.name, &entry.observed.key);
+        self.count_rows(entity, &entry.observed);
         if let Some(overrides) = self.without_home(entity, &entry) {
             entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
@@ -516,6 +520,7 @@ impl Planner {
             unsettled: BTreeMap::new(),
             marks: BTreeMap::new(),
             meetings: BTreeMap::new(),
+            bills: BTreeMap::new(),
         };
         let mut sums = BTreeMap::new();
         let mut entities = Vec::new();

@@ -1,6 +1,7 @@
-//! What a plan costs: rows and batches, and where a store counts calls, about how many of them and how long those take.
+//! What a plan costs: rows and batches; where a store counts calls, about how many of them and how long those take; where it bills by
+//! bytes, how many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diff::ActionKind;
 use crate::model::{EntityName, StoreName};
@@ -9,6 +10,9 @@ use super::Plan;
 
 /// Writes a batch where the manifests do not say and calls are counted.
 const USUAL_BATCH: u64 = 60;
+
+/// Writes a batch where the manifests do not say and bytes are billed.
+const USUAL_BILLED_BATCH: u64 = 1_000;
 
 /// Records that a store whose calls are counted is looked at for before they are changed, at least.
 const LOOK_AT_LEAST: u64 = 5;
@@ -20,6 +24,8 @@ pub struct Rates {
     pub batch_sizes: BTreeMap<StoreName, usize>,
     /// The stores that count calls, and how many they let in a minute.
     pub calls_per_minute: BTreeMap<StoreName, u32>,
+    /// The entities whose records stand inside another one's in a store, with that one.
+    pub inside: BTreeMap<(StoreName, EntityName), EntityName>,
 }
 
 impl Rates {
@@ -32,6 +38,16 @@ impl Rates {
                 .collect(),
             calls_per_minute: stores()
                 .filter_map(|(name, store)| Some((name.clone(), store.kind.calls_per_minute()?)))
+                .collect(),
+            inside: spec
+                .mappings
+                .iter()
+                .flat_map(|(entity, stores)| {
+                    stores.iter().map(move |(store, mapping)| (entity, store, mapping))
+                })
+                .filter_map(|(entity, store, mapping)| {
+                    Some(((store.clone(), entity.clone()), mapping.embedded()?.parent.clone()))
+                })
                 .collect(),
         }
     }
@@ -50,6 +66,9 @@ pub struct Cost {
     /// How many seconds of waiting for the store's limit that means, when it begins with a minute's calls saved up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<u64>,
+    /// How many bytes the writes are billed for, where a store bills by bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billed_bytes: Option<u64>,
 }
 
 /// The cost by store. A batch holds writes of one entity, and deletes go apart, in the opposite order.
@@ -62,19 +81,36 @@ pub fn cost(plan: &Plan, rates: &Rates) -> BTreeMap<StoreName, Cost> {
             *if shape.kind == ActionKind::Create { creates } else { changes } += count;
         }
     }
+    let made: BTreeSet<(&StoreName, &EntityName)> = runs
+        .iter()
+        .filter(|(_, (creates, _))| *creates > 0)
+        .map(|((store, entity, _), _)| (*store, *entity))
+        .collect();
     let mut costs: BTreeMap<StoreName, Cost> = BTreeMap::new();
     let mut calls: BTreeMap<StoreName, Calls> = BTreeMap::new();
-    for ((store, _, _), (creates, changes)) in runs {
+    for ((store, entity, _), (creates, changes)) in runs {
         let cost = costs.entry(store.clone()).or_default();
         cost.rows += creates + changes;
         let size = rates.batch_sizes.get(store).filter(|size| **size > 0).map(|size| *size as u64);
         if let Some(size) = size {
             *cost.batches.get_or_insert(0) += (creates + changes).div_ceil(size);
         }
+        if let Some(bytes) = plan.bills.get(entity).and_then(|bills| bills.get(store)) {
+            let batches = (creates + changes).div_ceil(size.unwrap_or(USUAL_BILLED_BATCH));
+            *cost.billed_bytes.get_or_insert(0) += batches * bytes;
+        }
         if let Some(per_minute) = rates.calls_per_minute.get(store) {
             let calls = calls.entry(store.clone()).or_insert_with(|| Calls::of(*per_minute));
-            calls.create(creates, size.unwrap_or(USUAL_BATCH));
-            calls.change(changes, size.unwrap_or(USUAL_BATCH));
+            let batch = size.unwrap_or(USUAL_BATCH);
+            match rates.inside.get(&(store.clone(), entity.clone())) {
+                None => {
+                    calls.create(creates, batch);
+                    calls.change(changes, batch);
+                }
+                // What stands inside a new record is made with it.
+                Some(parent) if made.contains(&(store, parent)) => calls.change(changes, batch),
+                Some(_) => calls.change(creates + changes, batch),
+            }
         }
     }
     for (store, calls) in calls {

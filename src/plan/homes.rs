@@ -114,7 +114,7 @@ impl Planner {
     }
 
     /// The stores with record ids of their own that an entity's records are related in, with what they are related to by key or stand in.
-    fn related(&self, entity: &Entity) -> Vec<(StoreName, Arc<Mapping>)> {
+    pub(super) fn related(&self, entity: &Entity) -> Vec<(StoreName, Arc<Mapping>)> {
         let mappings = self.inputs.spec.mappings.get(&entity.name);
         let own = mappings.into_iter().flatten().filter(|(_, mapping)| {
             mapping.own_ids && (mapping.embedded().is_some() || mapping.key_relations().next().is_some())

@@ -1,6 +1,7 @@
 //! The plan: what will be written, why, on what conditions and in which order. It is data: it can be saved, shown, compared and
 //! simulated, and what is shown is what runs.
 
+mod apart;
 mod build;
 pub mod cost;
 pub mod file;
@@ -31,6 +32,7 @@ use crate::model::{
 };
 use crate::resolve::{Conflict, Rule};
 
+pub use apart::{Considered, Thinker};
 pub use build::{PlanInputs, Planner, Target};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
@@ -272,6 +274,9 @@ pub struct Plan {
     /// How rows that carried no key came to their records, by entity and store.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meetings: BTreeMap<EntityName, BTreeMap<StoreName, Meeting>>,
+    /// What a batch of writes is billed for, in bytes, by entity and store, where stores bill by bytes and say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bills: BTreeMap<EntityName, BTreeMap<StoreName, u64>>,
     /// Records that are to be looked at again in any case, by entity. Not saved with the plan.
     #[serde(skip)]
     pub unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,

@@ -255,7 +255,7 @@ pub(super) struct Planned {
 
 /// Everything that a plan's records follow from.
 pub(super) struct Recipe {
-    inputs: PlanInputs,
+    inputs: Arc<PlanInputs>,
     shelf: Box<dyn Shelf>,
     /// Every entity, with the stores that are doubted and its records in the order of keys.
     entities: Vec<(Arc<Entity>, Doubts, Vec<Planned>)>,
@@ -263,7 +263,7 @@ pub(super) struct Recipe {
 
 impl Recipe {
     pub(super) fn new(
-        inputs: PlanInputs,
+        inputs: Arc<PlanInputs>,
         shelf: Box<dyn Shelf>,
         entities: Vec<(Arc<Entity>, Doubts, Vec<Planned>)>,
     ) -> Self {

@@ -92,6 +92,20 @@ pub(super) fn counted(count: impl Into<u64>, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// A number of bytes, in the largest unit that leaves it one or more.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let unit = units.into_iter().find(|(_, unit)| bytes >= *unit);
+    unit.map_or(format!("{bytes} bytes"), |(name, unit)| {
+        let tenths = bytes.saturating_mul(10) / unit;
+        if tenths.is_multiple_of(10) {
+            format!("{} {name}", tenths / 10)
+        } else {
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+    })
+}
+
 /// For every entity and store: how many rows without a key are linked, and by what, become new records, or wait.
 pub fn meeting_lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
@@ -446,7 +460,9 @@ impl Page<'_> {
                     };
                     format!(" (about {}{wait})", counted(calls, "call"))
                 });
-                format!("{store} {}{batches}{calls}", counted(cost.rows, "row"))
+                let bill =
+                    cost.billed_bytes.map_or(String::new(), |bytes| format!(" (billed {})", size(bytes)));
+                format!("{store} {}{batches}{calls}{bill}", counted(cost.rows, "row"))
             })
             .collect();
         (!parts.is_empty()).then(|| format!("Cost: {}.", parts.join(", ")))

@@ -8,8 +8,10 @@ mod text;
 
 use std::fmt;
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use serde::Serialize;
+
+use crate::template::value_of;
 
 pub use text::{harmless, tokens};
 
@@ -156,8 +158,7 @@ fn render(template: &str, base: &str, record: &serde_json::Value) -> Result<Stri
         format!("{OPEN}{rank}{MIDDLE}{}{CLOSE}", harmless(&name.unwrap_or_default()))
     });
     let marks = [OPEN, MIDDLE, CLOSE];
-    let record = text::harmless_json(record);
-    let variables = Value::from_serialize(&record);
+    let variables = value_of(record, &harmless);
     let rendered = environment.template_from_str(&template.replace(marks, "")).and_then(|template| {
         let all = context! { base => base.replace(marks, ""), record => variables.clone(), ..variables };
         template.render(all)

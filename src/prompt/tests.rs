@@ -45,6 +45,13 @@ fn the_lines_have_the_words_and_the_order_of_the_service() {
 }
 
 #[test]
+fn numbers_are_numbers_to_a_template() {
+    let record = json!({"llm_context": {"closeness_level": 7}});
+    let template = "{{ llm_context.closeness_level }} of {{ llm_context.closeness_level + 3 }}";
+    assert_eq!(build(template, "", &record, Budget::Unlimited).unwrap().text, "7 of 10");
+}
+
+#[test]
 fn what_a_record_lacks_has_no_line() {
     for poor in [
         json!({"canonical_name": "Ann Example", "category_code": "B"}),

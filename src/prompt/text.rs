@@ -1,7 +1,5 @@
 //! Texts of stores, made harmless for a prompt.
 
-use serde_json::{Map, Value};
-
 /// A text as one line in which nothing opens a heading, a fence, a quote, a list or a tag: line ends and other control characters
 /// become spaces, invisible ones that hide or turn text go, and what Markdown takes for more than text at the beginning of a
 /// line, or anywhere in it, gets a backslash. Ordinary texts stay as they are.
@@ -58,28 +56,6 @@ fn is_hidden(char: char) -> bool {
 
 fn is_private_use(char: char) -> bool {
     matches!(char, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}')
-}
-
-/// A value with every text in it made harmless, names included.
-pub(super) fn harmless_json(value: &Value) -> Value {
-    match value {
-        Value::String(text) => harmless(text).into(),
-        Value::Array(items) => items.iter().map(harmless_json).collect(),
-        Value::Object(object) => {
-            let entries = object.iter().map(|(name, value)| (harmless(name), harmless_json(value)));
-            Value::Object(entries.collect::<Map<_, _>>())
-        }
-        // Of any length and precision: a template shows what stands there.
-        Value::Number(number) if !(number.is_i64() || number.is_u64() || is_short(number)) => {
-            number.to_string().into()
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whether a floating point number gives the same text back.
-fn is_short(number: &serde_json::Number) -> bool {
-    number.as_f64().is_some_and(|float| float.to_string() == number.to_string())
 }
 
 /// How many tokens a language model is likely to make of a text: four characters of ASCII each, and one for every other character.

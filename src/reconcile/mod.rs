@@ -13,16 +13,46 @@ mod recovery;
 mod report;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
     Batch, BatchId, EntityName, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
     StoreName, Transition,
 };
 
+use crate::plan::RecordPlan;
+
 pub use applying::{ApplyInputs, Applying};
 pub use ledger::{Ledger, LedgerContents, PassRow};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, RowChanges, Trouble};
+
+/// A state machine: an event in, effects out.
+pub trait Machine {
+    /// Takes an event and says what to do next; nothing when it is done, or while others are still awaited.
+    fn step(&mut self, event: Event) -> Vec<Effect>;
+
+    /// Work for another thread, on what comes after the effects under way; none when there is no more of it. Whether this is ever called,
+    /// and what came of it handed back, changes nothing but when the work is done.
+    fn prepare(&mut self) -> Option<Work> {
+        None
+    }
+
+    /// Takes what came of such work.
+    fn prepared(&mut self, _worked: Worked) {}
+}
+
+/// Work that needs nothing but a processor.
+pub type Work = Box<dyn FnOnce() -> Worked + Send>;
+
+/// What came of it.
+pub struct Worked(Vec<(usize, Arc<RecordPlan>)>);
+
+impl Machine for Opening {
+    fn step(&mut self, event: Event) -> Vec<Effect> {
+        Self::step(self, event)
+    }
+}
 
 /// Something for the shell to do. Effects given together may run at the same time; each is answered with one event.
 #[derive(Debug)]

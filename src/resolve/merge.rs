@@ -244,8 +244,12 @@ fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gat
 }
 
 fn rules_of(view: &View<'_>, field: FieldId, values: &BTreeMap<FieldId, Value>) -> Vec<Rule> {
-    let cell = Cell::Value(values.get(&field).cloned().unwrap_or_default());
-    violations(view.entity, field, &cell, &view.lookup(values))
+    let declared = view.entity.field(field);
+    let value = values.get(&field).cloned().unwrap_or_default();
+    if declared.checks.is_empty() && !declared.required && declared.ty.admits(&value) {
+        return Vec::new();
+    }
+    violations(view.entity, field, &Cell::Value(value), &view.lookup(values))
 }
 
 /// Takes the changes that make a field break a rule back; says whether there were any.

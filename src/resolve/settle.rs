@@ -34,6 +34,22 @@ pub(super) struct Settled {
     pub decided: Option<Decision>,
 }
 
+#[cfg(debug_assertions)]
+impl Settled {
+    /// Whether there is nothing in it but values.
+    fn is_quiet(&self) -> bool {
+        self.origin.is_none()
+            && self.ends.is_empty()
+            && !self.held
+            && self.rejections.is_empty()
+            && self.conflict.is_none()
+            && self.closed.is_empty()
+            && self.contributed.is_empty()
+            && !self.met_different
+            && self.decided.is_none()
+    }
+}
+
 /// A value that competes: an actual claim, or the pinned one of a store that cannot be read.
 struct Contestant {
     store: StoreName,
@@ -44,6 +60,46 @@ struct Contestant {
 
 /// Settles one unit.
 pub(super) fn settle(view: &View<'_>, unit: &Unit) -> Settled {
+    let Some(values) = untouched(view, unit) else { return settle_voices(view, unit) };
+    #[cfg(debug_assertions)]
+    {
+        let long = settle_voices(view, unit);
+        assert!(long.values == values && long.is_quiet(), "the short way differs: {values:?} {long:?}");
+    }
+    Settled { values, ..Settled::default() }
+}
+
+/// The values of a unit that every store holds as it was last verified to: most units of a record that was edited. There is nothing to
+/// settle about them. None where anything else may be the case.
+fn untouched(view: &View<'_>, unit: &Unit) -> Option<BTreeMap<FieldId, Value>> {
+    if view.rebuild || !view.conflicts.is_empty() {
+        return None;
+    }
+    let row = view.canonical().row()?;
+    let mut values = BTreeMap::new();
+    for field in &unit.fields {
+        let cell = row.fields.get(field)?;
+        let shadow = claims::field_shadow(view.entity, view.canonical(), *field)?;
+        if !claims::unchanged(shadow, cell) {
+            return None;
+        }
+        values.insert(*field, cell.value()?.clone());
+    }
+    for side in view.sides.iter().skip(1) {
+        let Some(row) = side.row() else { continue };
+        for field in &unit.fields {
+            let says = side.mapping.fields.get(field).is_some_and(|mapped| mapped.direction.reads());
+            let Some(cell) = row.fields.get(field).filter(|_| says) else { continue };
+            let shadow = claims::field_shadow(view.entity, side, *field)?;
+            if !claims::unchanged(shadow, cell) {
+                return None;
+            }
+        }
+    }
+    Some(values)
+}
+
+fn settle_voices(view: &View<'_>, unit: &Unit) -> Settled {
     let standing = claims::standing(view, unit);
     let mut settled = Settled { values: standing.values.clone(), ..Settled::default() };
     let open: Vec<&Conflict> = view

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Diagnostics, Entity, EntityName, Mapping, StoreName};
+use crate::model::{Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, StoreName};
 
 pub use compile::compile_all;
 pub use render::{render, render_lines};
@@ -141,6 +141,11 @@ impl StoreKind {
             Self::Twenty { calls, .. } => Some(calls.1.unwrap_or(CALLS_PER_MINUTE)),
             Self::Memory { .. } | Self::Sqlite { .. } | Self::Postgres { .. } | Self::BigQuery(_) => None,
         }
+    }
+
+    /// Whether queries and statements are billed by the bytes that they read.
+    pub fn bills_bytes(&self) -> bool {
+        matches!(self, Self::BigQuery(_))
     }
 }
 
@@ -318,6 +323,26 @@ impl Spec {
     /// Where an entity lives in a store.
     pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
         self.mappings.get(entity)?.get(store)
+    }
+
+    /// Whether a field's values may be shown; those of a field that the manifests do not have any more may not.
+    pub fn may_show(&self, entity: &EntityName, field: &FieldName) -> bool {
+        let entity = self.entity(entity);
+        let key = entity.is_some_and(|entity| entity.key.iter().any(|part| &part.name == field));
+        key || entity
+            .and_then(|entity| Some(entity.field(entity.field_id(field)?)))
+            .is_some_and(|field| !field.sensitive)
+    }
+
+    /// An entity as it lives in a store.
+    pub fn mapped(&self, entity: &EntityName, store: &StoreName) -> Option<Mapped> {
+        let (entity, mapping) = self.entity(entity).zip(self.mapping(entity, store))?;
+        Some(Mapped { entity: entity.clone(), mapping: mapping.clone() })
+    }
+
+    /// Everything that lives in a store, in the order of the entities.
+    pub fn mapped_in(&self, store: &StoreName) -> impl Iterator<Item = Mapped> {
+        self.entities.iter().filter_map(move |entity| self.mapped(&entity.name, store))
     }
 
     /// The stores that have an entity, the canonical one first.

@@ -17,7 +17,7 @@ use crate::model::{
     StoreError, StoreName,
 };
 
-use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
+use super::{Changes, MigrationStep, Probe, SnapshotStream, Store, Usage};
 use auth::{Credentials, Tokens};
 use layout::TableNames;
 use rest::{Reach, Rest};
@@ -48,6 +48,9 @@ pub(super) use migrate::script;
 /// Writes a batch. A statement costs about as much for a thousand rows as for one, and they stay well below 10 MB.
 const BATCH_SIZE: usize = 1000;
 
+/// What a query or statement is billed for at least, for each table that it names.
+const LEAST_BILLED: u64 = 10 << 20;
+
 const SERVICE: &str = "https://bigquery.googleapis.com/bigquery/v2";
 const STORAGE_SERVICE: &str = "https://bigquerystorage.googleapis.com";
 
@@ -73,7 +76,7 @@ pub struct BigQueryOptions {
     pub credentials: Option<String>,
     /// An emulator instead of the service. It is asked without credentials.
     pub emulator: Option<Emulator>,
-    /// What a query may be billed for at most, in bytes.
+    /// What the queries and statements of a pass may be billed for at most, in bytes.
     pub max_bytes: Option<u64>,
     /// Never write.
     pub read_only: bool,
@@ -218,6 +221,25 @@ impl Store for BigQueryStore {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let meter = &self.rest.meter;
+        let (calls, billed_bytes) =
+            (meter.calls.load(Ordering::Relaxed), meter.billed.load(Ordering::Relaxed));
+        Some(Usage { calls, waited_ms: 0, billed_bytes })
+    }
+
+    fn begin_pass(&self) {
+        self.rest.meter.begin_pass();
+    }
+
+    async fn bill(&self, mapped: &Mapped) -> Result<Option<u64>, StoreError> {
+        // A statement that changes or deletes rows is billed for the whole table.
+        let sql = format!("SELECT * FROM {}", self.names(mapped)?.sql());
+        let bytes = self.rest.dry_run(&sql).await.map_err(|failure| self.told(&failure))?;
+        // Emulators reckon nothing.
+        Ok((bytes > 0).then(|| bytes.max(LEAST_BILLED)))
     }
 
     fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {

@@ -17,9 +17,11 @@ use crate::model::{
 };
 
 pub mod bigquery;
+mod buckets;
 mod checks;
 pub(crate) mod files;
 mod inside;
+mod keys;
 pub mod memory;
 mod places;
 pub mod postgres;
@@ -47,6 +49,8 @@ pub struct Usage {
     pub calls: u64,
     /// How long was waited for the pace that the store allows, in milliseconds, over all calls.
     pub waited_ms: u64,
+    /// What its queries and statements were billed for, in bytes, where the store says so.
+    pub billed_bytes: u64,
 }
 
 /// A piece of a snapshot.
@@ -112,6 +116,14 @@ pub trait Store: Send + Sync {
     /// What this store object has cost so far; none where calls are not counted.
     fn usage(&self) -> Option<Usage> {
         None
+    }
+
+    /// A pass begins: what it may cost is counted from here.
+    fn begin_pass(&self) {}
+
+    /// What one batch of writes to an entity is billed for, in bytes, as the store reckons; none where it does not bill by bytes.
+    async fn bill(&self, _mapped: &Mapped) -> Result<Option<u64>, StoreError> {
+        Ok(None)
     }
 
     /// What of these mappings it cannot do. Pure: asked before anything is contacted.

@@ -1,6 +1,8 @@
 //! Sync metadata in a store's own places: which parts a place keeps, and how they stand there as JSON.
 
 use jiff::tz::TimeZone;
+use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{Column, SyncMeta, SyncPlace, SyncStatus, Timestamp, Version};
@@ -61,15 +63,23 @@ pub(super) fn to_parts(meta: &SyncMeta) -> [Json; 6] {
 /// Metadata from the values of [`PARTS`]. A part that makes no sense counts as missing: an application's idea of a version
 /// must not stop the record, and evidence that cannot be read is none. A time without a zone is one in `zone`.
 pub(super) fn from_parts(parts: &[Json; 6], zone: &TimeZone) -> SyncMeta {
+    from_each(parts.each_ref(), zone)
+}
+
+fn from_each(parts: [&Json; 6], zone: &TimeZone) -> SyncMeta {
     let [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors] = parts;
     SyncMeta {
         version: whole(version).map(Version),
         last_updated: last_updated.as_str().and_then(|text| Timestamp::parse(text, zone)),
         last_updated_by: last_updated_by.as_str().map(str::to_owned),
         sync_status: sync_status.as_str().and_then(SyncStatus::parse),
-        source_systems: serde_json::from_value(source_systems.clone()).unwrap_or_default(),
-        sync_errors: serde_json::from_value(sync_errors.clone()).unwrap_or_default(),
+        source_systems: list(source_systems),
+        sync_errors: list(sync_errors),
     }
+}
+
+fn list<T: DeserializeOwned>(json: &Json) -> Vec<T> {
+    if json.is_null() { Vec::new() } else { Vec::deserialize(json).unwrap_or_default() }
 }
 
 fn whole(json: &Json) -> Option<i64> {
@@ -84,7 +94,7 @@ fn whole(json: &Json) -> Option<i64> {
 
 /// Metadata out of a JSON object.
 pub(super) fn from_object(object: &Map<String, Json>, zone: &TimeZone) -> SyncMeta {
-    from_parts(&PARTS.map(|name| object.get(name).cloned().unwrap_or(Json::Null)), zone)
+    from_each(PARTS.map(|name| object.get(name).unwrap_or(&Json::Null)), zone)
 }
 
 /// Puts metadata into a JSON object. Whatever else stands in it stays.

@@ -227,7 +227,7 @@ impl Store for TwentyStore {
         let spent = &self.client.pacer.spent;
         let (calls, waited_ms) =
             (spent.calls.load(Ordering::Relaxed), spent.waited_ms.load(Ordering::Relaxed));
-        Some(Usage { calls, waited_ms })
+        Some(Usage { calls, waited_ms, billed_bytes: 0 })
     }
 
     fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {

@@ -86,7 +86,9 @@ impl Observer for Logged {
             Event::Wrote { store, entity, kind, result } => {
                 debug!(%store, %entity, action = kind.as_str(), result = result.as_str(), "write ended");
             }
-            Event::Called { store, calls, waited_ms } => debug!(%store, calls, waited_ms, "calls"),
+            Event::Called { store, calls, waited_ms, billed_bytes } => {
+                debug!(%store, calls, waited_ms, billed_bytes, "calls");
+            }
             Event::StoreFailed { store, kind, message } => {
                 warn!(%store, kind = kind.as_str(), "store failed: {message}");
             }

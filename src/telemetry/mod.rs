@@ -76,6 +76,8 @@ pub enum Event<'a> {
         calls: u64,
         /// How long calls waited for the store's limit since then, each by itself, in milliseconds; a wait counts when it begins.
         waited_ms: u64,
+        /// What the store billed for since then, in bytes.
+        billed_bytes: u64,
     },
     /// A store answered with an error.
     StoreFailed {

@@ -74,7 +74,6 @@ async fn check(emulator: &Emulator, setting: &Setting, run: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 async fn the_command_killed_at_any_moment() {
     let emulator = Emulator::shared();
     let setting = agreed(emulator).await;
@@ -97,7 +96,6 @@ async fn the_command_killed_at_any_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "minutes on an emulator, and not seen to pass yet; run it with --ignored"]
 async fn the_emulator_killed_under_an_apply() {
     let mut emulator = Emulator::start();
     let setting = agreed(&emulator).await;

@@ -1,12 +1,16 @@
 //! The two ways of reading, and what a pass costs.
 
 use sqlx::Row as _;
+use trueup::controller::PassOptions;
 use trueup::model::StoreName;
+use trueup::plan::cost::cost;
+use trueup::plan::{Rates, RenderOptions, render};
 use trueup::store::bigquery::{BigQueryOptions, BigQueryStore, ReadPaths};
 use trueup::store::{LazyRow, SnapshotItem, Store as _};
+use trueup::telemetry::Silent;
 
 use crate::emulator::{Emulator, PROJECT};
-use crate::proxy::Proxy;
+use crate::proxy::{BILLED_BYTES, DRY_RUN_BYTES, Proxy};
 use crate::server::database;
 use crate::setting::{Setting, clean_pass};
 
@@ -73,9 +77,18 @@ async fn both_ways_of_reading_give_the_same_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_nothing() {
+    costs_what_changed(", skip_unmodified: true").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_service_cannot_say_what_was_modified_digests_do() {
+    costs_what_changed(", skip_unmodified: false").await;
+}
+
+async fn costs_what_changed(more: &str) {
     let emulator = Emulator::shared();
     let proxy = Proxy::start(&emulator.rest_url(), "people").await;
-    let setting = Setting::new(emulator, &proxy.url, ", skip_unmodified: true").await;
+    let setting = Setting::new(emulator, &proxy.url, more).await;
     // A store beside it that can tell what changed as well.
     let database = database().await;
     setting.replace("sqlite: {path: local.db}", &format!("postgres: {{url: \"{}\"}}", database.url));
@@ -104,14 +117,51 @@ async fn one_record_of_many_is_one_statement_with_one_row_and_no_change_reads_no
     let rows = setting.cells(emulator, "SELECT id FROM PEOPLE WHERE note = 'changed'").await;
     assert_eq!(rows, [["p2500"]]);
 
-    // Edited there by hand: it is read again, and only that goes on.
-    let sql = format!("UPDATE {} SET note = 'by hand' WHERE id = 'p77'", setting.table());
-    through(&proxy, &sql).await;
+    // Edited, made and deleted there by hand: only their buckets are read, and the keys of the stretch that lost one.
     clean_pass(&engine).await;
+    let table = setting.table();
+    through(&proxy, &format!("UPDATE {table} SET note = 'by hand' WHERE id = 'p77'")).await;
+    through(&proxy, &format!("INSERT INTO {table} (id, name) VALUES ('new', 'Person New')")).await;
+    through(&proxy, &format!("DELETE FROM {table} WHERE id = 'p99'")).await;
+    proxy.reset();
+    let third = clean_pass(&engine).await;
+    assert!((3..1_500).contains(&proxy.rows()), "{} rows read of {MANY}", proxy.rows());
+    assert_eq!((third.applied.create, third.applied.delete), (1, 1), "{:?}", third.applied);
     let mut connection = database.connect().await;
     let note =
         sqlx::query("SELECT note FROM people WHERE id = 'p77'").fetch_one(&mut connection).await.unwrap();
     assert_eq!(note.get::<String, _>(0), "by hand");
+    let there = "SELECT count(*) FROM people WHERE id IN ('new', 'p99')";
+    let there = sqlx::query(there).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(there.get::<i64, _>(0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pass_is_billed_for_is_told_before_it_and_limited() {
+    let emulator = Emulator::shared();
+    let proxy = Proxy::start(&emulator.rest_url(), "people").await;
+    let setting = Setting::new(emulator, &proxy.url, "").await;
+    setting.replace("canonical: true,", "canonical: true, limits: {max_bytes_per_pass: 2GiB},");
+    fill(emulator, &setting, 3).await;
+    let engine = setting.engine().await;
+    clean_pass(&engine).await;
+    setting.local("UPDATE people SET note = 'changed' WHERE id <> 'p1'");
+    proxy.reset();
+    let plan = engine.plan(&PassOptions::default(), &Silent).await.expect("a plan");
+    let rates = Rates::of(&setting.spec());
+    let warehouse = StoreName::new("warehouse").unwrap();
+    // Two rows in one statement.
+    assert_eq!(cost(&plan, &rates)[&warehouse].billed_bytes, Some(DRY_RUN_BYTES));
+    let text = render(&plan, &RenderOptions { rates, ..RenderOptions::default() });
+    assert!(text.contains("warehouse 2 rows (billed 50 MiB)"), "{text}");
+    // Each query may be billed for what the ones before it left.
+    let caps = proxy.caps();
+    assert!(caps.len() > 2, "{caps:?}");
+    let left: Vec<u64> = (0..caps.len() as u64).map(|before| (2 << 30) - before * BILLED_BYTES).collect();
+    assert_eq!(caps, left);
+    proxy.reset();
+    engine.plan(&PassOptions::default(), &Silent).await.expect("a plan");
+    assert_eq!(proxy.caps()[0], 2 << 30, "the next pass begins anew");
 }
 
 /// A statement of another application, seen by the proxy.

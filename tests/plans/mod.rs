@@ -194,6 +194,7 @@ pub fn empty() -> Plan {
         unsettled: BTreeMap::new(),
         marks: BTreeMap::new(),
         meetings: BTreeMap::new(),
+        bills: BTreeMap::new(),
     }
 }
 

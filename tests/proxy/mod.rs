@@ -10,6 +10,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde_json::{Value as Json, json};
 
+/// What a dry run of a query of the table of records says.
+pub(crate) const DRY_RUN_BYTES: u64 = 50 << 20;
+
+/// What every query is billed for.
+pub(crate) const BILLED_BYTES: u64 = 10 << 20;
+
 /// Which calls a fault is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum On {
@@ -53,6 +59,8 @@ struct Seen {
     calls: u64,
     /// Statements that changed something, in order.
     changes: Vec<String>,
+    /// What each query and statement was allowed to be billed for, where that was said.
+    caps: Vec<u64>,
 }
 
 struct Inner {
@@ -104,7 +112,7 @@ impl Proxy {
     /// Forgets what was counted.
     pub(crate) fn reset(&self) {
         let mut seen = self.seen();
-        (seen.merges, seen.rows, seen.calls) = (Vec::new(), 0, 0);
+        (seen.merges, seen.rows, seen.calls, seen.caps) = (Vec::new(), 0, 0, Vec::new());
     }
 
     /// How many rows each statement had that wrote records.
@@ -115,6 +123,11 @@ impl Proxy {
     /// How many rows of records were answered.
     pub(crate) fn rows(&self) -> u64 {
         self.seen().rows
+    }
+
+    /// What each query and statement was allowed to be billed for.
+    pub(crate) fn caps(&self) -> Vec<u64> {
+        self.seen().caps.clone()
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -148,9 +161,18 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
     let merges = ours && sql.starts_with("MERGE");
     let selects = ours && sql.starts_with("SELECT");
+    if query.get("dryRun").is_some() {
+        let bytes = if ours { DRY_RUN_BYTES } else { 0 };
+        return answer(
+            200,
+            json!({ "jobComplete": true, "totalBytesProcessed": bytes.to_string() }).to_string(),
+        );
+    }
     let how = {
         let mut seen = inner.seen.lock().expect("whole");
         seen.calls += 1;
+        seen.caps
+            .extend(query["maximumBytesBilled"].as_str().map(|cap| cap.parse::<u64>().expect("a number")));
         if merges {
             let rows = query.pointer("/queryParameters/0/parameterValue/arrayValues");
             seen.merges.push(rows.and_then(Json::as_array).map_or(0, Vec::len));
@@ -219,6 +241,11 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         let last = seen.changes.iter().rposition(|sql| sql.contains(&of_table)).map_or(0, |at| at + 1);
         json["lastModifiedTime"] = (1_700_000_000_000 + last).to_string().into();
         json["etag"] = format!("e{last}").into();
+        return answer(status, json.to_string());
+    }
+    // Nor does it bill.
+    if json.get("totalBytesBilled").is_some() {
+        json["totalBytesBilled"] = BILLED_BYTES.to_string().into();
         return answer(status, json.to_string());
     }
     answer(status, bytes)

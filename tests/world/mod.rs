@@ -375,13 +375,25 @@ impl World {
         }
         let mut machine = Applying::new(inputs, plan);
         let mut answers = self.stop_after;
+        // What comes next is worked out early, late or not at all: that must not matter.
+        let (mut turn, mut late) = (self.effects, None);
         self.drive(|event| {
             match &mut answers {
                 Some(0) => machine.stop(),
                 Some(left) => *left -= 1,
                 None => {}
             }
-            machine.step(event)
+            let effects = machine.step(event);
+            turn += 1;
+            if let Some(worked) = late.take() {
+                machine.prepared(worked);
+            }
+            if turn % 3 > 0
+                && let Some(work) = machine.prepare()
+            {
+                if turn % 3 == 1 { machine.prepared(work()) } else { late = Some(work()) }
+            }
+            effects
         })?;
         let report = machine.result().map_err(Died::Failed)?;
         for (entity, books) in &report.books {

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use crate::diff::ActionKind;
 use crate::model::{
     Along, BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
-    StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
+    Shadow, StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
 use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
 use crate::resolve::Conflict;
 use crate::spec::Spec;
 
-use super::{Effect, Event, Ledger, LedgerContents, PassRow, Report};
+use super::{Effect, Event, Ledger, LedgerContents, PassRow, Report, Work, Worked};
 
 /// What a plan is carried out with.
 #[derive(Debug, Clone)]
@@ -41,6 +41,9 @@ pub struct ApplyInputs {
     /// Look at every record again first, and leave those that moved on.
     pub recheck: bool,
 }
+
+/// How many records are worked out at once: a few milliseconds of work.
+const PREPARED_AT_ONCE: usize = 100;
 
 /// Where the machine is within a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +100,18 @@ pub struct Applying {
     waiting: usize,
     /// The records of the present chunk.
     loaded: BTreeMap<usize, Arc<RecordPlan>>,
+    /// Records of the next one, as far as they are worked out.
+    ahead: BTreeMap<usize, Arc<RecordPlan>>,
+    /// Of which chunk how many records were handed out to be worked out.
+    handed: (usize, usize),
+    /// The end of a chunk is being noted, and nothing else is under way.
+    closing: bool,
+    /// What comes after that.
+    ahead_of_end: Option<Vec<Effect>>,
     /// How many actions of each entity, store and kind have been reached; of the others nothing becomes in this pass.
     reached: BTreeMap<(EntityName, StoreName, ActionKind), u64>,
+    /// What is to be remembered of the present chunk as soon as anything is noted.
+    known: Vec<(RecordId, StoreName, Shadow)>,
     /// Records that nothing more is done about, with their reason noted in the report.
     dropped: BTreeSet<usize>,
     /// Stores that gave up during this pass.
@@ -151,6 +164,11 @@ impl Applying {
             batches: 0,
             waiting: 0,
             loaded: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            handed: (0, 0),
+            closing: false,
+            ahead_of_end: None,
+            known: Vec::new(),
             reached: BTreeMap::new(),
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
@@ -209,10 +227,21 @@ impl Applying {
         if self.waiting > 0 {
             return Vec::new();
         }
+        self.closing = false;
+        let effects = match self.ahead_of_end.take() {
+            Some(_) if self.failed.is_some() => Vec::new(),
+            Some(effects) => effects,
+            None => self.go_on(),
+        };
+        self.waiting = effects.len();
+        effects
+    }
+
+    /// Goes through the stages up to the next one with effects.
+    fn go_on(&mut self) -> Vec<Effect> {
         while self.failed.is_none() && self.stage != Stage::Done {
             let effects = self.advance();
             if !effects.is_empty() {
-                self.waiting = effects.len();
                 return effects;
             }
         }
@@ -324,7 +353,46 @@ impl Applying {
         if let Some(record) = self.loaded.get(&at) {
             return Some(Arc::clone(record));
         }
+        if let Some(record) = self.ahead.remove(&at) {
+            return Some(record);
+        }
         self.plan.records.get(at).map_err(|lost| self.lose(&lost)).ok()
+    }
+
+    /// Work on some records of the next chunk while the present one is under way; none when all of it is handed out.
+    pub fn prepare(&mut self) -> Option<Work> {
+        // While the end of a chunk is noted, nothing that follows depends on anything but that it is.
+        if self.closing && self.ahead_of_end.is_none() && self.failed.is_none() {
+            self.ahead_of_end = Some(self.go_on());
+        }
+        // The present chunk is the one before as soon as its end is noted.
+        let next = if self.loaded.is_empty() { self.at } else { self.at + 1 };
+        if self.handed.0 != next {
+            self.handed = (next, 0);
+        }
+        let chunk = self.chunks.get(next).filter(|_| self.failed.is_none() && !self.stop)?;
+        let places: Vec<usize> =
+            chunk.records.iter().skip(self.handed.1).take(PREPARED_AT_ONCE).copied().collect();
+        self.handed.1 += places.len();
+        if places.is_empty() {
+            return None;
+        }
+        let plan = Arc::clone(&self.plan);
+        // One that is lost is missed when its turn comes.
+        let record = move |at: usize| Some((at, plan.records.get(at).ok()?));
+        Some(Box::new(move || Worked(places.into_iter().filter_map(record).collect())))
+    }
+
+    /// Takes records that were worked out ahead; those that are too late are of no more use.
+    pub fn prepared(&mut self, Worked(records): Worked) {
+        let present = self.chunks.get(self.at).map(|chunk| &chunk.records);
+        let from =
+            present.and_then(|records| if self.loaded.is_empty() { records.first() } else { records.last() });
+        let late = |at: usize| {
+            from.is_some_and(|from| if self.loaded.is_empty() { at < *from } else { at <= *from })
+        };
+        let records: Vec<_> = records.into_iter().filter(|(at, _)| !late(*at)).collect();
+        self.ahead.extend(records);
     }
 
     fn lose(&mut self, lost: &Lost) -> Vec<Effect> {
@@ -346,6 +414,7 @@ impl Applying {
             self.reach(&record);
             self.loaded.insert(at, record);
         }
+        self.ahead.clear();
     }
 
     fn reach(&mut self, record: &RecordPlan) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Deletes, Entity, ErrorKind, FieldShadow, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError,
-    StoreName, SyncError, Transition,
+    Deletes, Entity, ErrorKind, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError, StoreName,
+    SyncError, Transition,
 };
 use crate::plan::{GuardName, RecordPlan};
 
@@ -223,8 +223,13 @@ fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Shadow) {
         let cell = entity.field_id(&change.field).and_then(|id| row.fields.get(&id));
         if let (Some(cell), Some(field)) = (cell, shadow.fields.get_mut(&change.field)) {
             let same = cell.value() == Some(&change.after);
-            let stands_for = (!same).then(|| change.after.clone());
-            *field = FieldShadow { held: cell.clone(), stands_for, ..field.clone() };
+            // Nearly always it is what was expected, and there is nothing to put right.
+            if field.held != *cell {
+                field.held = cell.clone();
+            }
+            if field.stands_for.as_ref() != (!same).then_some(&change.after) {
+                field.stands_for = (!same).then(|| change.after.clone());
+            }
         }
     }
     if action.meta_after.is_some() {

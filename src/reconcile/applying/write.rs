@@ -36,7 +36,12 @@ impl Applying {
             advances.insert(action.store.clone(), action.advance.clone());
             transition.open.push(self.intend_action(at, &record.record, action, advances, true));
         }
-        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+        if transition.open.is_empty() {
+            // Nothing is written to the canonical store, so the note of it goes with that of the replicas' writes.
+            self.known = transition.shadows;
+            return Vec::new();
+        }
+        vec![Effect::Commit(transition)]
     }
 
     pub(super) fn intend_action(
@@ -151,6 +156,7 @@ impl Applying {
     /// Notes what became of the canonical writes, and the replicas' writes that may now go out.
     pub(super) fn note_replicas(&mut self) -> Vec<Effect> {
         let mut transition = self.take_outcomes();
+        transition.shadows.append(&mut self.known);
         self.stage = Stage::Replicas;
         if self.failed.is_some() {
             return Vec::new();
@@ -185,6 +191,8 @@ impl Applying {
         self.at += 1;
         self.stage = if self.at < self.chunks.len() { Stage::Images } else { Stage::Ending };
         self.images.clear();
+        // What is done at the very end has to wait for this.
+        self.closing = !transition.is_empty() && self.stage == Stage::Images;
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
 

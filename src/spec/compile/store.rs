@@ -267,7 +267,7 @@ fn limits(doc: &Doc<StoreBody>, kind: &StoreKind, out: &mut Diagnostics) {
     {
         out.push(Diagnostic::error(why).at(doc.place(&["limits", "max_bytes_per_pass"])));
     }
-    let bills = matches!(kind, StoreKind::BigQuery(_));
+    let bills = kind.bills_bytes();
     let paced = matches!(kind, StoreKind::Twenty { .. });
     let idle = [
         ("max_bytes_per_pass", max_bytes_per_pass.is_some() && !bills),

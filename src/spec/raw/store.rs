@@ -113,7 +113,7 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_size: Option<u32>,
-    /// How many bytes a pass may read, such as `2GiB`.
+    /// How many bytes a pass may be billed for, such as `2GiB`. What goes beyond it is not begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes_per_pass: Option<Size>,
     /// How many calls go out in a second at most.

@@ -50,11 +50,7 @@ pub(super) fn put(out: &mut Vec<u8>, value: &Value) {
             out.push(TIME_MICROS);
             put_signed(out, time.micros());
         }
-        Value::Json(json) => {
-            // The same text as it is shown with, made faster.
-            let text = serde_json::to_string(json.as_value()).unwrap_or_else(|_| json.to_string());
-            put_text(out, JSON, &text);
-        }
+        Value::Json(json) => put_text(out, JSON, json.as_text()),
         Value::List(items) => {
             out.push(LIST);
             put_varint(out, items.len() as u64);

@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::model::{Certificate, ErrorKind, Mapped, RecordKey, StoreError};
+use crate::model::{Certificate, ErrorKind, Mapped, Mark, RecordKey, StoreError};
 
 use super::super::{LazyRow, SnapshotItem, SnapshotStream};
 use super::BigQueryStore;
 use super::error::Failure;
 use super::layout::{Layout, TableNames};
-use super::mark;
 use super::rest::Pages;
-use super::rows::{Decoder, push};
+use super::rows::{Decoder, packed};
 use super::sort::Sorter;
 use super::storage::Stream;
 
@@ -41,14 +41,7 @@ impl Source {
             Self::Storage(stream) => stream.next().await,
             Self::Pages(pages) => {
                 let Some(rows) = pages.next().await? else { return Ok(None) };
-                let put = |cells: Vec<Option<String>>| {
-                    let mut row = Vec::new();
-                    for cell in &cells {
-                        push(&mut row, cell.as_deref());
-                    }
-                    Bytes::from(row)
-                };
-                Ok(Some(rows.into_iter().map(put).collect()))
+                Ok(Some(rows.iter().map(|cells| packed(cells)).collect()))
             }
         }
     }
@@ -56,7 +49,7 @@ impl Source {
 
 impl BigQueryStore {
     /// Now, by the service's own clock: a moment that all reads of an entity are as of.
-    async fn moment(&self) -> Result<i64, Failure> {
+    pub(super) async fn moment(&self) -> Result<i64, Failure> {
         let rows =
             self.rest.rows("SELECT CAST(UNIX_MICROS(CURRENT_TIMESTAMP()) AS STRING)", Vec::new()).await?;
         let text = rows.into_iter().flatten().next().flatten();
@@ -82,18 +75,21 @@ impl BigQueryStore {
         let moment = self.moment().await.map_err(failed)?;
         let count = self.count(&layout.names, moment).await.map_err(failed)?;
         let source = self.source(&layout, moment).await.map_err(failed)?;
-        let mark = mark::of(self, &layout, &mapped, count);
         let certificate = Certificate {
             rows_claimed: count,
             missing_columns: layout.missing.clone(),
-            mark,
             ..Certificate::default()
         };
         let decoder = Decoder::new(Arc::new(layout), mapped);
         let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
         let store = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = store.stream(source, decoder, certificate, &send).await {
+            // The service works out the digests while the rows are on their way.
+            let marking = tokio::spawn({
+                let (store, decoder) = (store.clone(), Arc::clone(&decoder));
+                async move { store.mark(&decoder, count, moment).await }
+            });
+            if let Err(error) = store.stream(source, decoder, certificate, marking, &send).await {
                 // Nobody listens any more: nothing to tell.
                 let _ = send.send(Err(error)).await;
             }
@@ -132,6 +128,7 @@ impl BigQueryStore {
         mut source: Source,
         decoder: Arc<Decoder>,
         mut certificate: Certificate,
+        marking: JoinHandle<Option<Mark>>,
         send: &mpsc::Sender<Result<SnapshotItem, StoreError>>,
     ) -> Result<(), StoreError> {
         let broken = |store: &crate::model::StoreName| {
@@ -169,6 +166,7 @@ impl BigQueryStore {
         if send.is_closed() {
             return Ok(());
         }
+        certificate.mark = marking.await.unwrap_or_default();
         let (send, store) = (send.clone(), self.name.clone());
         let handing = tokio::task::spawn_blocking(move || -> Result<(), StoreError> {
             let mut hand = Hand { decoder, certificate, held: None, chunk: Vec::new(), send };

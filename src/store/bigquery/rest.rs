@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +36,29 @@ pub(super) struct Rest {
     location: Option<String>,
     pub(super) tokens: Arc<Tokens>,
     max_bytes: Option<u64>,
+    pub(super) meter: Arc<Meter>,
     first_wait: Duration,
     paces: Arc<Mutex<BTreeMap<String, Arc<Pace>>>>,
+}
+
+/// What the service was asked, and what for it bills.
+#[derive(Default)]
+pub(super) struct Meter {
+    pub(super) calls: AtomicU64,
+    pub(super) billed: AtomicU64,
+    /// What had been billed for when the pass began.
+    before: AtomicU64,
+}
+
+impl Meter {
+    /// What is billed for is counted against the limit of a pass from here on.
+    pub(super) fn begin_pass(&self) {
+        self.before.store(self.billed.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn of_pass(&self) -> u64 {
+        self.billed.load(Ordering::Relaxed).saturating_sub(self.before.load(Ordering::Relaxed))
+    }
 }
 
 /// Keeps statements that change one table apart.
@@ -50,6 +72,8 @@ struct Pace {
 pub(super) struct Done {
     /// Rows that it changed, where the service says so.
     pub(super) affected: Option<u64>,
+    /// Bytes that it is billed for.
+    billed: u64,
 }
 
 /// What became of a job.
@@ -108,6 +132,7 @@ impl Rest {
             location: reach.location,
             tokens,
             max_bytes: reach.max_bytes,
+            meter: Arc::default(),
             first_wait: reach.first_wait,
             paces: Arc::default(),
         })
@@ -144,6 +169,7 @@ impl Rest {
         body: Option<&Json>,
     ) -> Result<Json, Failure> {
         let token = self.tokens.token().await?;
+        self.meter.calls.fetch_add(1, Ordering::Relaxed);
         let url = format!("{}/projects/{}{path}", self.base, encoded(&self.project));
         let mut request = self.http.request(method, url).bearer_auth(token).query(query);
         if let Some(body) = body {
@@ -263,9 +289,21 @@ impl Rest {
             body.insert("queryParameters".into(), parameters.into());
         }
         if let Some(bytes) = self.max_bytes {
-            body.insert("maximumBytesBilled".into(), bytes.to_string().into());
+            // A limit of nothing would be none.
+            let left = bytes.saturating_sub(self.meter.of_pass()).max(1);
+            body.insert("maximumBytesBilled".into(), left.to_string().into());
         }
         body
+    }
+
+    /// What a query would be billed for, in bytes. It is not run.
+    pub(super) async fn dry_run(&self, sql: &str) -> Result<u64, Failure> {
+        let mut body = self.query_body(sql, Vec::new());
+        body.insert("dryRun".into(), true.into());
+        body.extend(self.location.iter().map(|location| ("location".to_owned(), location.clone().into())));
+        let answer = self.call(Method::POST, "/queries", &[], Some(&Json::Object(body))).await?;
+        told_errors(&answer)?;
+        number(&answer, "totalBytesProcessed").ok_or(Failure::senseless("a dry run without a number"))
     }
 
     async fn begun(&self, mut answer: Json) -> Result<Pages, Failure> {
@@ -278,6 +316,8 @@ impl Rest {
             answer = self.page(job, location.as_deref(), None).await?;
             told_errors(&answer)?;
         }
+        let billed = number(&answer, "totalBytesBilled").or_else(|| number(&answer, "totalBytesProcessed"));
+        self.meter.billed.fetch_add(billed.unwrap_or(0), Ordering::Relaxed);
         let total = number(&answer, "totalRows");
         let (rows, token) = cells(&answer)?;
         Ok(Pages {
@@ -303,7 +343,11 @@ impl Rest {
         let pace = self.pace(table);
         let _alone = pace.alone.lock().await;
         pace.limiter.until_ready().await;
-        self.run_job(job, sql, parameters).await
+        let end = self.run_job(job, sql, parameters).await;
+        if let JobEnd::Done(done) = &end {
+            self.meter.billed.fetch_add(done.billed, Ordering::Relaxed);
+        }
+        end
     }
 
     /// Runs a statement again under new ids while what stops it may pass. For statements that do no harm when they are done twice.
@@ -457,8 +501,8 @@ fn ended(answer: &Json) -> JobEnd {
     if let Some(error) = answer.pointer("/status/errorResult").filter(|error| !error.is_null()) {
         return JobEnd::Failed(Failure::told(Some(200), error));
     }
-    let affected = answer.pointer("/statistics/query").and_then(|query| number(query, "numDmlAffectedRows"));
-    JobEnd::Done(Done { affected })
+    let told = |name| answer.pointer("/statistics/query").and_then(|query| number(query, name));
+    JobEnd::Done(Done { affected: told("numDmlAffectedRows"), billed: told("totalBytesBilled").unwrap_or(0) })
 }
 
 /// A number, which the service writes as text.

@@ -25,6 +25,15 @@ pub(super) fn push(row: &mut Vec<u8>, text: Option<&str>) {
     row.extend(text.unwrap_or("").as_bytes());
 }
 
+/// A row put together of its columns.
+pub(super) fn packed(cells: &[Option<String>]) -> Bytes {
+    let mut row = Vec::new();
+    for cell in cells {
+        push(&mut row, cell.as_deref());
+    }
+    Bytes::from(row)
+}
+
 /// Where the columns of a row stand in it, none for each that is NULL.
 fn columns(bytes: &[u8]) -> impl Iterator<Item = Option<Range<usize>>> + '_ {
     let mut at = 0;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{ErrorKind, Mapped, Mark, RecordKey, StoreError, StoreName};
 
+use super::super::keys::joined;
 use super::super::{Changes, LazyRow};
 use super::PostgresStore;
 use super::error::store_error;
@@ -295,19 +296,7 @@ fn torn(store: &StoreName, layout: &Layout) -> StoreError {
     StoreError::new(ErrorKind::Corrupt, store, message).hint("the next whole read names them")
 }
 
-/// A key as one text, in the order of keys: U+0001 ends a part and comes before every other character; where it stands in a part,
-/// it is followed by U+0002.
-fn joined(key: &RecordKey) -> String {
-    match key.parts() {
-        [one] => one.clone(),
-        parts => {
-            let ended = parts.iter().map(|part| part.replace('\u{1}', "\u{1}\u{2}") + "\u{1}\u{1}");
-            ended.collect()
-        }
-    }
-}
-
-/// The same in SQL.
+/// What [`joined`] makes of a key, in SQL.
 fn joined_columns(layout: &Layout) -> String {
     let columns: Vec<String> = layout
         .key_columns()
@@ -323,20 +312,4 @@ fn joined_columns(layout: &Layout) -> String {
         .iter()
         .map(|column| format!("pg_catalog.replace({column}, E'\\x01', E'\\x01\\x02') || E'\\x01\\x01'"));
     ended.collect::<Vec<_>>().join(" || ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joined_keys_are_in_the_order_of_keys() {
-        let texts = ["", "a", "a\u{1}", "a\u{1}\u{1}", "a\u{2}", "aa", "b"];
-        let mut keys: Vec<RecordKey> = texts
-            .iter()
-            .flat_map(|a| texts.map(|b| RecordKey::new(vec![(*a).to_owned(), b.to_owned()])))
-            .collect();
-        keys.sort();
-        assert!(keys.is_sorted_by(|a, b| joined(a) < joined(b)));
-    }
 }

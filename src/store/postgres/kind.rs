@@ -120,6 +120,9 @@ impl Kind {
             (Self::Timestamp, FieldType::Timestamp) if plain && *zone == TimeZone::UTC => {
                 time(bytes).map(Value::Time)
             }
+            (Self::Json | Self::Jsonb, FieldType::Json) if form == Form::Native => {
+                crate::model::Json::parse(self.text(bytes)?).ok().map(Value::Json)
+            }
             (Self::Texts, FieldType::StringList) if plain => {
                 texts(bytes)?.into_iter().collect::<Option<_>>().map(Value::List)
             }

@@ -9,16 +9,14 @@ use rusqlite::Connection;
 
 use crate::model::{ErrorKind, Mapped, Mark, RecordKey, StoreError, StoreName};
 
+use super::super::buckets::{Buckets, MOST_ROWS};
 use super::super::{Changes, LazyRow, RowDecoder};
 use super::SqliteStore;
-use super::digest::Digests;
+use super::digest;
 use super::error::{pool_error, store_error};
 use super::layout::Layout;
 use super::pool::Lease;
 use super::snapshot::Decoder;
-
-/// Rows of buckets that differ which are held at a time; when there are more, the table is read whole instead.
-const MOST_ROWS: u64 = 100_000;
 
 /// A look at what changed, with the connection whose transaction it is in.
 struct SqliteChanges {
@@ -103,7 +101,7 @@ fn look(
         return Ok(None);
     }
     let decoder = Arc::new(Decoder::new(layout, mapped));
-    let Some(then) = Digests::parse(since, &decoder) else { return Ok(None) };
+    let Some(then) = digest::parse(since, &decoder) else { return Ok(None) };
     let found = compare(connection, decoder, &then).map_err(|error| store_error(store, &error))?;
     match found {
         Some(found) if !found.rows.is_sorted_by(|a, b| a.key() < b.key()) => Err(torn(store, &found.decoder)),
@@ -115,11 +113,11 @@ fn look(
 fn compare(
     connection: &Connection,
     decoder: Arc<Decoder>,
-    then: &Digests,
+    then: &Buckets,
 ) -> rusqlite::Result<Option<Found>> {
     let layout = &decoder.layout;
     let (columns, table) = (layout.select_list(), &layout.table);
-    let mut now = Digests::like(then);
+    let mut now = Buckets::like(then);
     let mut count = 0;
     let mut buffer = Vec::new();
     // In the order of the table itself, which is the fastest one.
@@ -130,13 +128,13 @@ fn compare(
         let Some(key) = decoder.key(row) else { return Ok(None) };
         buffer.clear();
         decoder.pack(row, &mut buffer)?;
-        now.add(&key, &buffer);
+        digest::add(&mut now, &key, &buffer);
     }
     let (differs, suspects) = now.differing(then);
     if now.are_crowded(count) || suspects > MOST_ROWS {
         return Ok(None);
     }
-    let Some(mark) = now.to_mark(&decoder) else { return Ok(None) };
+    let Some(mark) = digest::mark(&now, &decoder) else { return Ok(None) };
     let mut changed = Vec::new();
     if suspects > 0 {
         let order = layout.key_order();
@@ -145,7 +143,7 @@ fn compare(
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next()? {
             let Some(key) = decoder.key(row) else { return Ok(None) };
-            if differs.get(now.bucket(&key)).copied().unwrap_or(true) {
+            if differs.get(digest::bucket(&now, &key)).copied().unwrap_or(true) {
                 let mut bytes = Vec::new();
                 let compared = decoder.pack(row, &mut bytes)?;
                 let decoder = Arc::clone(&decoder) as Arc<dyn RowDecoder>;

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{Certificate, ErrorKind, Mapped, Native, RecordKey, Row, StoreError, StoreName};
 
+use super::super::buckets::Buckets;
 use super::super::{LazyRow, RowDecoder, SnapshotItem, SnapshotStream};
 use super::SqliteStore;
-use super::digest::Digests;
+use super::digest;
 use super::error::{pool_error, store_error};
 use super::layout::{Layout, MetaPlace, Place};
 use super::native::native;
@@ -55,7 +56,7 @@ pub(super) async fn snapshot(store: &SqliteStore, mapped: Mapped) -> Result<Snap
 struct Reader {
     decoder: Arc<Decoder>,
     certificate: Certificate,
-    digests: Digests,
+    digests: Buckets,
     /// Rows that have come together, packed one behind the other.
     buffer: Vec<u8>,
     rows: Vec<Packed>,
@@ -90,7 +91,7 @@ impl Reader {
             missing_columns: layout.missing.clone(),
             ..Certificate::default()
         };
-        let digests = Digests::for_rows(certificate.rows_claimed);
+        let digests = Buckets::for_rows(certificate.rows_claimed);
         let decoder = Arc::new(Decoder::new(layout, mapped));
         Ok(Self { decoder, certificate, digests, buffer: Vec::new(), rows: Vec::new(), send })
     }
@@ -115,7 +116,7 @@ impl Reader {
             self.certificate.end_seen = true;
             let mut certificate = std::mem::take(&mut self.certificate);
             if certificate.is_complete() && certificate.missing_columns.is_empty() {
-                certificate.mark = self.digests.to_mark(&self.decoder);
+                certificate.mark = digest::mark(&self.digests, &self.decoder);
             }
             let _ = self.send.blocking_send(Ok(SnapshotItem::End(certificate)));
         }
@@ -138,7 +139,7 @@ impl Reader {
         }
         let begin = self.buffer.len();
         let compared = decoder.pack(row, &mut self.buffer)?;
-        self.digests.add(&key, self.buffer.get(begin..).unwrap_or_default());
+        digest::add(&mut self.digests, &key, self.buffer.get(begin..).unwrap_or_default());
         self.rows.push(Packed { key, bytes: begin..self.buffer.len(), compared, repeated: false });
         Ok(())
     }

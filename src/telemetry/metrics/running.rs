@@ -39,6 +39,7 @@ pub(super) struct RunningMetrics {
     pub(super) stores_down: GaugeVec,
     pub(super) calls: IntCounterVec,
     pub(super) limit_waits: CounterVec,
+    billed: IntCounterVec,
 }
 
 impl RunningMetrics {
@@ -121,6 +122,11 @@ impl RunningMetrics {
                 "How long calls waited for the store's limit, each by itself; a wait counts when it begins.",
                 &["store"],
             )?,
+            billed: make.counters(
+                "billed_bytes_total",
+                "Bytes that the store bills for queries and statements.",
+                &["store"],
+            )?,
         })
     }
 
@@ -133,6 +139,10 @@ impl RunningMetrics {
         for (store, _) in spec.stores.iter().filter(|(_, store)| store.kind.calls_per_minute().is_some()) {
             self.calls.with_label_values(&[store.as_str()]);
             self.limit_waits.with_label_values(&[store.as_str()]);
+        }
+        for (store, _) in spec.stores.iter().filter(|(_, store)| store.kind.bills_bytes()) {
+            self.calls.with_label_values(&[store.as_str()]);
+            self.billed.with_label_values(&[store.as_str()]);
         }
         let senders = spec.controller.triggers.webhooks.keys().map(StoreName::as_str);
         for store in senders.chain([NO_STORE]) {
@@ -195,11 +205,12 @@ impl RunningMetrics {
             Event::CaughtUp { store, seconds } => {
                 self.latency.with_label_values(&[store.as_str()]).observe(*seconds);
             }
-            Event::Called { store, calls, waited_ms } => {
+            Event::Called { store, calls, waited_ms, billed_bytes } => {
                 self.calls.with_label_values(&[store.as_str()]).inc_by(*calls);
                 #[allow(clippy::cast_precision_loss)] // Nobody waits for centuries.
                 let seconds = *waited_ms as f64 / 1000.0;
                 self.limit_waits.with_label_values(&[store.as_str()]).inc_by(seconds);
+                self.billed.with_label_values(&[store.as_str()]).inc_by(*billed_bytes);
             }
             Event::LookedAt { alone, .. } => {
                 self.looks.with_label_values(&[if *alone { "alone" } else { "widened" }]).inc();

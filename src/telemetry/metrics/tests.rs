@@ -49,6 +49,7 @@ fn plan(changed: u64) -> Plan {
         unsettled: BTreeMap::new(),
         marks: BTreeMap::new(),
         meetings: BTreeMap::new(),
+        bills: BTreeMap::new(),
     }
 }
 
