@@ -76,6 +76,33 @@ async fn an_empty_crm_gets_what_it_has_a_place_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_how_many_calls_a_first_load_takes() {
+    let crm = Crm::new(spec(), 1_000_000).await;
+    crm.sql("bigquery", BEGIN);
+    let people: Vec<String> = (100..250).map(|at| format!("({at}, 'Given{at} Example', 'A')")).collect();
+    let ways: Vec<String> = (100..250)
+        .flat_map(|at| {
+            let phone = format!("('p{at}', {at}, 'phone', '+1 202 555 0{at}')");
+            [format!("('m{at}', {at}, 'email', 'given{at}@example.com')"), phone]
+        })
+        .collect();
+    let into = "INSERT INTO contacts_master (contact_id, canonical_name, category_code) VALUES";
+    crm.sql("bigquery", &format!("{into} {}", people.join(", ")));
+    let into = "INSERT INTO contact_identifiers (identifier_id, contact_id, identifier_type, identifier_value) VALUES";
+    crm.sql("bigquery", &format!("{into} {}", ways.join(", ")));
+    let begun = crm.sandbox.calls().len();
+    let plan = crm.plan().await;
+    let looks = crm.sandbox.calls().len() - begun;
+    let twenty = trueup::model::StoreName::new("twenty").unwrap();
+    let told = trueup::plan::cost::cost(&plan, &trueup::plan::Rates::of(&crm.spec))[&twenty];
+    assert!(told.rows > 450, "{told:?}");
+    let begun = crm.sandbox.calls().len();
+    crm.pass().await;
+    let made = (crm.sandbox.calls().len() - begun - looks) as u64;
+    assert!(told.calls.unwrap().abs_diff(made) <= 8, "told {told:?}, made {made}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_changed_in_the_crm_is_that_row_everywhere() {
     let crm = begun().await;
     let mut mails = crm.person("1")["emails"].clone();

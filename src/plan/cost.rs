@@ -1,7 +1,7 @@
 //! What a plan costs: rows and batches; where a store counts calls, about how many of them and how long those take; where it bills by
 //! bytes, how many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diff::ActionKind;
 use crate::model::{EntityName, StoreName};
@@ -24,6 +24,8 @@ pub struct Rates {
     pub batch_sizes: BTreeMap<StoreName, usize>,
     /// The stores that count calls, and how many they let in a minute.
     pub calls_per_minute: BTreeMap<StoreName, u32>,
+    /// The entities whose records stand inside another one's in a store, with that one.
+    pub inside: BTreeMap<(StoreName, EntityName), EntityName>,
 }
 
 impl Rates {
@@ -36,6 +38,16 @@ impl Rates {
                 .collect(),
             calls_per_minute: stores()
                 .filter_map(|(name, store)| Some((name.clone(), store.kind.calls_per_minute()?)))
+                .collect(),
+            inside: spec
+                .mappings
+                .iter()
+                .flat_map(|(entity, stores)| {
+                    stores.iter().map(move |(store, mapping)| (entity, store, mapping))
+                })
+                .filter_map(|(entity, store, mapping)| {
+                    Some(((store.clone(), entity.clone()), mapping.embedded()?.parent.clone()))
+                })
                 .collect(),
         }
     }
@@ -69,6 +81,11 @@ pub fn cost(plan: &Plan, rates: &Rates) -> BTreeMap<StoreName, Cost> {
             *if shape.kind == ActionKind::Create { creates } else { changes } += count;
         }
     }
+    let made: BTreeSet<(&StoreName, &EntityName)> = runs
+        .iter()
+        .filter(|(_, (creates, _))| *creates > 0)
+        .map(|((store, entity, _), _)| (*store, *entity))
+        .collect();
     let mut costs: BTreeMap<StoreName, Cost> = BTreeMap::new();
     let mut calls: BTreeMap<StoreName, Calls> = BTreeMap::new();
     for ((store, entity, _), (creates, changes)) in runs {
@@ -84,8 +101,16 @@ pub fn cost(plan: &Plan, rates: &Rates) -> BTreeMap<StoreName, Cost> {
         }
         if let Some(per_minute) = rates.calls_per_minute.get(store) {
             let calls = calls.entry(store.clone()).or_insert_with(|| Calls::of(*per_minute));
-            calls.create(creates, size.unwrap_or(USUAL_BATCH));
-            calls.change(changes, size.unwrap_or(USUAL_BATCH));
+            let batch = size.unwrap_or(USUAL_BATCH);
+            match rates.inside.get(&(store.clone(), entity.clone())) {
+                None => {
+                    calls.create(creates, batch);
+                    calls.change(changes, batch);
+                }
+                // What stands inside a new record is made with it.
+                Some(parent) if made.contains(&(store, parent)) => calls.change(changes, batch),
+                Some(_) => calls.change(creates + changes, batch),
+            }
         }
     }
     for (store, calls) in calls {

@@ -98,7 +98,7 @@ fn size(bytes: u64) -> String {
     let unit = units.into_iter().find(|(_, unit)| bytes >= *unit);
     unit.map_or(format!("{bytes} bytes"), |(name, unit)| {
         let tenths = bytes.saturating_mul(10) / unit;
-        if tenths % 10 == 0 {
+        if tenths.is_multiple_of(10) {
             format!("{} {name}", tenths / 10)
         } else {
             format!("{}.{} {name}", tenths / 10, tenths % 10)

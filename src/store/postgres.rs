@@ -28,6 +28,7 @@ use session::{READ, Server, Session};
 
 mod changes;
 mod error;
+mod exchange;
 mod image;
 mod kind;
 mod layout;

@@ -24,6 +24,7 @@ use pool::Pool;
 mod changes;
 mod digest;
 mod error;
+mod exchange;
 mod image;
 mod layout;
 mod migrate;

@@ -77,7 +77,7 @@ async fn structs_and_arrays_are_written_whole_and_keep_what_is_not_ours() {
     assert!(plan(&engine).await.is_empty(), "it settles: {:?}", plan(&engine).await.records.iter().next());
 }
 
-/// One after the other: the emulator takes no two who make tables at once.
+/// One after the other: two that begin at once would take one dataset.
 #[test]
 fn the_demo_runs_on_an_emulator_with_a_crm_beside_it_and_without() {
     demo(&[], "Three stores agree again");

@@ -38,7 +38,7 @@ impl From<StoreError> for Failed {
 }
 
 /// What is done to the table for one write.
-enum Act {
+pub(super) enum Act {
     Insert(Columns),
     /// Where the row stands, and what is set in it.
     Update([String; 2], Columns),
@@ -46,9 +46,9 @@ enum Act {
 }
 
 /// A write whose guard holds.
-struct Planned<'a> {
-    write: &'a Write,
-    act: Act,
+pub(super) struct Planned<'a> {
+    pub(super) write: &'a Write,
+    pub(super) act: Act,
 }
 
 impl PostgresStore {
@@ -138,7 +138,7 @@ impl PostgresStore {
 
     /// What a write comes to, or what became of it already.
     #[allow(clippy::result_large_err)] // An outcome is no error, and one of the two is always made.
-    fn plan(
+    pub(super) fn plan(
         &self,
         mapped: &Mapped,
         layout: &Layout,
@@ -237,19 +237,22 @@ impl PostgresStore {
 }
 
 /// A batch's writes under way.
-struct Work<'a> {
-    store: &'a PostgresStore,
-    mapped: &'a Mapped,
-    layout: &'a Layout,
+pub(super) struct Work<'a> {
+    pub(super) store: &'a PostgresStore,
+    pub(super) mapped: &'a Mapped,
+    pub(super) layout: &'a Layout,
     outcomes: BTreeMap<IntentId, Outcome>,
     /// The rows that were really written.
     written: BTreeSet<RecordKey>,
-    session: Session,
+    pub(super) session: Session,
 }
 
 impl Work<'_> {
     async fn write_all(&mut self, planned: Vec<Planned<'_>>) -> Result<(), sqlx::Error> {
         let mut left = vec![planned];
+        // Updates that want what another row has.
+        let mut blocked: Vec<Planned<'_>> = Vec::new();
+        let mut why = BTreeMap::new();
         while let Some(mut writes) = left.pop() {
             if writes.is_empty() {
                 continue;
@@ -277,7 +280,7 @@ impl Work<'_> {
                 left.extend([second, writes]);
                 continue;
             }
-            for Planned { write, .. } in writes {
+            for Planned { write, act } in writes {
                 let told = match &refused {
                     Some(error) => store_error(&self.store.name, error),
                     None => self.store.refusal(
@@ -285,8 +288,21 @@ impl Work<'_> {
                         format!("writing {} to `{}` touched no row", write.key, self.layout.title),
                     ),
                 };
-                self.outcomes.insert(write.intent.clone(), Outcome::Refused(told));
+                if refused.as_ref().is_some_and(error::is_taken) && matches!(act, Act::Update(..)) {
+                    blocked.push(Planned { write, act });
+                    why.insert(write.intent.clone(), told);
+                } else {
+                    self.outcomes.insert(write.intent.clone(), Outcome::Refused(told));
+                }
             }
+        }
+        let exchanged = blocked.len() > 1 && self.exchange(&blocked).await?;
+        for (intent, told) in why {
+            let outcome = if exchanged { Outcome::Applied(None) } else { Outcome::Refused(told) };
+            self.outcomes.insert(intent, outcome);
+        }
+        if exchanged {
+            self.written.extend(blocked.into_iter().map(|planned| planned.write.key.clone()));
         }
         Ok(())
     }
@@ -307,7 +323,7 @@ impl Work<'_> {
     }
 
     /// Writes all or nothing; false when a row was not there to be written.
-    async fn together(&mut self, writes: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
+    pub(super) async fn together(&mut self, writes: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
         let mut deletes: [Vec<String>; 2] = Default::default();
         let mut updates: BTreeMap<Vec<usize>, Vec<(&[String; 2], &Columns)>> = BTreeMap::new();
         let mut inserts: BTreeMap<Vec<usize>, Vec<&Columns>> = BTreeMap::new();

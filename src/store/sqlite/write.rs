@@ -13,6 +13,7 @@ use crate::model::{
 use super::super::{check_write, guard_holds, repeated_keys};
 use super::SqliteStore;
 use super::error::{did_not_happen, store_error};
+use super::exchange::Exchange;
 use super::image::Image;
 use super::layout::{Affinity, FieldPlace, Layout};
 use super::native::quoted;
@@ -70,7 +71,7 @@ impl SqliteStore {
         let keys: BTreeSet<&RecordKey> = writes.iter().map(|write| &write.key).collect();
         let found = find(&transaction, &layout, mapped, &keys).map_err(failed)?;
         let triggers = triggers::are_on(&transaction, &layout.title).map_err(failed)?;
-        let mut sent = Sent { texts: BTreeMap::new(), unsure: Vec::new(), triggers };
+        let mut sent = Sent::new(triggers);
         let mut outcomes = BTreeMap::new();
         for write in writes {
             let there = found.get(&write.key).map_or(&[][..], Vec::as_slice);
@@ -84,6 +85,8 @@ impl SqliteStore {
             }
             outcomes.insert(write.intent.clone(), outcome);
         }
+        let exchange = Exchange { store: self, mapped, layout: &layout, found: &found, repeated };
+        exchange.settle(&transaction, writes, &mut sent, &mut outcomes).map_err(failed)?;
         read_back(&transaction, &layout, mapped, &sent.unsure, &mut outcomes, self)?;
         if batch.receipt {
             leave_receipt(&transaction, &batch.id, writes, &outcomes).map_err(failed)?;
@@ -195,13 +198,19 @@ fn read_back(
 }
 
 /// What a batch keeps while it goes out.
-struct Sent<'w> {
+pub(super) struct Sent<'w> {
     /// The statements, by what they do and the columns that they set: many rows have the same ones.
     texts: BTreeMap<(bool, Vec<usize>), String>,
     /// Writes that happened and have still to be read back.
-    unsure: Vec<&'w Write>,
+    pub(super) unsure: Vec<&'w Write>,
     /// The table has triggers that tell of edits, which these writes are not.
-    triggers: bool,
+    pub(super) triggers: bool,
+}
+
+impl Sent<'_> {
+    pub(super) fn new(triggers: bool) -> Self {
+        Self { texts: BTreeMap::new(), unsure: Vec::new(), triggers }
+    }
 }
 
 /// One write on its way.
@@ -210,12 +219,12 @@ pub(super) struct Task<'a> {
     pub(super) mapped: &'a Mapped,
     pub(super) layout: &'a Layout,
     pub(super) write: &'a Write,
-    there: &'a [Found],
-    repeated: &'a BTreeSet<&'a RecordKey>,
+    pub(super) there: &'a [Found],
+    pub(super) repeated: &'a BTreeSet<&'a RecordKey>,
 }
 
 impl<'a> Task<'a> {
-    fn run(&self, connection: &Connection, sent: &mut Sent<'a>) -> Outcome {
+    pub(super) fn run(&self, connection: &Connection, sent: &mut Sent<'a>) -> Outcome {
         if let Err(error) = check_write(&self.store.name, self.mapped, self.write, self.repeated) {
             return Outcome::Refused(error);
         }
