@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hours_world::{Hours, World};
 use tokio_util::sync::CancellationToken;
+use trueup::controller::PassOptions;
+use trueup::telemetry::Silent;
 
 /// Eight simulated hours; `TRUEUP_HOURS` for more.
 #[tokio::test(start_paused = true)]
@@ -94,6 +96,40 @@ async fn what_is_paused_is_not_written_until_its_time_is_over() {
     assert_eq!(world.everywhere(3, "a"), ["waits"; 3]);
     stop.cancel();
     running.await.unwrap();
+}
+
+/// Conflicts that ended and deletes that every store confirmed go after 90 days; what is open stays.
+#[tokio::test(start_paused = true)]
+async fn what_was_settled_long_ago_is_removed() {
+    let world = World::new(20);
+    let engine = world.engine("one");
+    let stop = CancellationToken::new();
+    let pass = async || {
+        let report = engine.pass(&PassOptions::default(), &Silent, &stop).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    };
+    pass().await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.delete("app", 0);
+    world.edit("app", 1, "a", "first");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.edit("local", 1, "a", "later");
+    pass().await;
+    pass().await;
+    assert_eq!(
+        (world.on_record(), world.everywhere(1, "a")),
+        ((1, 1), ["later", "later", "later"].map(String::from))
+    );
+    let day = Duration::from_secs(24 * 3600);
+    tokio::time::advance(day * 89).await;
+    world.delete("local", 2);
+    pass().await;
+    assert_eq!(world.on_record(), (1, 2));
+    tokio::time::advance(day * 2).await;
+    pass().await;
+    assert_eq!(world.on_record(), (0, 1), "the later delete stays for another while");
+    pass().await;
+    assert_eq!((world.count("hub"), world.count("app"), world.count("local")), (18, 18, 18));
 }
 
 /// A plan that a guard refuses is carried out once a person approved it, and only that plan.

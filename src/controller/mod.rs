@@ -7,6 +7,7 @@ mod notes;
 mod open;
 mod pace;
 mod related;
+mod retention;
 mod run;
 mod scripts;
 mod usage;
@@ -382,7 +383,8 @@ impl Engine {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let work = async {
             let executor = self.executor(observer, Some(&lease), options);
-            let opened = self.opening(&executor, true).await?;
+            let mut opened = self.opening(&executor, true).await?;
+            let settled = std::mem::take(&mut opened.ledger.settled);
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
             let (plan, recheck) = match plan {
                 None => match self.look(&executor, &opened, options).await? {
@@ -402,6 +404,9 @@ impl Engine {
             };
             let errors = notes::of_plan(&plan, self.now());
             let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
+            if options.only.is_none() && !report.stopped {
+                self.remove_old(&self.executor(observer, Some(&lease), options), settled).await;
+            }
             self.note_errors(errors, &report, options).await?;
             Ok(report)
         };

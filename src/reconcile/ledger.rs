@@ -17,6 +17,9 @@ use crate::model::{
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, SideRecord, Tombstone};
 
+/// What a tombstone says once every store has confirmed the delete.
+const CONFIRMED: &str = "confirmed";
+
 /// The key of the one row in the table of passes.
 const PASS_KEY: &str = "last";
 
@@ -40,6 +43,21 @@ pub struct LedgerContents {
     pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
     /// Tombstones by record.
     pub tombstones: BTreeMap<RecordId, Tombstone>,
+    /// Rows that nothing depends on any more, conflicts and tombstones.
+    pub settled: Vec<Settled>,
+}
+
+/// A row of a system table that is kept for people alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The table.
+    pub table: EntityName,
+    /// The row's key.
+    pub key: RecordKey,
+    /// Since when.
+    pub since: Timestamp,
+    /// What stands in it as long as that is so.
+    pub guard: BTreeMap<FieldId, Cell>,
 }
 
 /// The last pass, as the canonical store knows it.
@@ -150,7 +168,7 @@ impl Ledger {
             Value::Int(draft.version.0),
             Value::List(draft.deleted_by.iter().map(ToString::to_string).collect()),
             Value::Time(draft.deleted_at),
-            Value::text(if confirmed { "confirmed" } else { "pending" }),
+            Value::text(if confirmed { CONFIRMED } else { "pending" }),
             records.map_or(Value::Null, |records| Value::Json(Json::new(records.clone()))),
             if confirmed { json(&Memory::default()) } else { json(&draft.memory) },
         ]);
@@ -213,9 +231,28 @@ impl Ledger {
             }
         }
         contents.tombstones = tombstones.iter().filter_map(|row| self.tombstone_of(row)).collect();
+        let ended = |row: &Row| self.conflict_of(row).is_some_and(|conflict| !conflict.status.is_open());
+        let confirmed = |row: &Row| text_of(row, 5) == Some(CONFIRMED);
+        let conflicts = conflicts.iter().filter(|row| ended(row));
+        let conflicts = conflicts.filter_map(|row| settled(&self.conflicts, row, 9, 11));
+        let tombstones = tombstones.iter().filter(|row| confirmed(row));
+        let tombstones = tombstones.filter_map(|row| settled(&self.tombstones, row, 5, 4));
+        contents.settled = conflicts.chain(tombstones).collect();
         contents.pass = passes.iter().find_map(|row| self.pass_of(row));
         contents
     }
+}
+
+/// A row that ended at the time in one of its fields, as it says in another.
+fn settled(mapped: &Mapped, row: &Row, status: u16, time: u16) -> Option<Settled> {
+    let Value::Time(since) = value_of(row, time)? else { return None };
+    let guard = [status, time].into_iter().map(FieldId);
+    Some(Settled {
+        table: mapped.name().clone(),
+        key: row.key.clone(),
+        since: *since,
+        guard: guard.filter_map(|field| Some((field, row.fields.get(&field)?.clone()))).collect(),
+    })
 }
 
 /// A record's key as it stands in the system tables: a JSON array of its parts.

@@ -401,6 +401,14 @@ impl World {
         self.engine("somebody").pause(&pause).await.unwrap();
     }
 
+    /// How many conflicts and tombstones are on record.
+    pub fn on_record(&self) -> (usize, usize) {
+        let ledger = Ledger::new(&store("hub"));
+        let db = self.stores["hub"].db();
+        let count = |mapped: &Mapped| db.table(mapped).map_or(0, |table| table.rows.len());
+        (count(&ledger.conflicts), count(&ledger.tombstones))
+    }
+
     fn conflicts(&self) -> String {
         let ledger = Ledger::new(&store("hub"));
         let db = self.stores["hub"].db();
