@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -141,6 +141,19 @@ pub struct BigQueryStore {
     storage: Option<Storage>,
     trusts_modified: bool,
     paths: Arc<Paths>,
+    moment: Arc<Mutex<OfPass>>,
+}
+
+/// What whole tables are read as of.
+#[derive(Debug, Clone, Copy, Default)]
+enum OfPass {
+    /// There is no pass: as of now.
+    #[default]
+    None,
+    /// The pass has not read one yet.
+    NotYet,
+    /// What the first one in this pass was read as of, in microseconds since 1970.
+    At(i64),
 }
 
 impl fmt::Debug for BigQueryStore {
@@ -197,6 +210,7 @@ impl BigQueryStore {
             storage,
             trusts_modified,
             paths: Arc::default(),
+            moment: Arc::default(),
         })
     }
 
@@ -232,6 +246,7 @@ impl Store for BigQueryStore {
 
     fn begin_pass(&self) {
         self.rest.meter.begin_pass();
+        *self.moment.lock().unwrap_or_else(PoisonError::into_inner) = OfPass::NotYet;
     }
 
     async fn bill(&self, mapped: &Mapped) -> Result<Option<u64>, StoreError> {

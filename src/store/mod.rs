@@ -118,7 +118,7 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// A pass begins: what it may cost is counted from here.
+    /// A pass begins: what it may cost is counted from here, and a store that can reads whole entities as of one moment from here on.
     fn begin_pass(&self) {}
 
     /// What one batch of writes to an entity is billed for, in bytes, as the store reckons; none where it does not bill by bytes.

@@ -1,8 +1,10 @@
 //! The two ways of reading, and what a pass costs.
 
+use std::sync::Arc;
+
 use sqlx::Row as _;
 use trueup::controller::PassOptions;
-use trueup::model::StoreName;
+use trueup::model::{Mapped, Shape, StoreName, TableName};
 use trueup::plan::cost::cost;
 use trueup::plan::{Rates, RenderOptions, render};
 use trueup::store::bigquery::{BigQueryOptions, BigQueryStore, ReadPaths};
@@ -73,6 +75,37 @@ async fn both_ways_of_reading_give_the_same_rows() {
     assert_eq!(rows(&without, &setting).await, read);
     assert_eq!(without.read_paths(), ReadPaths { storage: 0, rest: 1 }, "pages stood in");
     assert_eq!(read.len(), 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_tables_of_a_pass_are_read_as_of_one_moment() {
+    let emulator = Emulator::shared();
+    let proxy = Proxy::start(&emulator.rest_url(), "people").await;
+    let setting = Setting::new(emulator, &proxy.url, "").await;
+    drop(setting.engine().await);
+    let table = setting.table();
+    emulator
+        .query(&format!("CREATE TABLE {} AS SELECT * FROM {table}", table.replace("people", "others")), &[])
+        .await;
+    let mut mapping = trueup::model::Mapping::clone(&setting.mapped().mapping);
+    mapping.shape = Shape::Table(TableName { schema: None, name: "others".to_owned() });
+    let others = Mapped { mapping: Arc::new(mapping), ..setting.mapped() };
+    let mut options = emulator.options(&setting.dataset);
+    options.emulator.as_mut().unwrap().rest.clone_from(&proxy.url);
+    let store = open(options);
+    let read = async |mapped: Mapped| {
+        let mut stream = store.snapshot(mapped).await.expect("a stream");
+        while let Some(item) = stream.recv().await {
+            item.expect("a piece");
+        }
+    };
+    proxy.reset();
+    for pass in 1..=2 {
+        store.begin_pass();
+        read(setting.mapped()).await;
+        read(others.clone()).await;
+        assert_eq!(proxy.moments().len(), pass, "{:?}", proxy.moments());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! A proxy in front of a BigQuery that counts what goes through, and breaks what it is told to break.
 #![allow(dead_code)] // Every test uses some of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -61,6 +61,8 @@ struct Seen {
     changes: Vec<String>,
     /// What each query and statement was allowed to be billed for, where that was said.
     caps: Vec<u64>,
+    /// The moments that tables were read as of.
+    moments: BTreeSet<i64>,
 }
 
 struct Inner {
@@ -113,6 +115,7 @@ impl Proxy {
     pub(crate) fn reset(&self) {
         let mut seen = self.seen();
         (seen.merges, seen.rows, seen.calls, seen.caps) = (Vec::new(), 0, 0, Vec::new());
+        seen.moments.clear();
     }
 
     /// How many rows each statement had that wrote records.
@@ -128,6 +131,11 @@ impl Proxy {
     /// What each query and statement was allowed to be billed for.
     pub(crate) fn caps(&self) -> Vec<u64> {
         self.seen().caps.clone()
+    }
+
+    /// The moments that tables were read as of, in microseconds since 1970.
+    pub(crate) fn moments(&self) -> BTreeSet<i64> {
+        self.seen().moments.clone()
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -171,6 +179,8 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let how = {
         let mut seen = inner.seen.lock().expect("whole");
         seen.calls += 1;
+        let moments = sql.split("AS OF TIMESTAMP_MICROS(").skip(1).map(|rest| rest.split(')').next());
+        seen.moments.extend(moments.map(|moment| moment.unwrap_or("").parse::<i64>().expect("a moment")));
         seen.caps
             .extend(query["maximumBytesBilled"].as_str().map(|cap| cap.parse::<u64>().expect("a number")));
         if merges {

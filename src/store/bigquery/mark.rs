@@ -84,7 +84,14 @@ impl BigQueryStore {
             tracing::debug!(store = %self.name, reason = %failure.reason, "no digests are to be had");
         });
         let sums = buckets.ok().filter(|(_, counted)| *counted == rows).map(|(buckets, _)| buckets.to_text());
-        self.remembered(decoder, rows, sums).to_mark()
+        Remembered { modified: self.modified(layout, moment), ..self.remembered(decoder, rows, sums) }
+            .to_mark()
+    }
+
+    /// What tells that a table is as it was at a moment; none where it was changed since.
+    fn modified(&self, layout: &Layout, moment: i64) -> Option<String> {
+        let before = layout.info.modified_ms.is_some_and(|modified| modified < moment / 1000);
+        layout.info.modified.clone().filter(|_| self.trusts_modified && before)
     }
 
     fn remembered(&self, decoder: &Decoder, rows: u64, sums: Option<String>) -> Remembered {
@@ -141,7 +148,7 @@ impl BigQueryStore {
     async fn compare(&self, decoder: Arc<Decoder>, then: Remembered) -> Result<Option<Look>, Failure> {
         let Some(before) = then.sums.as_deref().and_then(Buckets::parse) else { return Ok(None) };
         let layout = Arc::clone(&decoder.layout);
-        let moment = self.moment().await?;
+        let moment = self.moment(&decoder.mapped).await?;
         let (buckets, count) = self.buckets(&layout, moment, Buckets::like(&before)).await?;
         let (differs, suspects) = buckets.differing(&before);
         // Two looks at most of a table cost more than one at all of it.
@@ -169,7 +176,8 @@ impl BigQueryStore {
                 return Ok(None);
             }
         }
-        let now = Remembered { rows: count, sums: Some(buckets.to_text()), ..then };
+        let modified = self.modified(&layout, moment);
+        let now = Remembered { modified, rows: count, sums: Some(buckets.to_text()), ..then };
         Ok(Some(Look { store: self.clone(), decoder, moment: Some(moment), rows, now }))
     }
 }
@@ -211,11 +219,8 @@ impl Look {
             }
         }
         let wanted = if terms.is_empty() { String::new() } else { format!(" WHERE {}", terms.join(" AND ")) };
-        let moment = self
-            .moment
-            .map_or(String::new(), |moment| format!(" FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({moment})"));
         let names = &layout.names;
-        let sql = format!("SELECT {} FROM {} AS T{moment}{wanted}", texts.join(", "), names.sql());
+        let sql = format!("SELECT {} FROM {} AS T{}{wanted}", texts.join(", "), names.sql(), self.moment());
         let failed = |failure| self.store.told(&failure);
         let mut pages = self.store.rest.query(&sql, parameters).await.map_err(failed)?;
         let mut keys = Vec::new();

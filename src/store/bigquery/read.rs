@@ -1,8 +1,8 @@
 //! Snapshots: a whole table as of one moment, read through the Storage Read API or, where that is not to be had, page by page, and sorted
 //! here, for the service gives rows in no order.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use crate::model::{Certificate, ErrorKind, Mapped, Mark, RecordKey, StoreError};
 
 use super::super::{LazyRow, SnapshotItem, SnapshotStream};
-use super::BigQueryStore;
 use super::error::Failure;
 use super::layout::{Layout, TableNames};
 use super::rest::Pages;
 use super::rows::{Decoder, packed};
 use super::sort::Sorter;
 use super::storage::Stream;
+use super::{BigQueryStore, OfPass};
 
 /// Rows a piece of a snapshot: enough that the channel costs nothing, few enough that nothing piles up.
 const CHUNK_ROWS: usize = 1000;
@@ -48,8 +48,29 @@ impl Source {
 }
 
 impl BigQueryStore {
-    /// Now, by the service's own clock: a moment that all reads of an entity are as of.
-    pub(super) async fn moment(&self) -> Result<i64, Failure> {
+    /// The moment that whole tables are read as of in this pass: when the first of them was read, by the service's own clock.
+    pub(super) async fn moment(&self, mapped: &Mapped) -> Result<i64, Failure> {
+        let of_pass = || self.moment.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *of_pass();
+        match known {
+            // Our own tables are read between passes as well, and then as they are.
+            _ if mapped.entity.system => self.now().await,
+            OfPass::At(moment) => Ok(moment),
+            OfPass::None => self.now().await,
+            OfPass::NotYet => {
+                let now = self.now().await?;
+                let mut of_pass = of_pass();
+                // Another table may have been first meanwhile.
+                if let OfPass::At(moment) = *of_pass {
+                    return Ok(moment);
+                }
+                *of_pass = OfPass::At(now);
+                Ok(now)
+            }
+        }
+    }
+
+    async fn now(&self) -> Result<i64, Failure> {
         let rows =
             self.rest.rows("SELECT CAST(UNIX_MICROS(CURRENT_TIMESTAMP()) AS STRING)", Vec::new()).await?;
         let text = rows.into_iter().flatten().next().flatten();
@@ -72,7 +93,7 @@ impl BigQueryStore {
         // Described before it is read: what changes in between is seen twice, not missed.
         let layout = self.layout(&mapped).await?;
         let failed = |failure: Failure| self.told(&failure);
-        let moment = self.moment().await.map_err(failed)?;
+        let moment = self.moment(&mapped).await.map_err(failed)?;
         let count = self.count(&layout.names, moment).await.map_err(failed)?;
         let source = self.source(&layout, moment).await.map_err(failed)?;
         let certificate = Certificate {

@@ -117,6 +117,8 @@ pub(super) struct TableInfo {
     pub(super) writable: bool,
     /// When the table was last changed, as the service has it, with its etag: equal texts, equal tables.
     pub(super) modified: Option<String>,
+    /// The time in it, in milliseconds since 1970.
+    pub(super) modified_ms: Option<i64>,
 }
 
 impl TableInfo {
@@ -132,6 +134,7 @@ impl TableInfo {
             columns: Node::parse_all(json.get("schema").and_then(|schema| schema.get("fields"))),
             writable: text("type").is_none_or(|kind| kind == "TABLE"),
             modified: modified.filter(|_| !streaming),
+            modified_ms: text("lastModifiedTime").and_then(|time| time.parse().ok()),
         }
     }
 }
