@@ -109,10 +109,10 @@ async fn what_was_settled_long_ago_is_removed() {
         assert!(report.is_clean(), "{report:?}");
     };
     pass().await;
-    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
     world.delete("app", 0);
     world.edit("app", 1, "a", "first");
-    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
     world.edit("local", 1, "a", "later");
     pass().await;
     pass().await;
@@ -120,7 +120,7 @@ async fn what_was_settled_long_ago_is_removed() {
         (world.on_record(), world.everywhere(1, "a")),
         ((1, 1), ["later", "later", "later"].map(String::from))
     );
-    let day = Duration::from_secs(24 * 3600);
+    let day = Duration::from_hours(24);
     tokio::time::advance(day * 89).await;
     world.delete("local", 2);
     pass().await;

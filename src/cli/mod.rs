@@ -158,7 +158,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Approve(args) => pausing::approve(session, &args).await,
         Command::Errors => pausing::errors(session).await,
         Command::Schema(args) => check::schema(session, &args),
-        Command::Demo(args) => demo::demo(session, &args).await,
+        Command::Demo(args) => Box::pin(demo::demo(session, &args)).await,
         Command::Sandbox(args) => sandbox::sandbox(session, args).await,
         Command::Version => {
             session.ui.out(&format!("trueup {}\n", env!("CARGO_PKG_VERSION")));
