@@ -108,9 +108,10 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
 
 /// Keeps the stores in agreement while their applications go on editing them.
 async fn go_on(session: &Session<'_>, args: &DemoArgs, crm: Option<Crm>) -> Result<Exit, Failure> {
-    session
-        .ui
-        .out("\nFrom now on an application edits its store every two seconds, until you interrupt:\n\n");
+    session.ui.out(
+        "\nFrom now on an application edits its store every two seconds, until you interrupt. A page for people is served \
+         (any name; the password is demo).\n\n",
+    );
     let stop = signals::stop_on_signals(session.ui);
     let (dir, stopped) = (args.dir.clone(), stop.clone());
     let crm = crm.map(Arc::new);
@@ -249,7 +250,7 @@ fn next_steps(dir: &Path, conflict: Option<&str>, crm: Option<&Crm>) -> String {
     line(&format!("{me} apply"), "and put it right");
     line(
         &format!("{me} run"),
-        "go on doing so, every ten seconds; drift and conflicts are at http://127.0.0.1:9464/metrics",
+        "go on doing so, every ten seconds; http://127.0.0.1:9464 shows how things are (password: demo), /metrics counts",
     );
     text
 }

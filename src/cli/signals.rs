@@ -1,5 +1,7 @@
 //! Ctrl-C and the request to terminate: once to stop after the batch in flight, twice to stop at once.
 
+use std::sync::OnceLock;
+
 use tokio_util::sync::CancellationToken;
 
 use super::output::Ui;
@@ -7,20 +9,26 @@ use super::output::Ui;
 /// The exit code of a process that was interrupted, as shells have it.
 const INTERRUPTED: i32 = 130;
 
+/// Of the whole process: whoever asks for it first begins to listen.
+static STOP: OnceLock<CancellationToken> = OnceLock::new();
+
 /// A token that is cancelled by the first signal. The second one ends the process: what was in flight is found out about by the
 /// next pass, from the journal.
 pub(crate) fn stop_on_signals(ui: &Ui) -> CancellationToken {
-    let stop = CancellationToken::new();
-    let (token, ui) = (stop.clone(), ui.clone());
-    tokio::spawn(async move {
-        signal().await;
-        ui.message("\nStopping after the batch in flight. Interrupt again to stop at once.\n");
-        token.cancel();
-        signal().await;
-        ui.message("\nStopped at once; the next pass finds out what became of the batch in flight.\n");
-        std::process::exit(INTERRUPTED);
-    });
-    stop
+    let listen = || {
+        let stop = CancellationToken::new();
+        let (token, ui) = (stop.clone(), ui.clone());
+        tokio::spawn(async move {
+            signal().await;
+            ui.message("\nStopping after the batch in flight. Interrupt again to stop at once.\n");
+            token.cancel();
+            signal().await;
+            ui.message("\nStopped at once; the next pass finds out what became of the batch in flight.\n");
+            std::process::exit(INTERRUPTED);
+        });
+        stop
+    };
+    STOP.get_or_init(listen).clone()
 }
 
 /// The request to read the manifests again.

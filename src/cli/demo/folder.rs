@@ -25,13 +25,14 @@ macro_rules! example {
     };
 }
 
-const DOCUMENTS: [(&str, &str); 6] = [
+const DOCUMENTS: [(&str, &str); 7] = [
     ("stores.yaml", example!("manifests/stores.yaml")),
     ("controller.yaml", example!("manifests/controller.yaml")),
     ("contacts.yaml", example!("manifests/contacts.yaml")),
     ("contact_identifiers.yaml", example!("manifests/contact_identifiers.yaml")),
     ("businesses.yaml", example!("manifests/businesses.yaml")),
     ("people_businesses.yaml", example!("manifests/people_businesses.yaml")),
+    ("token", example!("manifests/token")),
 ];
 
 /// Where the schemas stand, seen from the examples in the project and from those in a demo's folder.
