@@ -1,4 +1,4 @@
-//! How fast a whole BigQuery table is read, in the order of its keys: 200,000 rows of 30 columns from the emulator that tests use.
+//! How fast a whole BigQuery table is read, in the order of its keys: 200,000 rows of 30 columns, and two of metadata, from the emulator that tests use.
 //!
 //! `cargo bench --bench bigquery` runs it, once Python 3.13 or what `tests/needs.bash` installs is there. The figures are of the emulator
 //! as much as of trueup: they share the processors.
@@ -52,7 +52,7 @@ fn manifests(dataset: &str) -> String {
          spec: {{canonical: true, bigquery: {{project: {PROJECT}, dataset: {dataset}}}}}\n---\n\
          apiVersion: trueup/v1\nkind: Entity\nmetadata: {{name: things}}\nspec:\n  key: {{id: string}}\n  fields:\n{fields}---\n\
          apiVersion: trueup/v1\nkind: Mapping\nmetadata: {{name: things}}\nspec:\n  entity: things\n  stores:\n    \
-         warehouse: {{table: things, fields: {{\"*\": same}}, sync: none}}\n"
+         warehouse: {{table: things, fields: {{\"*\": same}}, sync: {{columns: {{version: version, last_updated: last_updated}}}}}}\n"
     )
 }
 
@@ -76,7 +76,8 @@ async fn run() {
     }
     // In an order that is not that of the keys.
     let sql = format!(
-        "CREATE TABLE `{PROJECT}.{dataset}.things` AS SELECT CONCAT('k', CAST(MOD(n * 7919, 1000003) AS STRING)) AS id{columns} \
+        "CREATE TABLE `{PROJECT}.{dataset}.things` AS SELECT CONCAT('k', CAST(MOD(n * 7919, 1000003) AS STRING)) AS id{columns}, \
+         CAST(1 AS INT64) AS version, TIMESTAMP_MICROS(1700000000000000) AS last_updated \
          FROM UNNEST(GENERATE_ARRAY(1, {ROWS})) AS n"
     );
     emulator.query(&sql, &[]).await;
