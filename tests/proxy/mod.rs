@@ -63,6 +63,8 @@ struct Seen {
     caps: Vec<u64>,
     /// The moments that tables were read as of.
     moments: BTreeSet<i64>,
+    /// Jobs that read the table of records: what more they answer comes by their ids.
+    jobs: BTreeSet<String>,
 }
 
 struct Inner {
@@ -235,10 +237,13 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         _ => {}
     }
     let mut seen = inner.seen.lock().expect("whole");
-    if selects {
-        let rows = json.get("rows").and_then(Json::as_array).map_or(0, Vec::len);
-        // A count is no row of a record.
-        seen.rows += if sql.contains("COUNT(*)") { 0 } else { rows as u64 };
+    // A count is no row of a record.
+    if selects && !sql.contains("COUNT(*)") {
+        let job = json.pointer("/jobReference/jobId").and_then(Json::as_str);
+        seen.jobs.extend(job.map(str::to_owned));
+    }
+    if json.pointer("/jobReference/jobId").and_then(Json::as_str).is_some_and(|job| seen.jobs.contains(job)) {
+        seen.rows += json.get("rows").and_then(Json::as_array).map_or(0, |rows| rows.len() as u64);
     }
     if ["MERGE", "INSERT", "UPDATE", "DELETE", "ALTER", "CREATE"].iter().any(|verb| sql.starts_with(verb)) {
         seen.changes.push(sql.chars().take(300).collect());
