@@ -100,22 +100,27 @@ impl BigQueryStore {
         Remembered { table: layout.names.sql(), modified, rows, read: read_of(layout, &decoder.mapped), sums }
     }
 
-    /// The digests of a table as of a moment, and how many rows it has. Rows are told apart by all that is read of them.
-    async fn buckets(&self, layout: &Layout, moment: i64, like: Buckets) -> Result<(Buckets, u64), Failure> {
+    /// The digests of a table as of a moment, put into empty buckets, and how many rows it has. Rows are told apart by all that is read
+    /// of them.
+    async fn buckets(
+        &self,
+        layout: &Layout,
+        moment: i64,
+        mut buckets: Buckets,
+    ) -> Result<(Buckets, u64), Failure> {
         let sql = format!(
             "SELECT b, CAST(COUNT(*) AS STRING), CAST(BIT_XOR(h) AS STRING) FROM (SELECT {} AS b, {} AS h FROM {} AS T \
              FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({moment})) GROUP BY b",
-            bucket_of(layout, like.len()),
+            bucket_of(layout, buckets.len()),
             hash_of(layout.key.iter().chain(&layout.slots)),
             layout.names.sql(),
         );
-        let mut buckets = Buckets::like(&like);
         let mut rows = 0;
         for cells in self.rest.rows(&sql, Vec::new()).await? {
             let mut numbers = cells.iter().map(|cell| cell.as_deref()?.parse::<u64>().ok());
             let mut next = || numbers.next().flatten().ok_or(Failure::senseless("a digest that is none"));
             let (at, count, hash) = (next()?, next()?, next()?);
-            let at = usize::try_from(at).ok().filter(|at| *at < like.len());
+            let at = usize::try_from(at).ok().filter(|at| *at < buckets.len());
             let at = at.ok_or(Failure::senseless("a bucket that was not asked for"))?;
             buckets.add(at, hash.wrapping_add(count.wrapping_mul(ROWS_WEIGH)), count);
             rows += count;
