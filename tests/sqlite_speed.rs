@@ -179,10 +179,9 @@ async fn state_first_load() {
             for name in ["local", "supabase"] {
                 let batch = BatchId(format!("1-{}-{name}", from / 1000));
                 let id = IntentId(format!("{batch}-{number}"));
-                let values =
-                    |value: &dyn Fn(&FieldShadow) -> Value| -> std::collections::BTreeMap<FieldName, Value> {
-                        shadow.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect()
-                    };
+                let values = |value: &dyn Fn(&FieldShadow) -> Value| -> trueup::model::ByName<Value> {
+                    shadow.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect()
+                };
                 steps[1].open.push(std::sync::Arc::new(Intent {
                     id: id.clone(),
                     batch,

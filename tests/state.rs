@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sqlx::Connection as _;
 
-use trueup::model::{
+use trueup::model::{ByName, 
     BatchId, Cell, EntityName, FieldName, FieldShadow, Intent, IntentEnd, IntentId, IntentKind, MappingTag,
     RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, Timestamp, Transition, Value, Version,
 };
@@ -70,7 +70,7 @@ fn intent(id: &str) -> Intent {
         record: record("things", "a"),
         kind: IntentKind::Update,
         before: [(FieldName::new("name").expect("a name"), Value::Null)].into(),
-        after: BTreeMap::new(),
+        after: ByName::new(),
         meta_before: SyncMeta::default(),
         meta_after: None,
         advances: [(store("app"), shadow("x"))].into(),

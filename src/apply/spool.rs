@@ -237,7 +237,7 @@ impl Many {
 
     /// A row in the clothes of a shadow. Fields go by number, which the names of fields may be as well as anything.
     fn shadow_of(&mut self, row: &Row) -> Shadow {
-        let most = row.fields.last_key_value().map_or(0, |(id, _)| id.index() + 1);
+        let most = row.fields.last().map_or(0, |(id, _)| id.index() + 1);
         let more = (self.names.len()..most).filter_map(|id| FieldName::new(format!("f{id}")).ok());
         self.names.extend(more.collect::<Vec<_>>());
         let fields = row.fields.iter().filter_map(|(id, cell)| {

@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use crate::apply::clock;
 use crate::model::{
-    Batch, BatchId, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId, Native,
-    Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
+    Batch, BatchId, ByName, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId,
+    Native, Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
 };
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
@@ -68,7 +68,7 @@ impl Engine {
         &self,
         conflict: &Conflict,
         choice: Choice,
-    ) -> Result<(Option<StoreName>, BTreeMap<FieldName, Value>), EngineError> {
+    ) -> Result<(Option<StoreName>, ByName<Value>), EngineError> {
         match choice {
             Choice::Take(store) => {
                 let sides: Vec<&str> = conflict.sides.iter().map(|side| side.store.as_str()).collect();
@@ -128,8 +128,8 @@ fn set(
     entity: &Entity,
     conflict: &Conflict,
     texts: BTreeMap<FieldName, String>,
-) -> Result<BTreeMap<FieldName, Value>, EngineError> {
-    let mut values = BTreeMap::new();
+) -> Result<ByName<Value>, EngineError> {
+    let mut values = ByName::new();
     for (name, text) in texts {
         if !conflict.fields.contains(&name) {
             let fields: Vec<&str> = conflict.fields.iter().map(FieldName::as_str).collect();

@@ -1,7 +1,7 @@
 //! The canonical record's own account of its troubles: `sync_status` and `sync_errors`, written when trouble begins, changes or
 //! ends, and at no other time.
 
-use crate::model::{SyncError, SyncMeta, SyncStatus};
+use crate::model::{ByName, SyncError, SyncMeta, SyncStatus};
 use crate::resolve::{Fate, Resolution, View};
 
 use super::{Action, ActionKind, Reason, SidePlan, Standing};
@@ -42,7 +42,7 @@ pub(super) fn add(view: &View<'_>, resolution: &Resolution, plans: &mut [SidePla
         store_id: row.store_id.clone(),
         link: false,
         changes: Vec::new(),
-        guard: std::collections::BTreeMap::new(),
+        guard: ByName::new(),
         meta_before: row.meta.clone(),
         meta_after: Some(SyncMeta { sync_status: Some(status), sync_errors: errors, ..row.meta.clone() }),
         created: None,

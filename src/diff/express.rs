@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Check, Entity, FieldId, FieldRef, Mapping, Presence, Row, Shadow, StoreName, SyncStatus, Value,
+    Cell, Check, Entity, FieldId, FieldRef, Fields, Mapping, Presence, Row, Shadow, SyncStatus, Value,
     Version,
 };
 use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
@@ -60,7 +60,7 @@ pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
         fate: Fate::Alive,
         version,
         last_updated: row.meta.last_updated,
-        last_updated_by: row.meta.last_updated_by.as_deref().and_then(|name| StoreName::new(name).ok()),
+        last_updated_by: row.meta.last_updated_by.clone(),
         ..Resolution::empty()
     };
     let mut plains = Vec::with_capacity(view.sides.len());
@@ -91,7 +91,7 @@ pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
 }
 
 /// The canonical values; none where one cannot be told or read.
-fn values(view: &View<'_>, row: &Row) -> Option<BTreeMap<FieldId, Value>> {
+fn values(view: &View<'_>, row: &Row) -> Option<Fields<Value>> {
     let mapping = view.canonical().mapping;
     // Fields that the canonical store has no place for may be settled among the others.
     if row.fields.len() != mapping.fields.len() || mapping.fields.len() != view.entity.fields.len() {
@@ -128,7 +128,7 @@ pub(crate) fn is_in_order(entity: &Entity, canonical: &Mapping, row: &Row) -> bo
     if canonical.has_bookkeeping() && !quiet {
         return false;
     }
-    let fields: Option<BTreeMap<FieldId, Value>> =
+    let fields: Option<Fields<Value>> =
         row.fields.iter().map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect();
     let Some(fields) = fields else { return false };
     let lookup = |field| match field {
@@ -140,11 +140,7 @@ pub(crate) fn is_in_order(entity: &Entity, canonical: &Mapping, row: &Row) -> bo
     !breaks_a_rule(entity, &fields, &lookup) && !derives(entity, &fields, &lookup)
 }
 
-fn breaks_a_rule(
-    entity: &Entity,
-    fields: &BTreeMap<FieldId, Value>,
-    lookup: &dyn Fn(FieldRef) -> Value,
-) -> bool {
+fn breaks_a_rule(entity: &Entity, fields: &Fields<Value>, lookup: &dyn Fn(FieldRef) -> Value) -> bool {
     fields.iter().any(|(field, value)| {
         let declared = entity.field(*field);
         if declared.checks.is_empty() && !declared.required {
@@ -155,7 +151,7 @@ fn breaks_a_rule(
 }
 
 /// Whether a derived field is empty and would not be.
-fn derives(entity: &Entity, fields: &BTreeMap<FieldId, Value>, lookup: &dyn Fn(FieldRef) -> Value) -> bool {
+fn derives(entity: &Entity, fields: &Fields<Value>, lookup: &dyn Fn(FieldRef) -> Value) -> bool {
     fields.iter().filter(|(_, value)| value.is_null()).any(|(field, _)| {
         let derive = entity.field(*field).derive.as_ref();
         derive.is_some_and(|derive| !derive.compute(lookup, entity.default_region.as_deref()).is_null())
@@ -166,7 +162,7 @@ fn plain(
     view: &View<'_>,
     side: &Side<'_>,
     canonical: &Row,
-    fields: &BTreeMap<FieldId, Value>,
+    fields: &Fields<Value>,
     own: Plain,
     version: Version,
 ) -> Option<Plain> {
@@ -189,7 +185,7 @@ fn plain(
     }
 }
 
-fn is_here(view: &View<'_>, side: &Side<'_>, fields: &BTreeMap<FieldId, Value>) -> bool {
+fn is_here(view: &View<'_>, side: &Side<'_>, fields: &Fields<Value>) -> bool {
     super::belongs_with(view, fields, side)
 }
 
@@ -269,7 +265,7 @@ fn note_relations(view: &View<'_>, side: &Side<'_>, resolution: &mut Resolution)
 pub(crate) fn same(short: &(Resolution, Vec<SidePlan>), long: &(Resolution, Vec<SidePlan>)) -> bool {
     let told = |resolution: &Resolution| Resolution {
         ends: BTreeMap::new(),
-        origins: BTreeMap::new(),
+        origins: Fields::new(),
         ..resolution.clone()
     };
     told(&short.0) == told(&long.0) && short.1 == long.1

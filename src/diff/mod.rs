@@ -6,13 +6,13 @@ mod bookkeeping;
 mod express;
 mod shadows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Presence, Row, ScopeExit, Shadow,
-    StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value,
+    ByName, Cell, DeletePolicy, ElementId, FieldId, FieldMapping, FieldName, Fields, Presence, Row,
+    ScopeExit, Shadow, StoreName, StoreRecordId, SyncMeta, Timestamp, Unknown, Value,
 };
 use crate::resolve::{ClaimEnd, Fate, LeftReason, Origin, OriginRule, Resolution, Side, View};
 
@@ -101,7 +101,7 @@ pub struct Action {
     /// The fields that change; of a delete, what goes.
     pub changes: Vec<Change>,
     /// What must still be there for it to happen, besides the metadata.
-    pub guard: BTreeMap<FieldName, Cell>,
+    pub guard: ByName<Cell>,
     /// The metadata that must still be there.
     pub meta_before: SyncMeta,
     /// The metadata afterwards; none: left as it is.
@@ -303,10 +303,7 @@ fn deletion(
     }
 }
 
-fn by_name<'c>(
-    view: &View<'_>,
-    cells: impl Iterator<Item = (&'c FieldId, &'c Cell)>,
-) -> BTreeMap<FieldName, Cell> {
+fn by_name<'c>(view: &View<'_>, cells: impl Iterator<Item = (&'c FieldId, &'c Cell)>) -> ByName<Cell> {
     cells.map(|(field, cell)| (view.entity.field(*field).name.clone(), cell.clone())).collect()
 }
 
@@ -315,18 +312,18 @@ fn belongs(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
 }
 
 /// Whether a record with these values has a place in a store.
-fn belongs_with(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> bool {
+fn belongs_with(view: &View<'_>, fields: &Fields<Value>, side: &Side<'_>) -> bool {
     !view.overrides.away.contains(side.store)
         && in_scope(view, fields, side)
         && no_place(view, fields, side).is_none()
 }
 
-fn in_scope(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> bool {
+fn in_scope(view: &View<'_>, fields: &Fields<Value>, side: &Side<'_>) -> bool {
     side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(fields)))
 }
 
 /// Why an element cannot stand in its parent's row, if it cannot.
-fn no_place(view: &View<'_>, fields: &BTreeMap<FieldId, Value>, side: &Side<'_>) -> Option<String> {
+fn no_place(view: &View<'_>, fields: &Fields<Value>, side: &Side<'_>) -> Option<String> {
     let embedded = side.mapping.embedded()?;
     if view.overrides.collapsed.contains(side.store) {
         let why = "another record of the same parent has this value, and the store holds it once";
@@ -390,7 +387,7 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         reason,
         store_id: None,
         link: false,
-        guard: BTreeMap::new(),
+        guard: ByName::new(),
         meta_before: SyncMeta::default(),
         advance: shadows::created(view, resolution, side, &changes, meta.as_ref()),
         changes,
@@ -428,7 +425,7 @@ fn meta_after(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Opti
     (side.mapping.has_sync() && resolution.version.0 > 0).then(|| SyncMeta {
         version: Some(resolution.version),
         last_updated: resolution.last_updated,
-        last_updated_by: resolution.last_updated_by.as_ref().map(ToString::to_string),
+        last_updated_by: resolution.last_updated_by.clone(),
         source_systems: holders(view, resolution),
         sync_status: Some(crate::model::SyncStatus::Synced),
         sync_errors: Vec::new(),
@@ -570,7 +567,7 @@ fn update(
     // Besides what is written, the guard holds what the result was made from in this very store.
     let contributed =
         resolution.ends.get(side.store).into_iter().flatten().filter(|(_, end)| **end == ClaimEnd::Won);
-    let mut guard: BTreeMap<FieldName, Cell> =
+    let mut guard: ByName<Cell> =
         changes.iter().map(|change| (change.field.clone(), change.before.clone())).collect();
     guard.extend(contributed.filter_map(|(field, _)| {
         Some((view.entity.field(*field).name.clone(), row.fields.get(field)?.clone()))

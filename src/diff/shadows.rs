@@ -1,7 +1,5 @@
 //! What may be remembered: a shadow never says more than was read back, and never forgets what a value stood for.
 
-use std::collections::BTreeMap;
-
 use crate::model::{
     Cell, FieldId, FieldMapping, FieldShadow, Row, Shadow, SyncMeta, Timestamp, Value, Version,
 };
@@ -106,7 +104,7 @@ fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version
 
 /// What is known of a row just by having seen it, once the canonical store has the result.
 fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
-    let mut fields: BTreeMap<_, _> =
+    let mut fields =
         side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
     // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting.
     fields.retain(|name, _| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, MatchTerm, Recompute, RecordKey, Row,
+    Cell, ElementId, Entity, EntityName, FieldId, FieldRef, Fields, MatchTerm, Recompute, RecordKey, Row,
     StoreRecordId, Stray, Value, normal,
 };
 use crate::spec::Spec;
@@ -14,7 +14,7 @@ use super::{Feature, Identify, Place};
 const DEEPEST: u8 = 4;
 
 /// A field's value in a row: derived from the others where it can be, since not every store keeps what follows from them.
-fn value(entity: &Entity, fields: &BTreeMap<FieldId, Cell>, field: FieldId, depth: u8) -> Value {
+fn value(entity: &Entity, fields: &Fields<Cell>, field: FieldId, depth: u8) -> Value {
     let held = || fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default();
     let derive = entity.field(field).derive.as_ref().filter(|_| depth < DEEPEST);
     // One that need not follow from the others is what it says it is.
@@ -40,7 +40,7 @@ fn text_of(value: Value) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn own(entity: &Entity, fields: &BTreeMap<FieldId, Cell>) -> BTreeSet<Feature> {
+fn own(entity: &Entity, fields: &Fields<Cell>) -> BTreeSet<Feature> {
     let mut features = BTreeSet::new();
     for term in entity.match_rules.iter().flatten() {
         if let MatchTerm::Own(FieldRef::Field(field)) = term
@@ -58,7 +58,7 @@ pub(super) fn of_stray(entity: &Entity, stray: &Stray) -> BTreeSet<Feature> {
 }
 
 /// The kind of a row's value, and the value's normal form.
-fn kind_and_normal(child: &Entity, fields: &BTreeMap<FieldId, Cell>) -> Option<(String, String)> {
+fn kind_and_normal(child: &Entity, fields: &Fields<Cell>) -> Option<(String, String)> {
     let (kind, value) = child.identifier()?;
     let text = |field| text_of(fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default());
     let kind = text(kind)?;

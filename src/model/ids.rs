@@ -1,8 +1,10 @@
 //! Typed identifiers: never bare strings.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,33 +23,86 @@ fn check_name(text: &str) -> Result<(), BadName> {
     if begins && goes_on && text.len() <= 128 { Ok(()) } else { Err(BadName(text.to_owned())) }
 }
 
+/// Every name there is. Names are those of manifests: few, and in use for as long as the process lives. Each is kept once and for good, so
+/// that a copy costs nothing and two are the same when they are in the same place.
+static NAMES: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
+
+/// A name among those.
+#[derive(Clone, Copy)]
+struct Kept(&'static str);
+
+impl Kept {
+    fn new(text: &str) -> Self {
+        let known = NAMES.read().unwrap_or_else(PoisonError::into_inner).get(text).copied();
+        Self(known.unwrap_or_else(|| {
+            let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have been faster.
+            names.get(text).copied().unwrap_or_else(|| {
+                let name: &'static str = Box::leak(text.into());
+                names.insert(name);
+                name
+            })
+        }))
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+impl Eq for Kept {}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Ord for Kept {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self == other { Ordering::Equal } else { self.0.cmp(other.0) }
+    }
+}
+impl PartialOrd for Kept {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
         #[schemars(with = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name(Kept);
 
         impl $name {
-            /// Takes a text as a name.
+            /// Takes a text as a name. It is kept for good: a text that anybody may have written into a row is no name.
             ///
             /// # Errors
             /// [`BadName`] when the text has characters that a name may not have.
             pub fn new(text: impl AsRef<str>) -> Result<Self, BadName> {
                 check_name(text.as_ref())?;
-                Ok(Self(Arc::from(text.as_ref())))
+                Ok(Self(Kept::new(text.as_ref())))
             }
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.0
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -60,7 +115,7 @@ macro_rules! name {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0.as_ref().to_owned()
+                name.as_str().to_owned()
             }
         }
     };

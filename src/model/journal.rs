@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{BatchId, EntityName, FieldName, IntentId, RecordId, StateId, StoreName};
+use super::flat::ByName;
+use super::ids::{BatchId, EntityName, IntentId, RecordId, StateId, StoreName};
 use super::marks::Marks;
 use super::memory::Shadow;
 use super::meta::SyncMeta;
@@ -51,9 +52,9 @@ pub struct Intent {
     /// What it does.
     pub kind: IntentKind,
     /// The fields written, as they were before (a before-image, for undoing by hand); empty of a row that is made.
-    pub before: BTreeMap<FieldName, Value>,
+    pub before: ByName<Value>,
     /// The fields written, as they will be read back.
-    pub after: BTreeMap<FieldName, Value>,
+    pub after: ByName<Value>,
     /// The sync metadata before.
     pub meta_before: SyncMeta,
     /// The sync metadata after; none: it is left as it is.

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::flat::Fields;
 use super::forms::Native;
 use super::ids::{EntityName, FieldId, StoreName};
 use super::observed::{Cell, Row};
@@ -349,7 +350,7 @@ pub struct Mapping {
     /// The key's columns, in the order of the entity's key.
     pub key: Vec<KeyMapping>,
     /// The mapped fields. Those of the entity that are not here have no place in the store.
-    pub fields: BTreeMap<FieldId, FieldMapping>,
+    pub fields: Fields<FieldMapping>,
     /// Where sync metadata lives.
     pub sync: SyncPlace,
     /// Whether triggers in the store raise the version when other applications edit a record.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{FieldName, StoreName, StoreRecordId, Version};
+use super::flat::ByName;
+use super::ids::{StoreName, StoreRecordId, Version};
 use super::mapping::MappingTag;
 use super::meta::SyncMeta;
 use super::observed::Cell;
@@ -52,7 +53,7 @@ pub struct Shadow {
     pub updated: Option<Timestamp>,
     /// The fields.
     #[serde(default)]
-    pub fields: BTreeMap<FieldName, FieldShadow>,
+    pub fields: ByName<FieldShadow>,
 }
 
 impl Shadow {

@@ -1,5 +1,7 @@
 //! Sync metadata: what a store's row says about its own version and origin.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::Version;
@@ -63,7 +65,7 @@ pub struct SyncMeta {
     pub last_updated: Option<Timestamp>,
     /// The store that edit was made in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_updated_by: Option<String>,
+    pub last_updated_by: Option<Arc<str>>,
     /// The stores that hold the record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub source_systems: Vec<String>,

@@ -5,6 +5,7 @@
 mod crm;
 mod derive;
 mod diagnostic;
+mod flat;
 mod forms;
 mod ids;
 mod journal;
@@ -22,6 +23,7 @@ mod write;
 
 pub use derive::{Derive, DeriveFn, Recompute};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use flat::{ByName, Fields, Flat};
 pub use forms::{FormError, Native, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{EntityName, FieldId, RecordKey, StoreRecordId};
+use super::flat::Fields;
+use super::ids::{EntityName, RecordKey, StoreRecordId};
 use super::meta::SyncMeta;
 use super::schema::FieldRef;
 use super::time::Timestamp;
@@ -44,7 +45,7 @@ pub struct Row {
     /// The store's own id of the row, where it has one apart from the key.
     pub store_id: Option<StoreRecordId>,
     /// The fields as read.
-    pub fields: BTreeMap<FieldId, Cell>,
+    pub fields: Fields<Cell>,
     /// The row's sync metadata.
     pub meta: SyncMeta,
     /// The mapped creation time.
@@ -70,7 +71,7 @@ pub struct Stray {
     /// they lead to. One that leads nowhere is not here. Their values need not be among the fields: they follow from this.
     pub relations: BTreeMap<FieldRef, StoreRecordId>,
     /// The fields as read.
-    pub fields: BTreeMap<FieldId, Cell>,
+    pub fields: Fields<Cell>,
     /// The row's sync metadata.
     pub meta: SyncMeta,
     /// The mapped creation time.

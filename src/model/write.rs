@@ -1,12 +1,12 @@
 //! The words between the core and the stores: what a store can do, what it is told to write, and what it answers.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{BatchId, EntityName, FieldId, IntentId, RecordKey, StoreName, StoreRecordId};
+use super::flat::Fields;
+use super::ids::{BatchId, EntityName, IntentId, RecordKey, StoreName, StoreRecordId};
 use super::mapping::Mapping;
 use super::meta::SyncMeta;
 use super::observed::{Cell, Row};
@@ -127,7 +127,7 @@ impl Mapped {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guard {
     /// Fields as read.
-    pub fields: BTreeMap<FieldId, Cell>,
+    pub fields: Fields<Cell>,
     /// Sync metadata as read (version, time and origin; bookkeeping is no evidence).
     pub meta: SyncMeta,
 }
@@ -138,7 +138,7 @@ pub enum WriteOp {
     /// Makes the row, unless one with its key exists.
     Create {
         /// The fields to set; others are left to the store's defaults.
-        fields: BTreeMap<FieldId, Value>,
+        fields: Fields<Value>,
         /// The row's sync metadata.
         meta: SyncMeta,
         /// The creation time, where the mapping has a place for it.
@@ -149,7 +149,7 @@ pub enum WriteOp {
     /// Changes the row, if the guard holds.
     Update {
         /// The fields to set.
-        fields: BTreeMap<FieldId, Value>,
+        fields: Fields<Value>,
         /// The row's new sync metadata; none: it is left as it is.
         meta: Option<SyncMeta>,
         /// The time of the last update, where the mapping has a place for it and fields change.
@@ -202,7 +202,7 @@ pub struct Along {
     /// The key of the record that it stands in.
     pub parent: RecordKey,
     /// Its fields.
-    pub fields: BTreeMap<FieldId, Value>,
+    pub fields: Fields<Value>,
 }
 
 /// What became of one write.

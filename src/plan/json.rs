@@ -3,12 +3,12 @@
 //! The major number of [`FORMAT_VERSION`] rises when a reader has to change, the minor one when something is added. Sensitive
 //! values stand nowhere in it. Times are passed in: nothing here looks at a clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
 use crate::diff::{Action, ActionKind, Change};
-use crate::model::{Cell, FieldName, RecordId, StoreName, SyncMeta, Timestamp};
+use crate::model::{ByName, Cell, FieldName, RecordId, StoreName, SyncMeta, Timestamp};
 use crate::reconcile::{Report, Trouble};
 use crate::resolve::{Conflict, SideRecord};
 
@@ -219,7 +219,7 @@ fn conflict_json(record: &RecordPlan) -> Value {
 
 /// A conflict as JSON, with the values of those fields that `shown` lets through.
 pub fn conflict_to_json(conflict: &Conflict, shown: &dyn Fn(&FieldName) -> bool) -> Value {
-    let values = |values: &BTreeMap<FieldName, crate::model::Value>| -> Value {
+    let values = |values: &ByName<crate::model::Value>| -> Value {
         let open = values.iter().filter(|(field, _)| shown(field));
         Value::Object(open.map(|(field, value)| (field.to_string(), value.to_plain())).collect())
     };

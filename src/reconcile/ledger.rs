@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
-    FieldName, FieldType, Form, Json, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Memory, RecordId,
-    RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace, TableName, Times, Timestamp, Unit,
-    Value, Version,
+    ByName, Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId,
+    FieldMapping, FieldName, FieldType, Fields, Form, Json, KeyField, KeyMapping, Mapped, Mapping,
+    MappingTag, Memory, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace,
+    TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, SideRecord, Tombstone};
@@ -57,7 +57,7 @@ pub struct Settled {
     /// Since when.
     pub since: Timestamp,
     /// What stands in it as long as that is so.
-    pub guard: BTreeMap<FieldId, Cell>,
+    pub guard: Fields<Cell>,
 }
 
 /// The last pass, as the canonical store knows it.
@@ -116,7 +116,7 @@ impl Ledger {
     }
 
     /// A conflict as a row.
-    pub fn conflict_fields(&self, conflict: &Conflict) -> BTreeMap<FieldId, Value> {
+    pub fn conflict_fields(&self, conflict: &Conflict) -> Fields<Value> {
         let text = |text: &str| Value::text(text);
         let source = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
         let target =
@@ -161,7 +161,7 @@ impl Ledger {
         draft: &TombstoneDraft,
         confirmed: bool,
         records: Option<&serde_json::Value>,
-    ) -> BTreeMap<FieldId, Value> {
+    ) -> Fields<Value> {
         let mut fields = in_order([
             Value::text(record.entity.as_str()),
             Value::text(key_text(&record.key)),
@@ -201,7 +201,7 @@ impl Ledger {
     }
 
     /// The last pass as a row.
-    pub fn pass_fields(&self, row: &PassRow, holder: &str, now: Timestamp) -> BTreeMap<FieldId, Value> {
+    pub fn pass_fields(&self, row: &PassRow, holder: &str, now: Timestamp) -> Fields<Value> {
         in_order([
             Value::Int(row.number),
             Value::text(row.state.0.as_str()),
@@ -211,9 +211,9 @@ impl Ledger {
     }
 
     /// What must stand in the row of passes for the next one to be put there.
-    pub fn pass_guard(row: &PassRow) -> BTreeMap<FieldId, Cell> {
+    pub fn pass_guard(row: &PassRow) -> Fields<Cell> {
         let [number, state] = [Value::Int(row.number), Value::text(row.state.0.as_str())];
-        BTreeMap::from([(FieldId(0), Cell::Value(number)), (FieldId(1), Cell::Value(state))])
+        Fields::from([(FieldId(0), Cell::Value(number)), (FieldId(1), Cell::Value(state))])
     }
 
     /// A row as the last pass.
@@ -260,7 +260,7 @@ fn key_text(key: &RecordKey) -> String {
     serde_json::to_string(key).unwrap_or_default()
 }
 
-fn plain(record: &BTreeMap<FieldName, Value>) -> serde_json::Value {
+fn plain(record: &ByName<Value>) -> serde_json::Value {
     serde_json::Value::Object(
         record.iter().map(|(name, value)| (name.to_string(), value.to_plain())).collect(),
     )
@@ -283,7 +283,7 @@ fn text_of(row: &Row, at: u16) -> Option<&str> {
     value_of(row, at)?.as_text()
 }
 
-fn in_order<const N: usize>(values: [Value; N]) -> BTreeMap<FieldId, Value> {
+fn in_order<const N: usize>(values: [Value; N]) -> Fields<Value> {
     (0..).map(FieldId).zip(values).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    BatchId, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row,
+    BatchId, ByName, Cell, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row,
     Shadow, StoreName, Transition, Value, Version,
 };
 use crate::spec::Spec;
@@ -121,7 +121,7 @@ fn meta_is_ours(intent: &Intent, row: &Row) -> bool {
 }
 
 /// Whether the row holds these values.
-fn holds(spec: &Spec, intent: &Intent, row: &Row, values: &BTreeMap<FieldName, Value>) -> bool {
+fn holds(spec: &Spec, intent: &Intent, row: &Row, values: &ByName<Value>) -> bool {
     let Some(entity) = spec.entity(&intent.record.entity) else { return false };
     values.iter().all(|(name, value)| {
         let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));

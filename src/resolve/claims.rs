@@ -1,8 +1,8 @@
 //! Who says what of a unit: the changes that stores made, and what they had seen when they made them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::{Cell, Entity, FieldId, FieldShadow, Json, Unit, Value, Version};
+use crate::model::{Cell, Entity, FieldId, FieldShadow, Fields, Json, Unit, Value, Version};
 
 use super::{Evidence, Side, View};
 
@@ -25,11 +25,11 @@ pub(super) struct Claim {
     /// How it comes to say it.
     pub kind: Kind,
     /// The values of the unit's fields, as the side would have them.
-    pub values: BTreeMap<FieldId, Value>,
+    pub values: Fields<Value>,
     /// The fields that it changed or that are met.
     pub changed: BTreeSet<FieldId>,
     /// Changed fields that hold no value of their type.
-    pub unreadable: BTreeMap<FieldId, Cell>,
+    pub unreadable: Fields<Cell>,
     /// What speaks for the values.
     pub evidence: Evidence,
     /// Whether the side had seen the canonical value when it changed it.
@@ -42,7 +42,7 @@ pub(super) struct Claim {
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
     /// Its values; null where nothing is known.
-    pub values: BTreeMap<FieldId, Value>,
+    pub values: Fields<Value>,
     /// The canonical store's own claim; none where it does not hold the record.
     pub claim: Option<Claim>,
     /// Whether a field cannot be told: its column is gone.
@@ -65,8 +65,8 @@ pub(super) fn unchanged(shadow: &FieldShadow, cell: &Cell) -> bool {
 pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
     let side = view.canonical();
     let entity = view.entity;
-    let mut values = BTreeMap::new();
-    let mut unreadable = BTreeMap::new();
+    let mut values = Fields::new();
+    let mut unreadable = Fields::new();
     let mut edited = BTreeSet::new();
     let mut met = BTreeSet::new();
     let mut unknown = false;
@@ -128,9 +128,9 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
     let mut claim = Claim {
         side: at,
         kind: Kind::Meeting,
-        values: BTreeMap::new(),
+        values: Fields::new(),
         changed: BTreeSet::new(),
-        unreadable: BTreeMap::new(),
+        unreadable: Fields::new(),
         evidence: Evidence::of_row(side, view.now),
         has_seen: true,
         json: None,

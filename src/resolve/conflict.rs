@@ -1,8 +1,8 @@
 //! Conflicts as they are kept in `sync_conflicts`: every side whole, under an id made from the content.
 
-use std::collections::BTreeMap;
-
-use crate::model::{ConflictId, FieldName, RecordId, StoreName, Timestamp, Value, Version, fingerprint};
+use crate::model::{
+    ByName, ConflictId, FieldName, RecordId, StoreName, Timestamp, Value, Version, fingerprint,
+};
 use serde::{Deserialize, Serialize};
 
 /// Why a conflict ended as it did.
@@ -94,7 +94,7 @@ impl ConflictStatus {
 #[serde(rename_all = "snake_case")]
 pub enum SideRecord {
     /// The whole record as it was there.
-    Held(BTreeMap<FieldName, Value>),
+    Held(ByName<Value>),
     /// It was deleted there.
     Deleted,
 }
@@ -105,7 +105,7 @@ pub struct ConflictSide {
     /// The store.
     pub store: StoreName,
     /// The competing values.
-    pub values: BTreeMap<FieldName, Value>,
+    pub values: ByName<Value>,
     /// The whole record there.
     pub record: SideRecord,
     /// The version that speaks for the values.
@@ -120,7 +120,7 @@ pub struct ConflictSide {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Decision {
     /// The values that are to stand.
-    pub values: BTreeMap<FieldName, Value>,
+    pub values: ByName<Value>,
     /// The store whose values they are, if they are a store's.
     pub store: Option<StoreName>,
     /// Who decided.
@@ -195,7 +195,7 @@ impl Conflict {
 
     /// Whether both are about the same fields and the same values of the same stores.
     pub fn same_matter(&self, other: &Self) -> bool {
-        let pins = |conflict: &Self| -> Vec<(StoreName, BTreeMap<FieldName, Value>)> {
+        let pins = |conflict: &Self| -> Vec<(StoreName, ByName<Value>)> {
             conflict.sides.iter().map(|side| (side.store.clone(), side.values.clone())).collect()
         };
         self.record == other.record && self.fields == other.fields && pins(self) == pins(other)

@@ -1,8 +1,10 @@
 //! The record as a whole: its fate, its units put together, derived and checked, its version and its times.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::{Cell, FieldId, FieldRef, Recompute, RecordId, StoreName, Timestamp, Value};
+use crate::model::{
+    ByName, Cell, FieldId, FieldRef, Fields, Recompute, RecordId, StoreName, Timestamp, Value,
+};
 
 use super::claims::{Claim, Kind};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -217,7 +219,7 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
 /// Rules that only the merged record breaks. What one store's changes alone bring about is that store's to correct; what
 /// several good changes bring about together is a conflict. What was broken before blocks nothing.
 fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
-    let before: BTreeMap<FieldId, Value> =
+    let before: Fields<Value> =
         view.entity.field_ids().map(|field| (field, standing_value(view, field))).collect();
     let known = view.canonical().row().is_some();
     for _ in 0..=view.entity.units.len() {
@@ -243,7 +245,7 @@ fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gat
     }
 }
 
-fn rules_of(view: &View<'_>, field: FieldId, values: &BTreeMap<FieldId, Value>) -> Vec<Rule> {
+fn rules_of(view: &View<'_>, field: FieldId, values: &Fields<Value>) -> Vec<Rule> {
     let declared = view.entity.field(field);
     let value = values.get(&field).cloned().unwrap_or_default();
     if declared.checks.is_empty() && !declared.required && declared.ty.admits(&value) {
@@ -400,7 +402,7 @@ fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
             let remembered = side.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
             ConflictSide {
                 store: side.store.clone(),
-                values: BTreeMap::new(),
+                values: ByName::new(),
                 record: if deleted {
                     SideRecord::Deleted
                 } else {
@@ -434,7 +436,7 @@ fn brought_forward(
         .filter(|side| regressed.contains(side.store))
         .map(|side| ConflictSide {
             store: side.store.clone(),
-            values: BTreeMap::new(),
+            values: ByName::new(),
             record: SideRecord::Held(settle::whole_record(view.entity, side)),
             version: side.version(),
             time: side.row().and_then(|row| row.meta.last_updated),
@@ -464,15 +466,14 @@ fn stamp(view: &View<'_>, resolution: &mut Resolution, gathered: &Gathered) {
         || (view.overrides.bring_forward && canonical.regressed());
     let row = canonical.row();
     resolution.last_updated = row.and_then(|row| row.meta.last_updated);
-    resolution.last_updated_by =
-        row.and_then(|row| row.meta.last_updated_by.as_deref()).and_then(|name| StoreName::new(name).ok());
+    resolution.last_updated_by = row.and_then(|row| row.meta.last_updated_by.clone());
     resolution.version = if raise { view.highest_version().next() } else { stands_at };
     if !raise {
         return;
     }
     if let Some((time, store)) = latest_edit(view, gathered) {
         resolution.last_updated = time;
-        resolution.last_updated_by = Some(store);
+        resolution.last_updated_by = Some(store.as_str().into());
     }
 }
 

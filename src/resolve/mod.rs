@@ -14,8 +14,8 @@ mod validate;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Entity, FieldId, FieldMapping, FieldRef, FormError, Mapping, Memory, Presence, RecordKey, Row,
-    Shadow, StoreName, Timestamp, Value, Version, representable,
+    Cell, Entity, FieldId, FieldMapping, FieldRef, Fields, FormError, Mapping, Memory, Presence, RecordKey,
+    Row, Shadow, StoreName, Timestamp, Value, Version, representable,
 };
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -83,7 +83,7 @@ pub struct Overrides {
     /// The record goes because the record it refers to goes.
     pub cascade: bool,
     /// Changes of these fields break a rule that spans records.
-    pub reject: BTreeMap<FieldId, Rule>,
+    pub reject: Fields<Rule>,
     /// The whole record, being new, breaks a rule that spans records.
     pub reject_record: Option<Rule>,
     /// Stores with record ids of their own in which a record that this one is related to, or stands in, is not.
@@ -169,7 +169,7 @@ impl<'a> View<'a> {
     }
 
     /// Looks fields up in `fields`, and parts of the key in the key.
-    pub fn lookup<'b>(&'b self, fields: &'b BTreeMap<FieldId, Value>) -> impl Fn(FieldRef) -> Value + 'b {
+    pub fn lookup<'b>(&'b self, fields: &'b Fields<Value>) -> impl Fn(FieldRef) -> Value + 'b {
         move |field| match field {
             FieldRef::Key(part) => self.key_value(part),
             FieldRef::Field(id) => fields.get(&id).cloned().unwrap_or_default(),
@@ -269,21 +269,21 @@ pub struct Resolution {
     /// Whether it should be.
     pub fate: Fate,
     /// The values it should have (all fields of the entity; null where nothing is known).
-    pub fields: BTreeMap<FieldId, Value>,
+    pub fields: Fields<Value>,
     /// Where the values that differ from the canonical store's come from, and those that someone changed.
-    pub origins: BTreeMap<FieldId, Origin>,
+    pub origins: Fields<Origin>,
     /// The version it should have.
     pub version: Version,
     /// When the latest edit that made it was made; none: nobody knows.
     pub last_updated: Option<Timestamp>,
     /// The store that edit was made in.
-    pub last_updated_by: Option<StoreName>,
+    pub last_updated_by: Option<std::sync::Arc<str>>,
     /// The creation time, fixed at first meeting.
     pub created: Option<Timestamp>,
     /// Fields that nothing is written to anywhere.
     pub held: BTreeSet<FieldId>,
     /// What became of each side's changes.
-    pub ends: BTreeMap<StoreName, BTreeMap<FieldId, ClaimEnd>>,
+    pub ends: BTreeMap<StoreName, Fields<ClaimEnd>>,
     /// Changes that broke a rule.
     pub rejections: Vec<Rejection>,
     /// Rules that the record already broke: reported, blocking nothing.
@@ -311,8 +311,8 @@ impl Resolution {
     pub(crate) fn empty() -> Self {
         Self {
             fate: Fate::Gone,
-            fields: BTreeMap::new(),
-            origins: BTreeMap::new(),
+            fields: Fields::new(),
+            origins: Fields::new(),
             version: Version::NONE,
             last_updated: None,
             last_updated_by: None,

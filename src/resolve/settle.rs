@@ -1,8 +1,10 @@
 //! What a unit should be: one voice is followed, several that say the same as well, and several that differ compete.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::{Adopt, Cell, Entity, FieldId, FieldName, RecordId, StoreName, Unit, Value};
+use crate::model::{
+    Adopt, ByName, Cell, Entity, FieldId, FieldName, Fields, RecordId, StoreName, Unit, Value,
+};
 
 use super::claims::{self, Claim, Kind, Standing};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -13,7 +15,7 @@ use super::{ClaimEnd, Evidence, Origin, OriginRule, Rejection, Rule, View, viola
 #[derive(Debug, Default)]
 pub(super) struct Settled {
     /// Its values.
-    pub values: BTreeMap<FieldId, Value>,
+    pub values: Fields<Value>,
     /// Where they come from, where anyone changed them.
     pub origin: Option<Origin>,
     /// What became of each side's claim, by the side's place.
@@ -53,7 +55,7 @@ impl Settled {
 /// A value that competes: an actual claim, or the pinned one of a store that cannot be read.
 struct Contestant {
     store: StoreName,
-    values: BTreeMap<FieldId, Value>,
+    values: Fields<Value>,
     evidence: Evidence,
     claim: Option<Claim>,
 }
@@ -71,12 +73,12 @@ pub(super) fn settle(view: &View<'_>, unit: &Unit) -> Settled {
 
 /// The values of a unit that every store holds as it was last verified to: most units of a record that was edited. There is nothing to
 /// settle about them. None where anything else may be the case.
-fn untouched(view: &View<'_>, unit: &Unit) -> Option<BTreeMap<FieldId, Value>> {
+fn untouched(view: &View<'_>, unit: &Unit) -> Option<Fields<Value>> {
     if view.rebuild || !view.conflicts.is_empty() {
         return None;
     }
     let row = view.canonical().row()?;
-    let mut values = BTreeMap::new();
+    let mut values = Fields::new();
     for field in &unit.fields {
         let cell = row.fields.get(field)?;
         let shadow = claims::field_shadow(view.entity, view.canonical(), *field)?;
@@ -168,13 +170,13 @@ fn reject(
 }
 
 fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(FieldId, Rule)> {
-    let row_values: BTreeMap<FieldId, Value> = view.sides[claim.side]
+    let row_values: Fields<Value> = view.sides[claim.side]
         .row()
         .into_iter()
         .flat_map(|row| &row.fields)
         .filter_map(|(field, cell)| cell.value().map(|value| (*field, value.clone())))
         .collect();
-    let in_context = |values: &BTreeMap<FieldId, Value>| {
+    let in_context = |values: &Fields<Value>| {
         let mut all = row_values.clone();
         all.extend(values.iter().map(|(field, value)| (*field, value.clone())));
         all
@@ -191,7 +193,7 @@ fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(Fie
             broken.push((*field, Rule::Type));
             continue;
         }
-        let rules_of = |values: &BTreeMap<FieldId, Value>| {
+        let rules_of = |values: &Fields<Value>| {
             let cell = Cell::Value(values.get(field).cloned().unwrap_or_default());
             violations(view.entity, *field, &cell, &view.lookup(values))
         };
@@ -207,7 +209,7 @@ fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(Fie
     broken
 }
 
-fn base_values(view: &View<'_>, claim: &Claim, standing: &Standing) -> BTreeMap<FieldId, Value> {
+fn base_values(view: &View<'_>, claim: &Claim, standing: &Standing) -> Fields<Value> {
     claim
         .values
         .keys()
@@ -273,7 +275,7 @@ fn contestant(view: &View<'_>, claim: Claim) -> Contestant {
     }
 }
 
-fn by_id(entity: &Entity, values: &BTreeMap<FieldName, Value>) -> BTreeMap<FieldId, Value> {
+fn by_id(entity: &Entity, values: &ByName<Value>) -> Fields<Value> {
     values.iter().filter_map(|(name, value)| Some((entity.field_id(name)?, value.clone()))).collect()
 }
 
@@ -297,7 +299,7 @@ fn compete(
         record_yielding_nulls(view, unit, settled);
         return;
     }
-    let mut groups: Vec<(BTreeMap<FieldId, Value>, Vec<usize>)> = Vec::new();
+    let mut groups: Vec<(Fields<Value>, Vec<usize>)> = Vec::new();
     for (at, contestant) in contestants.iter().enumerate() {
         match groups.iter_mut().find(|(values, _)| *values == contestant.values) {
             Some((_, members)) => members.push(at),
@@ -348,7 +350,7 @@ fn only_rule(contestants: &[Contestant]) -> OriginRule {
     if edits { OriginRule::OnlyChange } else { OriginRule::FirstMeeting }
 }
 
-fn origin_store(contestants: &[Contestant], values: &BTreeMap<FieldId, Value>) -> Option<StoreName> {
+fn origin_store(contestants: &[Contestant], values: &Fields<Value>) -> Option<StoreName> {
     contestants
         .iter()
         .filter(|contestant| &contestant.values == values)
@@ -357,12 +359,7 @@ fn origin_store(contestants: &[Contestant], values: &BTreeMap<FieldId, Value>) -
 }
 
 /// The values stand: those who said so won, everyone else lost.
-fn finish(
-    settled: &mut Settled,
-    contestants: Vec<Contestant>,
-    values: &BTreeMap<FieldId, Value>,
-    origin: Origin,
-) {
+fn finish(settled: &mut Settled, contestants: Vec<Contestant>, values: &Fields<Value>, origin: Origin) {
     for contestant in contestants {
         let Some(claim) = contestant.claim else { continue };
         let end = if &contestant.values == values { ClaimEnd::Won } else { ClaimEnd::Lost };
@@ -391,7 +388,7 @@ fn person_decided(entity: &Entity, contestants: &[Contestant], open: &[&Conflict
 fn conflict(
     view: &View<'_>,
     unit: &Unit,
-    groups: &[(BTreeMap<FieldId, Value>, Vec<usize>)],
+    groups: &[(Fields<Value>, Vec<usize>)],
     contestants: Vec<Contestant>,
     open: &[&Conflict],
     settled: &mut Settled,
@@ -473,7 +470,7 @@ fn pin(view: &View<'_>, contestant: &Contestant) -> ConflictSide {
 }
 
 /// Everything that a side is known to hold of the record.
-pub(super) fn whole_record(entity: &Entity, side: &super::Side<'_>) -> BTreeMap<FieldName, Value> {
+pub(super) fn whole_record(entity: &Entity, side: &super::Side<'_>) -> ByName<Value> {
     side.row()
         .into_iter()
         .flat_map(|row| &row.fields)
@@ -482,11 +479,7 @@ pub(super) fn whole_record(entity: &Entity, side: &super::Side<'_>) -> BTreeMap<
 }
 
 /// Changes to different parts of a JSON value, put together; none where they touch the same part or start from nothing.
-fn merge_json(
-    unit: &Unit,
-    standing: &Standing,
-    contestants: &[Contestant],
-) -> Option<BTreeMap<FieldId, Value>> {
+fn merge_json(unit: &Unit, standing: &Standing, contestants: &[Contestant]) -> Option<Fields<Value>> {
     let [field] = unit.fields.as_slice() else { return None };
     let Some(Value::Json(base)) = standing.values.get(field) else { return None };
     let mut patches: Vec<crate::model::JsonPatch> = Vec::new();
@@ -506,7 +499,7 @@ fn merge_json(
         patches.push(patch);
     }
     let merged = patches.iter().fold(base.clone(), |merged, patch| patch.apply_to(&merged));
-    Some(BTreeMap::from([(*field, Value::Json(merged))]))
+    Some(Fields::from([(*field, Value::Json(merged))]))
 }
 
 /// In a rebuild nobody remembers whether a null was once a clear: where it yields to a value, it is recorded.

@@ -53,7 +53,7 @@ pub(super) fn to_parts(meta: &SyncMeta) -> [Json; 6] {
     [
         meta.version.map_or(Json::Null, |version| version.0.into()),
         meta.last_updated.map_or(Json::Null, |time| time.to_string().into()),
-        meta.last_updated_by.clone().map_or(Json::Null, Into::into),
+        meta.last_updated_by.as_deref().map_or(Json::Null, Into::into),
         meta.sync_status.map_or(Json::Null, |status| status.as_str().into()),
         list(meta.source_systems.clone().into()),
         list(serde_json::to_value(&meta.sync_errors).unwrap_or(Json::Null)),
@@ -71,7 +71,7 @@ fn from_each(parts: [&Json; 6], zone: &TimeZone) -> SyncMeta {
     SyncMeta {
         version: whole(version).map(Version),
         last_updated: last_updated.as_str().and_then(|text| Timestamp::parse(text, zone)),
-        last_updated_by: last_updated_by.as_str().map(str::to_owned),
+        last_updated_by: last_updated_by.as_str().map(Into::into),
         sync_status: sync_status.as_str().and_then(SyncStatus::parse),
         source_systems: list(source_systems),
         sync_errors: list(sync_errors),

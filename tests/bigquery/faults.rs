@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trueup::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, Guard, IntentId, Mapped, Outcome, RecordKey,
+    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, Fields, Guard, IntentId, Mapped, Outcome, RecordKey,
     StoreName, SyncMeta, Value, Version, Write, WriteOp,
 };
 use trueup::store::bigquery::{BigQueryStore, Emulator as Address};
@@ -66,7 +66,7 @@ impl Broken {
     }
 
     fn work(&self) -> Batch {
-        let fields: BTreeMap<FieldId, Value> = [(self.field("note"), Value::text("new"))].into();
+        let fields: Fields<Value> = [(self.field("note"), Value::text("new"))].into();
         let update = WriteOp::Update { fields, meta: Some(meta(2)), updated: None, guard: self.guard() };
         let delete = WriteOp::Delete { guard: self.guard() };
         batch("7-1", vec![("a", update), ("b", delete), ("c", self.create("made"))])

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use trueup::model::{
     Batch, BatchId, Cell, Certificate, Column, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
-    FieldName, FieldType, Form, Guard, IntentId, KeyField, KeyMapping, Mapped, Mapping, MappingTag, Outcome,
-    RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value, Version, Write,
-    WriteOp,
+    FieldName, FieldType, Fields, Form, Guard, IntentId, KeyField, KeyMapping, Mapped, Mapping, MappingTag,
+    Outcome, RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value, Version,
+    Write, WriteOp,
 };
 use trueup::store::{LazyRow, SnapshotItem, Store};
 
@@ -226,7 +226,7 @@ pub(crate) fn id_of(mapped: &Mapped, name: &str) -> FieldId {
     mapped.entity.field_id(&field_name(name)).expect("a field")
 }
 
-pub(crate) fn values(mapped: &Mapped, fields: &[(&str, Value)]) -> BTreeMap<FieldId, Value> {
+pub(crate) fn values(mapped: &Mapped, fields: &[(&str, Value)]) -> Fields<Value> {
     fields.iter().map(|(name, value)| (id_of(mapped, name), value.clone())).collect()
 }
 

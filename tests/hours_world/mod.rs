@@ -352,7 +352,7 @@ impl World {
             row.fields.insert(field(name), Cell::Value(Value::text(value)));
             row.meta.version = Some(Version(row.meta.version.unwrap_or_default().0 + 1));
             row.meta.last_updated = Some(now);
-            row.meta.last_updated_by = Some(at.to_owned());
+            row.meta.last_updated_by = Some(at.into());
         });
         if edited { before } else { None }
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use trueup::diff::{Action, ActionKind, Change, Reason, Standing};
 use trueup::model::{
-    Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId, RecordKey,
-    Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
+    ByName, Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId,
+    RecordKey, Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
 };
 use trueup::plan::{
     Books, GuardName, GuardTrip, Notice, NoticeKind, Plan, RecordPlan, Records, SnapshotReport,
@@ -57,7 +57,7 @@ pub fn meta(version: i64) -> SyncMeta {
     SyncMeta {
         version: Some(Version(version)),
         last_updated: Some(at(version)),
-        last_updated_by: Some("app".to_owned()),
+        last_updated_by: Some("app".into()),
         ..SyncMeta::default()
     }
 }
@@ -71,7 +71,7 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
         tag: MappingTag(7),
         unsure: false,
     };
-    let mut fields: BTreeMap<FieldName, FieldShadow> =
+    let mut fields: ByName<FieldShadow> =
         changes.iter().map(|change| (change.field.clone(), shadow(&change.after))).collect();
     fields.extend(others.iter().map(|name| (field(name), shadow(&text("as it was")))));
     let guard = changes.iter().map(|change| (change.field.clone(), change.before.clone())).collect();
@@ -90,7 +90,7 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
         store_id: None,
         link: false,
         changes,
-        guard: if kind == ActionKind::Create { BTreeMap::new() } else { guard },
+        guard: if kind == ActionKind::Create { ByName::new() } else { guard },
         meta_before: before,
         meta_after: after,
         created: None,
@@ -118,7 +118,7 @@ pub fn record(key: &str, actions: Vec<Action>) -> RecordPlan {
 }
 
 pub fn side(name: &str, title: &str, version: i64) -> ConflictSide {
-    let values: BTreeMap<FieldName, Value> = [(field("title"), text(title))].into();
+    let values: ByName<Value> = [(field("title"), text(title))].into();
     ConflictSide {
         store: store(name),
         record: SideRecord::Held(values.clone()),

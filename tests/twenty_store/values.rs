@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use trueup::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, IntentId, Json, Mapped, Outcome, SyncMeta,
+    Batch, BatchId, Cell, ErrorKind, FieldId, FieldName, Fields, IntentId, Json, Mapped, Outcome, SyncMeta,
     Timestamp, Value, Write, WriteOp, representable,
 };
 use trueup::store::Store as _;
@@ -179,7 +179,7 @@ fn write(intent: &str, record: &str, op: WriteOp) -> Write {
     Write { intent: IntentId(intent.to_owned()), key: key(record), store_id: None, link: false, op }
 }
 
-fn create(fields: BTreeMap<FieldId, Value>) -> WriteOp {
+fn create(fields: Fields<Value>) -> WriteOp {
     WriteOp::Create { fields, meta: SyncMeta::default(), created: None, updated: None }
 }
 
@@ -193,7 +193,7 @@ fn held(mapped: &Mapped, field: FieldId, value: &Value) -> Option<Value> {
 }
 
 async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows: &[Vec<Value>]) {
-    let mut wanted: Vec<(String, BTreeMap<FieldId, Value>)> = Vec::new();
+    let mut wanted: Vec<(String, Fields<Value>)> = Vec::new();
     let mut refused = Vec::new();
     let mut addresses = std::collections::BTreeSet::new();
     for (at, row) in rows.iter().enumerate() {

@@ -655,7 +655,7 @@ fn mark(row: &mut MemoryRow, stamp: Stamp, now: Timestamp, at: &str) {
     let mut raise = |by: i64, time: Timestamp| {
         row.meta.version = Some(Version(row.meta.version.unwrap_or_default().0 + by));
         row.meta.last_updated = Some(time);
-        row.meta.last_updated_by = Some(at.to_owned());
+        row.meta.last_updated_by = Some(at.into());
     };
     match stamp {
         Stamp::None => {}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Along, BatchId, Cell, EntityName, FieldId, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
+    Along, BatchId, Cell, EntityName, Fields, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
     Shadow, StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
 use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
@@ -431,11 +431,11 @@ impl Applying {
     }
 }
 
-fn create(fields: BTreeMap<FieldId, Value>) -> WriteOp {
+fn create(fields: Fields<Value>) -> WriteOp {
     WriteOp::Create { fields, meta: SyncMeta::default(), created: None, updated: None }
 }
 
-fn update(fields: BTreeMap<FieldId, Value>, guard: BTreeMap<FieldId, Cell>) -> WriteOp {
+fn update(fields: Fields<Value>, guard: Fields<Cell>) -> WriteOp {
     WriteOp::Update {
         fields,
         meta: None,

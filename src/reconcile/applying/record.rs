@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::diff::{ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, EntityName, Guard, IntentId, Outcome, RecordId, RecordKey, StoreError, StoreName,
+    Batch, BatchId, EntityName, Fields, Guard, IntentId, Outcome, RecordId, RecordKey, StoreError, StoreName,
     SyncError, SyncMeta, SyncStatus, Write, WriteOp,
 };
 use crate::plan::RecordPlan;
@@ -73,7 +73,7 @@ impl Applying {
                 let rows = self.image_of(&record);
                 let fields = self.ledger.tombstone_fields(&record.record, draft, false, rows.as_ref());
                 let known = self.inputs.ledger.tombstones.contains_key(&record.record);
-                let op = if known { update(fields, BTreeMap::new()) } else { create(fields) };
+                let op = if known { update(fields, Fields::new()) } else { create(fields) };
                 tombstones.push((Ledger::tombstone_key(&record.record), op));
             }
         }
@@ -181,12 +181,12 @@ impl Applying {
         self.report.conflicts_settled += endings.closes.len() as u64;
         let closes = endings.closes.iter().map(|conflict| {
             let key = RecordKey::new(vec![conflict.id.0.clone()]);
-            (key, update(self.ledger.conflict_fields(conflict), BTreeMap::new()))
+            (key, update(self.ledger.conflict_fields(conflict), Fields::new()))
         });
         let conflicts: Vec<_> = closes.collect();
         let confirmed = endings.confirmed.iter().map(|(record, draft)| {
             let fields = self.ledger.tombstone_fields(record, draft, true, None);
-            (Ledger::tombstone_key(record), update(fields, BTreeMap::new()))
+            (Ledger::tombstone_key(record), update(fields, Fields::new()))
         });
         let tombstones: Vec<_> = confirmed.collect();
         self.leave_rest();
@@ -232,8 +232,8 @@ impl Applying {
             }
             let marked =
                 SyncMeta { sync_status: Some(SyncStatus::Pending), sync_errors: errors, ..meta.clone() };
-            let guard = Guard { fields: BTreeMap::new(), meta };
-            let op = WriteOp::Update { fields: BTreeMap::new(), meta: Some(marked), updated: None, guard };
+            let guard = Guard { fields: Fields::new(), meta };
+            let op = WriteOp::Update { fields: Fields::new(), meta: Some(marked), updated: None, guard };
             writes.entry(record.entity).or_default().push((record.key, op));
         }
         writes.into_iter().map(|(entity, ops)| self.ledger_write(entity, ops)).collect()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, Cell, FieldName, Guard, Intent, IntentId, IntentKind, RecordId, Shadow, StoreName,
-    Transition, Value, Write, WriteOp,
+    Batch, BatchId, Cell, FieldName, Fields, Guard, Intent, IntentId, IntentKind, RecordId, Shadow,
+    StoreName, Transition, Value, Write, WriteOp,
 };
 
 use super::super::Effect;
@@ -123,7 +123,7 @@ impl Applying {
         let entity = self.inputs.spec.entity(&record.entity);
         let id = |name: &FieldName| entity.and_then(|entity| entity.field_id(name));
         let mapping = self.inputs.spec.mapping(&record.entity, &action.store);
-        let fields: BTreeMap<_, Value> = action
+        let fields: Fields<Value> = action
             .changes
             .iter()
             .filter_map(|change| {

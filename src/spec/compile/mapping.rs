@@ -12,8 +12,8 @@ use super::store::Stores;
 use super::value::read;
 use super::{Doc, Docs, related, unknown};
 use crate::model::{
-    Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldId, FieldMapping,
-    FieldRef, FieldType, Form, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
+    Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldMapping, FieldRef,
+    FieldType, Fields, Form, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
 };
 use crate::spec::raw::{ConditionEntry, KeyPlaces, MappingBody, Place, StoreMapping, SyncBody, SyncColumns};
 use crate::spec::words::name_hint;
@@ -352,9 +352,9 @@ impl<'a> Compiler<'a> {
         place::form_in(self.kind, ty, form, column)
     }
 
-    fn fields(&mut self, shape: &Shape, key: &[KeyMapping]) -> BTreeMap<FieldId, FieldMapping> {
+    fn fields(&mut self, shape: &Shape, key: &[KeyMapping]) -> Fields<FieldMapping> {
         let entity = self.entity;
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         for id in entity.field_ids() {
             let field = entity.field(id);
             let name = field.name.as_str();

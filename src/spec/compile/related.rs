@@ -10,7 +10,7 @@ use super::store::Stores;
 use super::{Doc, Docs, unknown};
 use crate::model::{
     Check, Column, Condition, Diagnostic, Diagnostics, Direction, EmbedPlace, Embedded, Entity, EntityName,
-    FieldId, FieldMapping, FieldRef, FieldType, Form, KeyMapping, Mapping, Scope, ScopeExit, Shape,
+    FieldId, FieldMapping, FieldRef, FieldType, Fields, Form, KeyMapping, Mapping, Scope, ScopeExit, Shape,
     StoreName, SyncPlace,
 };
 use crate::spec::StoreSpec;
@@ -226,7 +226,7 @@ impl Embedding<'_> {
             })
             .collect();
         let primary = embedded.places.values().filter_map(|place| place.primary);
-        let fields: BTreeMap<FieldId, FieldMapping> = [reference, kind, value]
+        let fields: Fields<FieldMapping> = [reference, kind, value]
             .into_iter()
             .chain(primary)
             .map(|id| {

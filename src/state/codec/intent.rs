@@ -2,10 +2,9 @@
 //! stand.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 
 use crate::model::{
-    BatchId, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, RecordId, Shadow,
+    BatchId, ByName, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, RecordId, Shadow,
     StoreName, SyncMeta, Value,
 };
 
@@ -190,7 +189,7 @@ pub fn intents_from_bytes(
 }
 
 /// Fields with their values. Those of the shadow to come are named by their place in it, and nearly always hold what it holds.
-fn put_fields(out: &mut Vec<u8>, fields: &BTreeMap<FieldName, Value>, shadow: Option<&Shadow>) {
+fn put_fields(out: &mut Vec<u8>, fields: &ByName<Value>, shadow: Option<&Shadow>) {
     put_varint(out, fields.len() as u64);
     // Both are in the order of names.
     let mut known = shadow.into_iter().flat_map(|shadow| &shadow.fields).enumerate().peekable();
@@ -212,14 +211,11 @@ fn put_fields(out: &mut Vec<u8>, fields: &BTreeMap<FieldName, Value>, shadow: Op
     }
 }
 
-fn take_fields(
-    input: &mut Reader<'_>,
-    shadow: Option<&Shadow>,
-) -> Result<BTreeMap<FieldName, Value>, BadRecord> {
+fn take_fields(input: &mut Reader<'_>, shadow: Option<&Shadow>) -> Result<ByName<Value>, BadRecord> {
     let known: Vec<(&FieldName, &Cell)> = shadow
         .map(|shadow| shadow.fields.iter().map(|(name, field)| (name, &field.held)).collect())
         .unwrap_or_default();
-    let mut fields = BTreeMap::new();
+    let mut fields = ByName::new();
     for _ in 0..input.length()? {
         let (name, held) = match input.length()?.checked_sub(1) {
             Some(at) => known.get(at).map(|(name, held)| ((*name).clone(), held.value())).ok_or(BadRecord)?,

@@ -84,7 +84,7 @@ pub(super) fn take_meta(input: &mut Reader<'_>, dictionary: &Dictionary) -> Resu
         meta.last_updated = Some(take_time(input)?);
     }
     if has(HAS_BY) {
-        meta.last_updated_by = Some(take_name(input, dictionary)?);
+        meta.last_updated_by = Some(take_name(input, dictionary)?.into());
     }
     if has(HAS_SOURCES) {
         for _ in 0..input.length()? {

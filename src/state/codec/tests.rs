@@ -61,7 +61,7 @@ fn any_meta() -> impl Strategy<Value = SyncMeta> {
         .prop_map(|(version, time, by, source_systems, sync_status)| SyncMeta {
             version: version.map(Version),
             last_updated: time.and_then(Timestamp::from_micros),
-            last_updated_by: by,
+            last_updated_by: by.map(Into::into),
             source_systems,
             sync_status,
             sync_errors: Vec::new(),
@@ -81,7 +81,7 @@ fn any_memory() -> impl Strategy<Value = Memory> {
             store_id: id.map(StoreRecordId),
             meta,
             updated: updated.and_then(Timestamp::from_micros),
-            fields,
+            fields: fields.into_iter().collect(),
         })
         .boxed();
     // Stores that agree are the common case: a shadow is often another's copy.
@@ -117,8 +117,8 @@ fn any_intent() -> impl Strategy<Value = Intent> {
             receipt,
             record: RecordId { entity: EntityName::new("contacts").expect("a name"), key },
             kind,
-            before,
-            after,
+            before: before.into_iter().collect(),
+            after: after.into_iter().collect(),
             meta_before,
             meta_after,
             advances: memory.stores,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{
-    ErrorKind, FieldId, FieldType, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
+    ErrorKind, FieldType, Fields, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
     Timestamp, Value, encode,
 };
 
@@ -118,7 +118,7 @@ impl<'a> Image<'a> {
         Err(StoreError::new(ErrorKind::Invalid, self.store, message).hint("correct or empty it there"))
     }
 
-    pub(super) fn put_fields(&mut self, fields: &BTreeMap<FieldId, Value>) -> Result<(), StoreError> {
+    pub(super) fn put_fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
         let (mapped, layout) = (self.mapped, self.layout);
         for (id, value) in fields {
             let name = mapped.entity.fields.get(id.index()).map_or("?", |field| field.name.as_str());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Batch, Cell, ElementId, Embedded, ErrorKind, FieldRef, IntentId, Mapped, Outcome, RecordKey, Row,
+    Batch, Cell, ElementId, Embedded, ErrorKind, FieldRef, Fields, IntentId, Mapped, Outcome, RecordKey, Row,
     StoreRecordId, Stray, SyncMeta, Value, Write, WriteOp, normal,
 };
 
@@ -31,7 +31,7 @@ impl MemoryDb {
         element: &MemoryElement,
         first: bool,
     ) -> Stray {
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         let mut relations = BTreeMap::new();
         if let Some(embedded) = child.mapping.embedded() {
             fields.insert(embedded.kind, Cell::Value(Value::text(place.kind.as_str())));
@@ -143,12 +143,7 @@ impl MemoryDb {
     }
 
     #[allow(clippy::unused_self)] // As its siblings.
-    fn first_of(
-        &self,
-        embedded: &Embedded,
-        kind: &str,
-        fields: &BTreeMap<crate::model::FieldId, Value>,
-    ) -> Option<bool> {
+    fn first_of(&self, embedded: &Embedded, kind: &str, fields: &Fields<Value>) -> Option<bool> {
         let primary = embedded.places.get(kind)?.primary?;
         match fields.get(&primary)? {
             Value::Bool(first) => Some(*first),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Certificate, ElementId, EntityName, ErrorKind, FieldId, FieldName, FieldRef, Guard, Mapped,
-    Outcome, Presence, RecordKey, Row, StoreError, StoreRecordId, Stray, Unknown, Value, Write, WriteOp,
+    Cell, Certificate, ElementId, EntityName, ErrorKind, FieldName, FieldRef, Fields, Guard, Mapped, Outcome,
+    Presence, RecordKey, Row, StoreError, StoreRecordId, Stray, Unknown, Value, Write, WriteOp,
     representable,
 };
 
@@ -100,8 +100,8 @@ impl MemoryDb {
         &self,
         mapped: &Mapped,
         object: &MemoryObject,
-    ) -> (BTreeMap<FieldId, Cell>, BTreeMap<FieldRef, StoreRecordId>, bool) {
-        let mut fields = BTreeMap::new();
+    ) -> (Fields<Cell>, BTreeMap<FieldRef, StoreRecordId>, bool) {
+        let mut fields = Fields::new();
         let mut relations = BTreeMap::new();
         let mut told = true;
         for (id, place) in &mapped.mapping.fields {
@@ -340,7 +340,7 @@ impl MemoryDb {
         write: &Write,
         id: &StoreRecordId,
         mut object: MemoryObject,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
         key: bool,
     ) -> Outcome {
         let refused = |db: &Self, kind, message: String| Outcome::Refused(db.error(kind, message));

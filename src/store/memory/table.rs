@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Cell, FieldName, Mapped, RecordKey, Row, StoreRecordId, SyncMeta, Timestamp, Value};
+use crate::model::{
+    Cell, FieldName, Fields, Mapped, RecordKey, Row, StoreRecordId, SyncMeta, Timestamp, Value,
+};
 
 use super::super::sync;
 use super::faults::Lossy;
@@ -46,7 +48,7 @@ impl MemoryTable {
 
     /// A row as the mapping shows it.
     pub(super) fn show(&self, mapped: &Mapped, key: &RecordKey, row: &MemoryRow) -> Row {
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         for id in mapped.mapping.fields.keys() {
             let Some(field) = mapped.entity.fields.get(id.index()) else { continue };
             if self.columns.contains(&field.name) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, FieldId, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, SyncMeta,
+    Batch, Cell, ErrorKind, Fields, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, SyncMeta,
     Timestamp, Value, Write, WriteOp,
 };
 
@@ -14,7 +14,7 @@ use super::table::{MemoryRow, MemoryTable};
 
 /// What a write puts into a row.
 struct Change<'a> {
-    fields: &'a BTreeMap<FieldId, Value>,
+    fields: &'a Fields<Value>,
     meta: Option<&'a SyncMeta>,
     created: Option<Timestamp>,
     updated: Option<Timestamp>,

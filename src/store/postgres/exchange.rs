@@ -1,9 +1,9 @@
 //! Updates that take values from each other which the table lets only one row have: all let go first, within the transaction, and then each
 //! takes what it is to have. All of them or none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::model::{RecordKey, Value, Write, WriteOp};
+use crate::model::{Fields, RecordKey, Value, Write, WriteOp};
 
 use super::error;
 use super::read::{Lock, find};
@@ -65,7 +65,7 @@ impl Work<'_> {
     fn letting_go(&self, write: &Write) -> Option<Write> {
         let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
         let unique = fields.keys().filter(|field| self.mapped.entity.field(**field).unique);
-        let fields: BTreeMap<_, _> = unique.map(|field| (*field, Value::Null)).collect();
+        let fields: Fields<_> = unique.map(|field| (*field, Value::Null)).collect();
         let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
         Some(Write { op, ..write.clone() })
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Transaction};
 
-use crate::model::{ErrorKind, IntentId, Mapped, Outcome, RecordKey, Value, Write, WriteOp};
+use crate::model::{ErrorKind, Fields, IntentId, Mapped, Outcome, RecordKey, Value, Write, WriteOp};
 
 use super::SqliteStore;
 use super::layout::Layout;
@@ -101,7 +101,7 @@ impl<'a> Exchange<'a> {
     fn letting_go(&self, write: &Write) -> Option<Write> {
         let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
         let unique = fields.keys().filter(|field| self.mapped.entity.field(**field).unique);
-        let fields: BTreeMap<_, _> = unique.map(|field| (*field, Value::Null)).collect();
+        let fields: Fields<_> = unique.map(|field| (*field, Value::Null)).collect();
         let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
         Some(Write { op, ..write.clone() })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{
-    ErrorKind, FieldId, FieldType, Form, Native, StoreError, SyncMeta, Timestamp, Value, encode,
+    ErrorKind, FieldType, Fields, Form, Native, StoreError, SyncMeta, Timestamp, Value, encode,
 };
 
 use super::super::inside::{get_path, inner_json, set_path};
@@ -74,7 +74,7 @@ impl<'a> Image<'a> {
         Err(self.task.invalid(message).hint("correct or empty it there"))
     }
 
-    pub(super) fn put_fields(&mut self, fields: &BTreeMap<FieldId, Value>) -> Result<(), StoreError> {
+    pub(super) fn put_fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
         let (mapped, layout) = (self.task.mapped, self.task.layout);
         for (id, value) in fields {
             let name = mapped.entity.fields.get(id.index()).map_or("?", |field| field.name.as_str());

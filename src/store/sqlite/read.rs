@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
 
-use crate::model::{Cell, FieldType, Form, Mapped, Native, RecordKey, Row, decode};
+use crate::model::{Cell, FieldType, Fields, Form, Mapped, Native, RecordKey, Row, decode};
 
 use super::super::places::{Columns, Inner};
 use super::layout::{Affinity, FieldPlace, Layout};
@@ -83,7 +83,7 @@ impl Layout {
     ) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner::new(Natives(natives));
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         for field in &self.fields {
             let cell = if let Some(known) = known(field) {
                 known

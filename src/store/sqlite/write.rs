@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
 
 use crate::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldId, FieldType, Form, IntentId, Mapped, Native, Outcome, RecordKey,
+    Batch, BatchId, Cell, ErrorKind, FieldType, Fields, Form, IntentId, Mapped, Native, Outcome, RecordKey,
     Row, StoreError, SyncMeta, Timestamp, Value, Write, WriteOp,
 };
 
@@ -276,7 +276,7 @@ impl<'a> Task<'a> {
     /// The columns of a new row.
     fn new_row(
         &self,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
         meta: &SyncMeta,
         created: Option<Timestamp>,
         updated: Option<Timestamp>,
@@ -303,7 +303,7 @@ impl<'a> Task<'a> {
         connection: &Connection,
         sent: &mut Sent<'a>,
         set: Vec<(usize, Native)>,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
     ) -> Result<Option<Row>, StoreError> {
         let slots: Vec<usize> = set.iter().map(|(slot, _)| *slot).collect();
         let sql = sent.texts.entry((true, slots)).or_insert_with_key(|(_, slots)| {
@@ -324,7 +324,7 @@ impl<'a> Task<'a> {
     fn changed_row(
         &self,
         found: &Found,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
         meta: Option<&SyncMeta>,
         updated: Option<Timestamp>,
     ) -> Result<Vec<(usize, Native)>, StoreError> {
@@ -343,7 +343,7 @@ impl<'a> Task<'a> {
         sent: &mut Sent<'a>,
         found: &Found,
         set: Vec<(usize, Native)>,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
     ) -> Result<Option<Row>, StoreError> {
         if set.is_empty() {
             // Nothing to set: the row is as it is.
@@ -376,7 +376,7 @@ impl<'a> Task<'a> {
         others_known: bool,
         mut natives: Vec<Native>,
         set: Vec<(usize, Native)>,
-        fields: &BTreeMap<FieldId, Value>,
+        fields: &Fields<Value>,
         before: Option<&Row>,
     ) -> Option<Row> {
         let layout = self.layout;

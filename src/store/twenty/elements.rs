@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ElementId, ErrorKind, FieldId, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
+    Batch, Cell, ElementId, ErrorKind, Fields, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
     SyncMeta, Value, Write, WriteOp,
 };
 
@@ -424,7 +424,7 @@ pub(super) fn made_of(
 fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, element: &Element) -> Row {
     let embedded = &child.embedded;
     let id = ElementId { parent: parent.clone(), kind: element.kind.clone(), normal: element.normal.clone() };
-    let mut fields: BTreeMap<FieldId, Cell> = [
+    let mut fields: Fields<Cell> = [
         (embedded.kind, Cell::Value(Value::text(element.kind.as_str()))),
         (embedded.value, Cell::Value(Value::text(element.value.as_str()))),
     ]

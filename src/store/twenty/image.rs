@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Number, Value as Json, json};
 
 use crate::model::{
-    ErrorKind, FieldId, FieldType, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
+    ErrorKind, FieldType, Fields, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
     Timestamp, Value, encode,
 };
 
@@ -107,7 +107,7 @@ impl<'a> Image<'a> {
     }
 
     /// Puts fields in.
-    pub(super) fn fields(&mut self, fields: &BTreeMap<FieldId, Value>) -> Result<(), StoreError> {
+    pub(super) fn fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
         let (layout, mapped) = (self.layout, self.mapped);
         for (id, value) in fields {
             let name = mapped.entity.fields.get(id.index()).map_or("?", |field| field.name.as_str());

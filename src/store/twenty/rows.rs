@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{
-    Cell, ElementId, FieldId, FieldRef, FieldType, Mapped, Native, RecordKey, Row, StoreRecordId, Stray,
+    Cell, ElementId, FieldRef, FieldType, Fields, Mapped, Native, RecordKey, Row, StoreRecordId, Stray,
     SyncMeta, Timestamp, Value, decode,
 };
 
@@ -158,7 +158,7 @@ pub(super) fn read(layout: &Layout, mapped: &Mapped, record: &Json) -> Read {
     let Keyed { parts, mut relations, bad } = keyed(layout, mapped, record);
     let Some(store_id) = id_of(record).filter(|_| !bad) else { return Read::BadKey };
     let mut unknown = false;
-    let mut fields = BTreeMap::new();
+    let mut fields = Fields::new();
     for field in &layout.fields {
         let cell = match &field.place {
             Place::At(path) => cell(&at(record, path), field.ty, field.form, mapped),
@@ -307,7 +307,7 @@ pub(super) fn strays(layout: &Layout, record: &Json) -> Vec<Stray> {
 pub(super) fn stray(child: &Child, parent: &StoreRecordId, element: Element) -> Stray {
     let embedded = &child.embedded;
     let id = ElementId { parent: parent.clone(), kind: element.kind.clone(), normal: element.normal };
-    let mut fields: BTreeMap<FieldId, Cell> = [
+    let mut fields: Fields<Cell> = [
         (embedded.kind, Cell::Value(Value::text(element.kind.as_str()))),
         (embedded.value, Cell::Value(Value::text(element.value))),
     ]

@@ -3,13 +3,13 @@
 // An outcome that is no success ends a write; it is made once a write and not passed far.
 #![allow(clippy::result_large_err)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
-    ElementId, ErrorKind, FieldId, Form, Native, Outcome, StoreError, StoreRecordId, Value, Write, WriteOp,
-    encode, normal,
+    ElementId, ErrorKind, FieldId, Fields, Form, Native, Outcome, StoreError, StoreRecordId, Value, Write,
+    WriteOp, encode, normal,
 };
 
 use super::super::super::guard_holds;
@@ -78,7 +78,7 @@ impl<'a> Changed<'a> {
     fn take(&mut self, write: &Write) -> Result<Option<ElementId>, Outcome> {
         let parent = id_of(self.record).ok_or(Outcome::Moved)?;
         let embedded = &self.child.embedded;
-        let text = |fields: &BTreeMap<FieldId, Value>, id: FieldId| match fields.get(&id) {
+        let text = |fields: &Fields<Value>, id: FieldId| match fields.get(&id) {
             Some(Value::Text(text)) => Some(text.as_ref().to_owned()),
             _ => None,
         };
@@ -163,7 +163,7 @@ impl<'a> Changed<'a> {
         }
     }
 
-    fn is_first(&self, kind: &str, fields: &BTreeMap<FieldId, Value>) -> Option<bool> {
+    fn is_first(&self, kind: &str, fields: &Fields<Value>) -> Option<bool> {
         let field = self.child.embedded.places.get(kind)?.primary?;
         match fields.get(&field) {
             Some(Value::Bool(first)) => Some(*first),
