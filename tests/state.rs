@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use sqlx::Connection as _;
 
-use trueup::model::{ByName, 
-    BatchId, Cell, EntityName, FieldName, FieldShadow, Intent, IntentEnd, IntentId, IntentKind, MappingTag,
-    RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, Timestamp, Transition, Value, Version,
+use trueup::model::{
+    BatchId, ByName, Cell, EntityName, FieldName, FieldShadow, Intent, IntentEnd, IntentId, IntentKind,
+    MappingTag, RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, Timestamp, Transition, Value,
+    Version,
 };
 use trueup::state::State;
 use trueup::state::memory::MemoryState;

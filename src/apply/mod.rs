@@ -26,7 +26,7 @@ use crate::model::{
     Timestamp, WriteOp,
 };
 use crate::plan::Observed;
-use crate::reconcile::{Effect, Event, Ledger, LedgerContents, Machine, Worked};
+use crate::reconcile::{Effect, Event, Lane, Ledger, LedgerContents, Machine, Worked};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::store::{LazyRow, SnapshotItem, Store};
@@ -125,35 +125,36 @@ pub fn clock() -> Timestamp {
 impl<'a> Executor<'a> {
     /// Drives a machine to its end. While effects run, other threads work on what comes after them.
     pub async fn drive(&self, machine: &mut impl Machine) {
-        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send + '_>>> =
+        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = (Lane, Event)> + Send + '_>>> =
             FuturesUnordered::new();
         let mut works: JoinSet<Worked> = JoinSet::new();
-        for effect in machine.step(Event::Start) {
-            running.push(Box::pin(self.run(effect)));
-        }
-        while !running.is_empty() {
+        let mut effects = machine.step(0, Event::Start);
+        loop {
+            for (lane, effect) in effects.drain(..) {
+                running.push(Box::pin(async move { (lane, self.run(effect).await) }));
+            }
+            if running.is_empty() && works.is_empty() {
+                return;
+            }
             // Effects begin before anything else.
             let first = std::future::poll_fn(|context| Poll::Ready(running.poll_next_unpin(context))).await;
-            let mut come = None;
-            if let Poll::Ready(event) = first {
-                come = event;
-            } else {
-                while works.len() < WORKS
-                    && let Some(work) = machine.prepare()
-                {
-                    works.spawn_blocking(work);
-                }
-                tokio::select! {
-                    event = running.next() => come = event,
-                    Some(done) = works.join_next() => match done {
-                        Ok(worked) => machine.prepared(worked),
-                        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-                        Err(_) => {}
-                    },
-                }
+            if let Poll::Ready(Some((lane, event))) = first {
+                effects = machine.step(lane, event);
+                continue;
             }
-            for effect in come.into_iter().flat_map(|event| machine.step(event)) {
-                running.push(Box::pin(self.run(effect)));
+            while works.len() < WORKS
+                && let Some(work) = machine.prepare()
+            {
+                works.spawn_blocking(work);
+            }
+            tokio::select! {
+                Some((lane, event)) = running.next() => effects = machine.step(lane, event),
+                Some(done) = works.join_next() => match done {
+                    Ok(worked) => effects = machine.prepared(worked),
+                    Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+                    Err(_) => {}
+                },
+                else => return,
             }
         }
     }

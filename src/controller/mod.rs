@@ -26,7 +26,7 @@ use crate::model::{
 };
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{
-    self, ApplyInputs, Applying, Effect, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
+    self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
     Worked,
 };
 use crate::spec::{Spec, StateSpec};
@@ -165,19 +165,19 @@ struct Stoppable<'a> {
 }
 
 impl Machine for Stoppable<'_> {
-    fn step(&mut self, event: reconcile::Event) -> Vec<Effect> {
+    fn step(&mut self, lane: Lane, event: reconcile::Event) -> Vec<(Lane, Effect)> {
         if self.stop.is_cancelled() {
             self.machine.stop();
         }
-        self.machine.step(event)
+        self.machine.step(lane, event)
     }
 
     fn prepare(&mut self) -> Option<Work> {
         self.machine.prepare()
     }
 
-    fn prepared(&mut self, worked: Worked) {
-        self.machine.prepared(worked);
+    fn prepared(&mut self, worked: Worked) -> Vec<(Lane, Effect)> {
+        self.machine.prepared(worked)
     }
 }
 

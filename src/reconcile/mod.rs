@@ -27,30 +27,38 @@ pub use ledger::{Ledger, LedgerContents, PassRow, Settled};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, RowChanges, Trouble};
 
-/// A state machine: an event in, effects out.
+/// Which of the things that a machine has under way at once an effect belongs to. Its event comes back with it.
+pub type Lane = usize;
+
+/// A state machine: an event in, effects out. It begins with [`Event::Start`] in lane 0.
 pub trait Machine {
     /// Takes an event and says what to do next; nothing when it is done, or while others are still awaited.
-    fn step(&mut self, event: Event) -> Vec<Effect>;
+    fn step(&mut self, lane: Lane, event: Event) -> Vec<(Lane, Effect)>;
 
     /// Work for another thread, on what comes after the effects under way; none when there is no more of it. Whether this is ever called,
-    /// and what came of it handed back, changes nothing but when the work is done.
+    /// and what came of it handed back, changes nothing but when things are done.
     fn prepare(&mut self) -> Option<Work> {
         None
     }
 
-    /// Takes what came of such work.
-    fn prepared(&mut self, _worked: Worked) {}
+    /// Takes what came of such work, and says what may be done now.
+    fn prepared(&mut self, _worked: Worked) -> Vec<(Lane, Effect)> {
+        Vec::new()
+    }
 }
 
 /// Work that needs nothing but a processor.
 pub type Work = Box<dyn FnOnce() -> Worked + Send>;
 
 /// What came of it.
-pub struct Worked(Vec<(usize, Arc<RecordPlan>)>);
+pub struct Worked {
+    chunk: usize,
+    records: Vec<(usize, Arc<RecordPlan>)>,
+}
 
 impl Machine for Opening {
-    fn step(&mut self, event: Event) -> Vec<Effect> {
-        Self::step(self, event)
+    fn step(&mut self, lane: Lane, event: Event) -> Vec<(Lane, Effect)> {
+        Self::step(self, event).into_iter().map(|effect| (lane, effect)).collect()
     }
 }
 

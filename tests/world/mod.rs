@@ -15,7 +15,7 @@ use trueup::model::{
 };
 use trueup::plan::{GuardName, MemoryShelf, Observed, Plan, PlanInputs, Planner, SnapshotReport};
 use trueup::reconcile::{
-    ApplyInputs, Applying, Effect, Event, Ledger, LedgerContents, Opened, Opening, Report,
+    ApplyInputs, Applying, Effect, Event, Lane, Ledger, LedgerContents, Opened, Opening, Report,
 };
 use trueup::resolve::{Conflict, Decision};
 use trueup::spec::{Source, Spec, compile};
@@ -354,7 +354,7 @@ impl World {
 
     pub fn open(&mut self, commit: bool) -> Result<Opened, Died> {
         let mut machine = Opening::new(self.spec.clone(), commit);
-        self.drive(|event| machine.step(event))?;
+        self.drive(|_, event| machine.step(event).into_iter().map(|effect| (0, effect)).collect())?;
         machine.result().map_err(|failure| Died::Failed(failure.message))
     }
 
@@ -377,21 +377,21 @@ impl World {
         let mut answers = self.stop_after;
         // What comes next is worked out early, late or not at all: that must not matter.
         let (mut turn, mut late) = (self.effects, None);
-        self.drive(|event| {
+        self.drive(|lane, event| {
             match &mut answers {
                 Some(0) => machine.stop(),
                 Some(left) => *left -= 1,
                 None => {}
             }
-            let effects = machine.step(event);
+            let mut effects = machine.step(lane, event);
             turn += 1;
             if let Some(worked) = late.take() {
-                machine.prepared(worked);
+                effects.extend(machine.prepared(worked));
             }
             if turn % 3 > 0
                 && let Some(work) = machine.prepare()
             {
-                if turn % 3 == 1 { machine.prepared(work()) } else { late = Some(work()) }
+                if turn % 3 == 1 { effects.extend(machine.prepared(work())) } else { late = Some(work()) }
             }
             effects
         })?;
@@ -404,10 +404,11 @@ impl World {
         Ok(report)
     }
 
-    fn drive(&mut self, mut step: impl FnMut(Event) -> Vec<Effect>) -> Result<(), Died> {
-        let mut queue: Vec<Effect> = step(Event::Start);
+    fn drive(&mut self, mut step: impl FnMut(Lane, Event) -> Vec<(Lane, Effect)>) -> Result<(), Died> {
+        let mut queue = step(0, Event::Start);
         while !queue.is_empty() {
-            let effect = queue.remove(0);
+            // Of several that are under way any may be done first.
+            let (lane, effect) = queue.remove(self.effects % queue.len());
             if let Some(lives) = &mut self.lives {
                 if *lives == 0 {
                     self.lives = None;
@@ -417,7 +418,7 @@ impl World {
             }
             self.effects += 1;
             let event = self.run(effect);
-            queue.extend(step(event));
+            queue.extend(step(lane, event));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! any two of these loses nothing: what was noted and not ended is found out about by the next [`super::Opening`].
 
 mod along;
+mod flight;
 mod outcome;
 mod record;
 mod write;
@@ -14,14 +15,15 @@ use std::sync::Arc;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Along, BatchId, Cell, EntityName, Fields, Guard, Header, Intent, IntentId, Outcome, RecordId, RecordKey,
-    Shadow, StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
+    Along, BatchId, Cell, EntityName, Fields, Guard, Header, Outcome, RecordId, RecordKey, StoreError,
+    StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
 use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
 use crate::resolve::Conflict;
 use crate::spec::Spec;
 
-use super::{Effect, Event, Ledger, LedgerContents, PassRow, Report, Work, Worked};
+use super::{Effect, Event, Lane, Ledger, LedgerContents, PassRow, Report};
+use flight::Flight;
 
 /// What a plan is carried out with.
 #[derive(Debug, Clone)]
@@ -42,17 +44,21 @@ pub struct ApplyInputs {
     pub recheck: bool,
 }
 
-/// How many records are worked out at once: a few milliseconds of work.
-const PREPARED_AT_ONCE: usize = 100;
-
-/// Where the machine is within a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
+    // With the pass.
+    #[default]
     Begin,
     Recheck,
     Intend,
     Announce,
     Acknowledge,
+    Chunks,
+    Ending,
+    Receipts,
+    Done,
+    // With a chunk.
     Images,
     Record,
     Note,
@@ -60,13 +66,8 @@ enum Stage {
     NoteReplicas,
     Replicas,
     NoteEnd,
-    Ending,
-    Receipts,
-    Done,
+    Landed,
 }
-
-/// What became of a batch.
-type Outcomes = Result<BTreeMap<IntentId, Outcome>, StoreError>;
 
 /// Records that go out together.
 #[derive(Debug, Clone)]
@@ -93,39 +94,25 @@ pub struct Applying {
     ledger: Ledger,
     plan: Arc<Plan>,
     pass: i64,
-    stage: Stage,
     chunks: Vec<Chunk>,
-    at: usize,
+    /// The first chunk that is not on its way yet.
+    next: usize,
+    /// What is being attended to; what else is under way.
+    flight: Flight,
+    others: Vec<Flight>,
     batches: u64,
-    waiting: usize,
-    /// The records of the present chunk.
-    loaded: BTreeMap<usize, Arc<RecordPlan>>,
-    /// Records of the next one, as far as they are worked out.
+    /// Records of the next chunk, as far as they are worked out.
     ahead: BTreeMap<usize, Arc<RecordPlan>>,
     /// Of which chunk how many records were handed out to be worked out.
     handed: (usize, usize),
-    /// The end of a chunk is being noted, and nothing else is under way.
-    closing: bool,
-    /// What comes after that.
-    ahead_of_end: Option<Vec<Effect>>,
     /// How many actions of each entity, store and kind have been reached; of the others nothing becomes in this pass.
     reached: BTreeMap<(EntityName, StoreName, ActionKind), u64>,
-    /// What is to be remembered of the present chunk as soon as anything is noted.
-    known: Vec<(RecordId, StoreName, Shadow)>,
     /// Records that nothing more is done about, with their reason noted in the report.
     dropped: BTreeSet<usize>,
     /// Stores that gave up during this pass.
     down: BTreeMap<StoreName, StoreError>,
-    /// Writes in flight.
-    intents: BTreeMap<IntentId, (usize, Arc<Intent>)>,
-    outcomes: Vec<(StoreName, Outcomes)>,
-    images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
     /// Deleted records of which a store could not confirm it.
     unconfirmed: BTreeSet<usize>,
-    /// Trouble in replicas, for the canonical record's bookkeeping.
-    troubled: BTreeMap<usize, Vec<SyncError>>,
-    /// The canonical metadata as last written in the present chunk.
-    canonical_meta: BTreeMap<usize, SyncMeta>,
     /// What is put on record when all is done.
     endings: Endings,
     receipts: Vec<BatchId>,
@@ -158,26 +145,17 @@ impl Applying {
             ledger,
             plan: Arc::new(plan),
             pass,
-            stage: Stage::Begin,
             chunks,
-            at: 0,
+            next: 0,
+            flight: Flight::default(),
+            others: Vec::new(),
             batches: 0,
-            waiting: 0,
-            loaded: BTreeMap::new(),
             ahead: BTreeMap::new(),
             handed: (0, 0),
-            closing: false,
-            ahead_of_end: None,
-            known: Vec::new(),
             reached: BTreeMap::new(),
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
-            intents: BTreeMap::new(),
-            outcomes: Vec::new(),
-            images: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
-            troubled: BTreeMap::new(),
-            canonical_meta: BTreeMap::new(),
             endings: Endings::default(),
             receipts: Vec::new(),
             along: BTreeMap::new(),
@@ -208,14 +186,17 @@ impl Applying {
         &self.report
     }
 
-    /// Takes an event and says what to do next; nothing when it is done, or while others are still awaited.
-    pub fn step(&mut self, event: Event) -> Vec<Effect> {
-        self.waiting = self.waiting.saturating_sub(1);
+    /// Takes an event of a lane and says what to do next; nothing when it is done, or while others are still awaited.
+    pub fn step(&mut self, lane: Lane, event: Event) -> Vec<(Lane, Effect)> {
+        if !self.turn_to(lane) {
+            return Vec::new();
+        }
+        self.flight.waiting = self.flight.waiting.saturating_sub(1);
         match event {
             Event::Rechecked(now) => self.drop_moved(&now),
             Event::Committed(Err(message)) => self.failed = Some(message),
             Event::Native { store, rows } => self.take_images(&store, rows),
-            Event::Wrote { store, outcomes } => self.outcomes.push((store, outcomes)),
+            Event::Wrote { store, outcomes } => self.flight.outcomes.push((store, outcomes)),
             Event::Start
             | Event::State(_)
             | Event::Ledger(_)
@@ -224,38 +205,18 @@ impl Applying {
             | Event::Committed(Ok(()))
             | Event::ReceiptsForgotten => {}
         }
-        if self.waiting > 0 {
-            return Vec::new();
-        }
-        self.closing = false;
-        let effects = match self.ahead_of_end.take() {
-            Some(_) if self.failed.is_some() => Vec::new(),
-            Some(effects) => effects,
-            None => self.go_on(),
-        };
-        self.waiting = effects.len();
-        effects
-    }
-
-    /// Goes through the stages up to the next one with effects.
-    fn go_on(&mut self) -> Vec<Effect> {
-        while self.failed.is_none() && self.stage != Stage::Done {
-            let effects = self.advance();
-            if !effects.is_empty() {
-                return effects;
-            }
-        }
-        Vec::new()
+        if self.flight.waiting > 0 { Vec::new() } else { self.go_on() }
     }
 
     /// Leaves the present stage, with its answers, for the next one, and says what that needs.
     fn advance(&mut self) -> Vec<Effect> {
-        match self.stage {
+        match self.flight.stage {
             Stage::Begin => self.begin(),
             Stage::Recheck => self.to(Stage::Intend),
             Stage::Intend => self.intend(),
             Stage::Announce => self.announce(),
             Stage::Acknowledge => self.acknowledge(),
+            Stage::Chunks => self.end_chunks(),
             Stage::Images => self.read_images(),
             Stage::Record => self.put_on_record(),
             Stage::Note => self.note_canonical(),
@@ -265,12 +226,12 @@ impl Applying {
             Stage::NoteEnd => self.note_end(),
             Stage::Ending => self.write_endings(),
             Stage::Receipts => self.forget_receipts(),
-            Stage::Done => Vec::new(),
+            Stage::Landed | Stage::Done => Vec::new(),
         }
     }
 
     fn to(&mut self, stage: Stage) -> Vec<Effect> {
-        self.stage = stage;
+        self.flight.stage = stage;
         Vec::new()
     }
 
@@ -281,7 +242,7 @@ impl Applying {
         if !self.inputs.recheck {
             return self.to(Stage::Intend);
         }
-        self.stage = Stage::Recheck;
+        self.flight.stage = Stage::Recheck;
         let ids: Result<_, Lost> = (0..self.plan.records.len()).map(|at| self.plan.records.id(at)).collect();
         match ids {
             Ok(ids) => vec![Effect::Recheck(ids)],
@@ -309,7 +270,7 @@ impl Applying {
         if self.dropped.len() == self.plan.records.len() {
             return self.to(Stage::Done);
         }
-        self.stage = Stage::Announce;
+        self.flight.stage = Stage::Announce;
         let transition = Transition {
             intend_pass: Some(self.pass),
             forget_everything: self.plan.rebuild,
@@ -319,7 +280,7 @@ impl Applying {
     }
 
     fn announce(&mut self) -> Vec<Effect> {
-        self.stage = Stage::Acknowledge;
+        self.flight.stage = Stage::Acknowledge;
         let row = PassRow { number: self.pass, state: self.inputs.header.id.clone() };
         let fields = self.ledger.pass_fields(&row, &self.inputs.holder, self.inputs.now);
         let op = match &self.inputs.ledger.pass {
@@ -331,7 +292,7 @@ impl Applying {
     }
 
     fn acknowledge(&mut self) -> Vec<Effect> {
-        let announced = self.outcomes.drain(..).all(|(_, outcomes)| match outcomes {
+        let announced = self.flight.outcomes.drain(..).all(|(_, outcomes)| match outcomes {
             Ok(outcomes) => outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_))),
             Err(_) => false,
         });
@@ -344,55 +305,30 @@ impl Applying {
             return Vec::new();
         }
         self.report.pass = Some(self.pass);
-        self.stage = if self.chunks.is_empty() { Stage::Ending } else { Stage::Images };
+        self.flight.stage = Stage::Chunks;
         vec![Effect::Commit(Transition { acknowledge_pass: Some(self.pass), ..Transition::default() })]
+    }
+
+    /// All chunks are done, or no more are.
+    fn end_chunks(&mut self) -> Vec<Effect> {
+        self.report.stopped |= self.next < self.chunks.len();
+        self.to(Stage::Ending)
+    }
+
+    /// The chunk that is being attended to.
+    fn chunk(&self) -> &Chunk {
+        &self.chunks[self.flight.lane.saturating_sub(1)]
     }
 
     /// A record of the plan; none when it cannot be read back, which ends the pass.
     fn record(&mut self, at: usize) -> Option<Arc<RecordPlan>> {
-        if let Some(record) = self.loaded.get(&at) {
+        if let Some(record) = self.flight.loaded.get(&at) {
             return Some(Arc::clone(record));
         }
         if let Some(record) = self.ahead.remove(&at) {
             return Some(record);
         }
         self.plan.records.get(at).map_err(|lost| self.lose(&lost)).ok()
-    }
-
-    /// Work on some records of the next chunk while the present one is under way; none when all of it is handed out.
-    pub fn prepare(&mut self) -> Option<Work> {
-        // While the end of a chunk is noted, nothing that follows depends on anything but that it is.
-        if self.closing && self.ahead_of_end.is_none() && self.failed.is_none() {
-            self.ahead_of_end = Some(self.go_on());
-        }
-        // The present chunk is the one before as soon as its end is noted.
-        let next = if self.loaded.is_empty() { self.at } else { self.at + 1 };
-        if self.handed.0 != next {
-            self.handed = (next, 0);
-        }
-        let chunk = self.chunks.get(next).filter(|_| self.failed.is_none() && !self.stop)?;
-        let places: Vec<usize> =
-            chunk.records.iter().skip(self.handed.1).take(PREPARED_AT_ONCE).copied().collect();
-        self.handed.1 += places.len();
-        if places.is_empty() {
-            return None;
-        }
-        let plan = Arc::clone(&self.plan);
-        // One that is lost is missed when its turn comes.
-        let record = move |at: usize| Some((at, plan.records.get(at).ok()?));
-        Some(Box::new(move || Worked(places.into_iter().filter_map(record).collect())))
-    }
-
-    /// Takes records that were worked out ahead; those that are too late are of no more use.
-    pub fn prepared(&mut self, Worked(records): Worked) {
-        let present = self.chunks.get(self.at).map(|chunk| &chunk.records);
-        let from =
-            present.and_then(|records| if self.loaded.is_empty() { records.first() } else { records.last() });
-        let late = |at: usize| {
-            from.is_some_and(|from| if self.loaded.is_empty() { at < *from } else { at <= *from })
-        };
-        let records: Vec<_> = records.into_iter().filter(|(at, _)| !late(*at)).collect();
-        self.ahead.extend(records);
     }
 
     fn lose(&mut self, lost: &Lost) -> Vec<Effect> {
@@ -402,17 +338,17 @@ impl Applying {
 
     /// The records of the present chunk that are still to be done.
     fn present(&self) -> Vec<(usize, Arc<RecordPlan>)> {
-        let loaded = self.loaded.iter().filter(|(at, _)| !self.dropped.contains(*at));
+        let loaded = self.flight.loaded.iter().filter(|(at, _)| !self.dropped.contains(*at));
         loaded.map(|(at, record)| (*at, Arc::clone(record))).collect()
     }
 
     /// Reads the records of the present chunk.
     fn load(&mut self) {
-        self.loaded.clear();
+        self.flight.loaded.clear();
         for at in self.todo() {
             let Some(record) = self.record(at) else { return };
             self.reach(&record);
-            self.loaded.insert(at, record);
+            self.flight.loaded.insert(at, record);
         }
         self.ahead.clear();
     }
@@ -426,7 +362,7 @@ impl Applying {
 
     /// The places of the records of the present chunk that are still to be done.
     fn todo(&self) -> Vec<usize> {
-        let chunk = &self.chunks[self.at];
+        let chunk = self.chunk();
         chunk.records.iter().copied().filter(|at| !self.dropped.contains(at)).collect()
     }
 }

@@ -17,10 +17,11 @@ impl Applying {
     /// What the outcomes of the writes in flight change in the state; counts them.
     pub(super) fn take_outcomes(&mut self) -> Transition {
         let mut transition = Transition::default();
-        let entity = self.chunks[self.at].entity.clone();
-        for (store, outcomes) in std::mem::take(&mut self.outcomes) {
+        let entity = self.chunk().entity.clone();
+        for (store, outcomes) in std::mem::take(&mut self.flight.outcomes) {
             let deleted_before = self.report.applied.delete;
             let sent: Vec<IntentId> = self
+                .flight
                 .intents
                 .iter()
                 .filter(|(_, (_, intent))| intent.store == store)
@@ -28,7 +29,7 @@ impl Applying {
                 .collect();
             let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
             for id in sent {
-                let Some((at, intent)) = self.intents.remove(&id) else { continue };
+                let Some((at, intent)) = self.flight.intents.remove(&id) else { continue };
                 let missing = || {
                     StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write")
                 };
@@ -92,7 +93,7 @@ impl Applying {
                         self.receipts.push(intent.batch.clone());
                     }
                     let meta = intent.meta_after.clone().unwrap_or_else(|| intent.meta_before.clone());
-                    self.canonical_meta.insert(at, meta);
+                    self.flight.canonical_meta.insert(at, meta);
                 }
                 self.report.applied.count(action.kind);
                 if self.report.written.len() < RowChanges::LISTED && action.kind != ActionKind::Bookkeeping {
@@ -161,7 +162,7 @@ impl Applying {
             let rule = error.kind.as_str().to_owned();
             let (at_time, store) = (self.inputs.now, action.store.to_string());
             let trouble = SyncError { at: at_time, store, field: None, rule, message: error.message.clone() };
-            self.troubled.entry(at).or_default().push(trouble);
+            self.flight.troubled.entry(at).or_default().push(trouble);
         }
         self.report.failed.push(Trouble { record, store: action.store.clone(), message: error.to_string() });
     }

@@ -16,13 +16,9 @@ use super::{Applying, Stage, create, update};
 impl Applying {
     /// Before anything is deleted, the rows that go are read whole.
     pub(super) fn read_images(&mut self) -> Vec<Effect> {
-        if self.stop {
-            self.report.stopped = true;
-            return self.to(Stage::Ending);
-        }
-        self.stage = Stage::Record;
+        self.flight.stage = Stage::Record;
         self.load();
-        let (entity, deletes) = (self.chunks[self.at].entity.clone(), self.chunks[self.at].deletes);
+        let (entity, deletes) = (self.chunk().entity.clone(), self.chunk().deletes);
         if !deletes || self.failed.is_some() {
             return Vec::new();
         }
@@ -52,7 +48,9 @@ impl Applying {
         rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>,
     ) {
         match rows {
-            Ok(rows) => self.images.extend(rows.into_iter().map(|(key, row)| ((store.clone(), key), row))),
+            Ok(rows) => {
+                self.flight.images.extend(rows.into_iter().map(|(key, row)| ((store.clone(), key), row)))
+            }
             Err(error) => {
                 self.down.insert(store.clone(), error);
             }
@@ -61,7 +59,7 @@ impl Applying {
 
     /// Conflicts and tombstones: nothing of a record is written before they are acknowledged.
     pub(super) fn put_on_record(&mut self) -> Vec<Effect> {
-        self.stage = Stage::Note;
+        self.flight.stage = Stage::Note;
         let mut conflicts = Vec::new();
         let mut tombstones = Vec::new();
         for (_, record) in self.present() {
@@ -93,7 +91,7 @@ impl Applying {
             .actions
             .iter()
             .filter_map(|action| {
-                let row = self.images.get(&(action.store.clone(), record.record.key.clone()))?;
+                let row = self.flight.images.get(&(action.store.clone(), record.record.key.clone()))?;
                 Some((action.store.to_string(), row.clone()))
             })
             .collect();
@@ -123,7 +121,7 @@ impl Applying {
     /// Takes note of what was put on record: a record whose conflict or tombstone is not, is left.
     pub(super) fn check_on_record(&mut self) {
         let mut missing: BTreeMap<String, String> = BTreeMap::new();
-        for (_, outcomes) in std::mem::take(&mut self.outcomes) {
+        for (_, outcomes) in std::mem::take(&mut self.flight.outcomes) {
             match outcomes {
                 Ok(outcomes) => {
                     for (intent, outcome) in outcomes {
@@ -156,8 +154,8 @@ impl Applying {
 
     /// Keeps what is put on record in the end of the chunk that was just done.
     pub(super) fn keep_endings(&mut self) {
-        let metas = std::mem::take(&mut self.canonical_meta);
-        let mut troubled = std::mem::take(&mut self.troubled);
+        let metas = std::mem::take(&mut self.flight.canonical_meta);
+        let mut troubled = std::mem::take(&mut self.flight.troubled);
         for (at, record) in self.present() {
             self.endings.closes.extend(record.closes.iter().cloned());
             let confirmed = record.tombstone.as_ref().filter(|draft| !draft.pending);
@@ -165,18 +163,18 @@ impl Applying {
                 self.endings.confirmed.push((record.record.clone(), draft.clone()));
             }
         }
-        for (at, record) in &self.loaded {
+        for (at, record) in &self.flight.loaded {
             let (Some(errors), Some(meta)) = (troubled.remove(at), metas.get(at)) else { continue };
             if !record.deletes() {
                 self.endings.troubled.push((record.record.clone(), meta.clone(), errors));
             }
         }
-        self.loaded.clear();
+        self.flight.loaded.clear();
     }
 
     /// Conflicts that ended, deletes that every store confirmed, and records that are still waiting for a store.
     pub(super) fn write_endings(&mut self) -> Vec<Effect> {
-        self.stage = Stage::Receipts;
+        self.flight.stage = Stage::Receipts;
         let endings = std::mem::take(&mut self.endings);
         self.report.conflicts_settled += endings.closes.len() as u64;
         let closes = endings.closes.iter().map(|conflict| {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, Cell, FieldName, Fields, Guard, Intent, IntentId, IntentKind, RecordId, Shadow,
-    StoreName, Transition, Value, Write, WriteOp,
+    Batch, BatchId, Cell, ErrorKind, FieldName, Fields, Guard, Intent, IntentId, IntentKind, RecordId,
+    Shadow, StoreError, StoreName, Transition, Value, Write, WriteOp,
 };
 
 use super::super::Effect;
@@ -19,7 +19,7 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
-        self.stage = Stage::Canonical;
+        self.flight.stage = Stage::Canonical;
         self.batches += 1;
         let mut transition = Transition::default();
         for (at, record) in self.present() {
@@ -38,7 +38,7 @@ impl Applying {
         }
         if transition.open.is_empty() {
             // Nothing is written to the canonical store, so the note of it goes with that of the replicas' writes.
-            self.known = transition.shadows;
+            self.flight.known = transition.shadows;
             return Vec::new();
         }
         vec![Effect::Commit(transition)]
@@ -78,21 +78,21 @@ impl Applying {
             meta_after: action.meta_after.clone(),
             advances,
         });
-        self.intents.insert(id, (at, Arc::clone(&intent)));
+        self.flight.intents.insert(id, (at, Arc::clone(&intent)));
         intent
     }
 
     pub(super) fn write_canonical(&mut self) -> Vec<Effect> {
-        self.stage = Stage::NoteReplicas;
+        self.flight.stage = Stage::NoteReplicas;
         self.writes_in_flight(true)
     }
 
     /// The batches of the writes that were noted and not sent.
     pub(super) fn writes_in_flight(&mut self, receipt: bool) -> Vec<Effect> {
-        let entity = self.chunks[self.at].entity.clone();
+        let entity = self.chunk().entity.clone();
         let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
-        for (id, (at, intent)) in &self.intents {
-            let Some(record) = self.loaded.get(at) else { continue };
+        for (id, (at, intent)) in &self.flight.intents {
+            let Some(record) = self.flight.loaded.get(at) else { continue };
             let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else {
                 continue;
             };
@@ -113,10 +113,18 @@ impl Applying {
                 batch.along = self.elements_of(&entity, store, &made);
             }
         }
-        batches
-            .into_iter()
-            .map(|(store, batch)| Effect::Write { store, entity: entity.clone(), batch })
-            .collect()
+        let mut effects = Vec::with_capacity(batches.len());
+        for (store, batch) in batches {
+            match self.down.get(&store) {
+                None => effects.push(Effect::Write { store, entity: entity.clone(), batch }),
+                // It gave up after these were noted. They surely did not happen.
+                Some(error) => {
+                    let error = StoreError { kind: ErrorKind::Unavailable, ..error.clone() };
+                    self.flight.outcomes.push((store, Err(error)));
+                }
+            }
+        }
+        effects
     }
 
     pub(super) fn operation(&self, record: &RecordId, action: &Action) -> WriteOp {
@@ -156,8 +164,8 @@ impl Applying {
     /// Notes what became of the canonical writes, and the replicas' writes that may now go out.
     pub(super) fn note_replicas(&mut self) -> Vec<Effect> {
         let mut transition = self.take_outcomes();
-        transition.shadows.append(&mut self.known);
-        self.stage = Stage::Replicas;
+        transition.shadows.append(&mut self.flight.known);
+        self.flight.stage = Stage::Replicas;
         if self.failed.is_some() {
             return Vec::new();
         }
@@ -181,24 +189,20 @@ impl Applying {
     }
 
     pub(super) fn write_replicas(&mut self) -> Vec<Effect> {
-        self.stage = Stage::NoteEnd;
+        self.flight.stage = Stage::NoteEnd;
         self.writes_in_flight(false)
     }
 
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
         let transition = self.take_outcomes();
         self.keep_endings();
-        self.at += 1;
-        self.stage = if self.at < self.chunks.len() { Stage::Images } else { Stage::Ending };
-        self.images.clear();
-        // What is done at the very end has to wait for this.
-        self.closing = !transition.is_empty() && self.stage == Stage::Images;
+        self.flight.stage = Stage::Landed;
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
 
     pub(super) fn forget_receipts(&mut self) -> Vec<Effect> {
-        self.outcomes.clear();
-        self.stage = Stage::Done;
+        self.flight.outcomes.clear();
+        self.flight.stage = Stage::Done;
         let mut receipts = std::mem::take(&mut self.receipts);
         receipts.dedup();
         if receipts.is_empty() { Vec::new() } else { vec![Effect::ForgetReceipts(receipts)] }
