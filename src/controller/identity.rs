@@ -1,5 +1,7 @@
 //! Rows that wait for a person to say whose they are, and a person's word.
 
+use std::sync::Arc;
+
 use crate::apply::clock;
 use crate::identity::minted;
 use crate::model::{
@@ -77,7 +79,7 @@ impl Engine {
         let shadow = Shadow { present: true, store_id: Some(id.clone()), ..Shadow::default() };
         let transition = Transition {
             forget,
-            shadows: vec![(record.clone(), store.clone(), shadow)],
+            shadows: vec![(record.clone(), store.clone(), Arc::new(shadow))],
             ..Transition::default()
         };
         let length = i64::try_from(self.spec.controller.lease_ms).unwrap_or(i64::MAX).saturating_mul(1000);

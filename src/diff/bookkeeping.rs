@@ -1,6 +1,8 @@
 //! The canonical record's own account of its troubles: `sync_status` and `sync_errors`, written when trouble begins, changes or
 //! ends, and at no other time.
 
+use std::sync::Arc;
+
 use crate::model::{ByName, SyncError, SyncMeta, SyncStatus};
 use crate::resolve::{Fate, Resolution, View};
 
@@ -34,7 +36,7 @@ pub(super) fn add(view: &View<'_>, resolution: &Resolution, plans: &mut [SidePla
     if stands == status && known == errors {
         return;
     }
-    let Some(advance) = plan.adopt.take().or_else(|| canonical.shadow.cloned()) else { return };
+    let Some(advance) = plan.adopt.take().or_else(|| canonical.shadow.cloned().map(Arc::new)) else { return };
     plan.action = Some(Action {
         store: canonical.store.clone(),
         kind: ActionKind::Bookkeeping,

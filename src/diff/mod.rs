@@ -7,6 +7,7 @@ mod express;
 mod shadows;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +112,7 @@ pub struct Action {
     /// The store's own clock, where a mapping has a place for it.
     pub updated: Option<Timestamp>,
     /// What the store is known to hold once this has happened.
-    pub advance: Shadow,
+    pub advance: Arc<Shadow>,
 }
 
 /// How a record differs in a store from what should be there.
@@ -163,7 +164,7 @@ pub struct SidePlan {
     /// The write, if one is needed.
     pub action: Option<Action>,
     /// What is known of the store once the canonical store is right, whether or not the store's own write follows.
-    pub adopt: Option<Shadow>,
+    pub adopt: Option<Arc<Shadow>>,
     /// Fields whose value the store cannot hold, and why. They are no drift.
     pub cannot_hold: Vec<(FieldName, String)>,
 }
@@ -370,14 +371,18 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         return Some(SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) });
     }
     let mut cannot_hold = Vec::new();
-    let mut changes = Vec::new();
+    let mut changes = Vec::with_capacity(side.mapping.fields.len());
+    let mut known = Vec::with_capacity(side.mapping.fields.len());
     for (field, mapped) in side.mapping.fields.iter().filter(|(_, mapped)| mapped.direction.writes()) {
         let Some(value) = resolution.fields.get(field) else { continue };
-        if let Err(why) = held_as(view, side, mapped, value) {
-            cannot_hold.push((view.entity.field(*field).name.clone(), why));
-            continue;
+        let name = view.entity.field(*field).name.clone();
+        match held_as(view, side, mapped, value) {
+            Err(why) => cannot_hold.push((name, why)),
+            Ok(held) => {
+                known.push((name, shadows::field(mapped, Cell::Value(held), value, resolution.version)));
+                changes.push(change(view, resolution, *field, &Cell::Value(Value::Null), value));
+            }
         }
-        changes.push(change(view, resolution, *field, &Cell::Value(Value::Null), value));
     }
     let reason = if was_there { Reason::Restored } else { Reason::Missing };
     let meta = meta_after(view, resolution, side);
@@ -389,7 +394,7 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         link: false,
         guard: ByName::new(),
         meta_before: SyncMeta::default(),
-        advance: shadows::created(view, resolution, side, &changes, meta.as_ref()),
+        advance: shadows::created(view, resolution, side, known.into_iter().collect(), meta.as_ref()),
         changes,
         meta_after: meta,
         created: resolution.created.filter(|_| side.mapping.created.is_some()),

@@ -1,17 +1,20 @@
 //! What may be remembered: a shadow never says more than was read back, and never forgets what a value stood for.
 
+use std::sync::Arc;
+
 use crate::model::{
-    Cell, FieldId, FieldMapping, FieldShadow, Row, Shadow, SyncMeta, Timestamp, Value, Version,
+    ByName, Cell, FieldId, FieldMapping, FieldShadow, Row, Shadow, SyncMeta, Timestamp, Value, Version,
 };
 use crate::resolve::{ClaimEnd, Resolution, Side, View};
 
 use super::{Change, held_as};
 
 /// The shadow of a record that is not in a store. It keeps the highest version, which a re-made record must exceed.
-pub(super) fn absent(side: &Side<'_>, resolution: &Resolution) -> Shadow {
+pub(super) fn absent(side: &Side<'_>, resolution: &Resolution) -> Arc<Shadow> {
     let known = side.shadow.map(Shadow::highest_version).unwrap_or_default();
     let version = known.max(side.version()).max(resolution.version);
-    Shadow { meta: SyncMeta { version: Some(version), ..SyncMeta::default() }, ..Shadow::default() }
+    let meta = SyncMeta { version: Some(version), ..SyncMeta::default() };
+    Arc::new(Shadow { meta, ..Shadow::default() })
 }
 
 /// The shadow of a row that was just made.
@@ -19,34 +22,33 @@ pub(super) fn created(
     view: &View<'_>,
     resolution: &Resolution,
     side: &Side<'_>,
-    changes: &[Change],
+    fields: ByName<FieldShadow>,
     meta: Option<&SyncMeta>,
-) -> Shadow {
-    let fields = changes.iter().filter_map(|change| written_field(view, resolution, side, change)).collect();
-    Shadow {
+) -> Arc<Shadow> {
+    Arc::new(Shadow {
         present: true,
         store_id: None,
         meta: evidence_only(side, resolution, meta.cloned().unwrap_or_default()),
         updated: side.mapping.updated.as_ref().map(|_| view.now),
         fields,
-    }
+    })
 }
 
 /// The shadow of a row met for the first time that holds what the canonical store holds.
-pub(super) fn agreed(view: &View<'_>, side: &Side<'_>, row: &Row, version: Version) -> Shadow {
+pub(super) fn agreed(view: &View<'_>, side: &Side<'_>, row: &Row, version: Version) -> Arc<Shadow> {
     let fields = row.fields.iter().filter_map(|(id, cell)| {
         let mapped = side.mapping.fields.get(id)?;
         let shadow =
             FieldShadow { held: cell.clone(), stands_for: None, version, tag: mapped.tag, unsure: false };
         Some((view.entity.field(*id).name.clone(), shadow))
     });
-    Shadow {
+    Arc::new(Shadow {
         present: true,
         store_id: row.store_id.clone(),
         meta: evidence_at(side, version, row.meta.clone()),
         updated: row.updated,
         fields: fields.collect(),
-    }
+    })
 }
 
 /// The shadow of a row after some of its fields were written.
@@ -58,14 +60,14 @@ pub(super) fn written(
     changes: &[Change],
     meta: Option<&SyncMeta>,
     updated: Option<Timestamp>,
-) -> Shadow {
+) -> Arc<Shadow> {
     let mut shadow = as_observed(view, resolution, side, row);
     shadow.fields.extend(changes.iter().filter_map(|change| written_field(view, resolution, side, change)));
     if let Some(meta) = meta {
         shadow.meta = evidence_only(side, resolution, meta.clone());
     }
     shadow.updated = updated.or(shadow.updated);
-    shadow
+    Arc::new(shadow)
 }
 
 /// The shadow of a row that is not written, or not yet; none where it says what is remembered already.
@@ -74,9 +76,9 @@ pub(super) fn adopted(
     resolution: &Resolution,
     side: &Side<'_>,
     row: &Row,
-) -> Option<Shadow> {
+) -> Option<Arc<Shadow>> {
     let shadow = as_observed(view, resolution, side, row);
-    (side.shadow != Some(&shadow)).then_some(shadow)
+    (side.shadow != Some(&shadow)).then(|| Arc::new(shadow))
 }
 
 fn written_field(
@@ -91,7 +93,8 @@ fn written_field(
     Some((change.field.clone(), field(mapped, Cell::Value(held), &change.after, resolution.version)))
 }
 
-fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version) -> FieldShadow {
+/// The shadow of a field that holds a value which stands for another, or for itself.
+pub(super) fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, version: Version) -> FieldShadow {
     let same = held.value() == Some(stands_for);
     FieldShadow {
         held,

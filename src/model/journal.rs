@@ -60,7 +60,7 @@ pub struct Intent {
     /// The sync metadata after; none: it is left as it is.
     pub meta_after: Option<SyncMeta>,
     /// The shadows that are true once it happened.
-    pub advances: BTreeMap<StoreName, Shadow>,
+    pub advances: BTreeMap<StoreName, Arc<Shadow>>,
 }
 
 /// How an intent ended.
@@ -105,7 +105,7 @@ pub struct Transition {
     /// Intents that ended.
     pub close: Vec<(IntentId, IntentEnd)>,
     /// Shadows that are true now. Others of the same record stay.
-    pub shadows: Vec<(RecordId, StoreName, Shadow)>,
+    pub shadows: Vec<(RecordId, StoreName, Arc<Shadow>)>,
     /// Deletes that were acknowledged, for the guard that looks at a whole day.
     pub deletes: Vec<Deletes>,
     /// Shadows that are no longer needed.

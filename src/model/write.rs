@@ -208,8 +208,8 @@ pub struct Along {
 /// What became of one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It happened. The row as the store answered it (none after a delete): only the fields written and the metadata are a
-    /// read-back; everything else in it is an observation.
+    /// It happened. The row as the store answered it: only the fields written and the metadata are a read-back; everything else in it is
+    /// an observation. None after a delete, and where the store is sure that what was written stands there as it was given.
     Applied(Option<Row>),
     /// The guard no longer held, or a row to be created was there, or one to be changed was not: nothing was written.
     Moved,

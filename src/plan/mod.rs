@@ -22,6 +22,7 @@ mod render_words;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ pub struct RecordPlan {
     /// The writes, the canonical store's first.
     pub actions: Vec<Action>,
     /// Shadows that are true once the canonical store has the result (at once where it needs no write).
-    pub adopt: BTreeMap<StoreName, Shadow>,
+    pub adopt: BTreeMap<StoreName, Arc<Shadow>>,
     /// A fingerprint of everything that this was made from: what every store held and what was remembered. Empty where nobody asked
     /// for it.
     pub basis: String,

@@ -184,7 +184,7 @@ impl Opening {
         let mut overlay: BTreeMap<RecordId, BTreeMap<StoreName, Shadow>> = BTreeMap::new();
         if !self.commit {
             for (record, store, shadow) in transition.shadows {
-                overlay.entry(record).or_default().insert(store, shadow);
+                overlay.entry(record).or_default().insert(store, Arc::unwrap_or_clone(shadow));
             }
         }
         let ended: BTreeSet<&IntentId> = transition.close.iter().map(|(id, _)| id).collect();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use crate::model::{
     BatchId, ByName, Cell, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row,
     Shadow, StoreName, Transition, Value, Version,
@@ -43,7 +45,7 @@ impl Found {
         transition
     }
 
-    fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, BTreeMap<StoreName, Shadow>)> {
+    fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, BTreeMap<StoreName, Arc<Shadow>>)> {
         let nothing = BTreeMap::new;
         if intent.receipt {
             let applied =
@@ -87,7 +89,7 @@ pub(super) fn is_element(spec: &Spec, intent: &Intent) -> bool {
 
 /// The metadata tells where the write changed it; else the fields do; where neither, the fields count as changed there, by
 /// somebody who had seen nothing.
-fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMap<StoreName, Shadow>) {
+fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMap<StoreName, Arc<Shadow>>) {
     let applied = (IntentEnd::Applied, intent.advances.clone());
     let not_applied = (IntentEnd::NotApplied, BTreeMap::new());
     let tells = intent.meta_after.as_ref().is_some_and(|after| !after.same_evidence(&intent.meta_before));
@@ -102,7 +104,7 @@ fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMa
         return not_applied;
     }
     let mut advances = intent.advances.clone();
-    if let Some(shadow) = advances.get_mut(&intent.store) {
+    if let Some(shadow) = advances.get_mut(&intent.store).map(Arc::make_mut) {
         // What the row says of itself now is all that is known of its version.
         shadow.meta = row.meta.clone().evidence();
         for (name, field) in &mut shadow.fields {

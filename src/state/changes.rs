@@ -20,7 +20,7 @@ pub(super) type Changes<'t> = BTreeMap<&'t RecordKey, ShadowChanges<'t>>;
 /// The changes of a transition, entity by entity and record by record, in the order they are to be made.
 pub(super) fn by_entity(transition: &Transition) -> BTreeMap<&EntityName, Changes<'_>> {
     let mut all: BTreeMap<&EntityName, Changes<'_>> = BTreeMap::new();
-    let set = transition.shadows.iter().map(|(record, store, shadow)| (record, store, Some(shadow)));
+    let set = transition.shadows.iter().map(|(record, store, shadow)| (record, store, Some(&**shadow)));
     let forget = transition.forget.iter().map(|(record, store)| (record, store, None));
     for (record, store, shadow) in set.chain(forget) {
         all.entry(&record.entity).or_default().entry(&record.key).or_default().push((store, shadow));

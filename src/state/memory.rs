@@ -147,7 +147,7 @@ impl MemoryStateData {
         self.deletes.extend(transition.deletes.iter().cloned());
         for (record, store, shadow) in &transition.shadows {
             let memory = self.memories.entry(record.clone()).or_default();
-            memory.stores.insert(store.clone(), shadow.clone());
+            memory.stores.insert(store.clone(), shadow.as_ref().clone());
         }
         for (record, store) in &transition.forget {
             if let Some(memory) = self.memories.get_mut(record) {

@@ -41,6 +41,18 @@ pub(super) enum MetaPlace {
     Parts([Option<Place>; 6]),
 }
 
+impl MetaPlace {
+    /// Whether version, time and origin each have a place, or none of them has.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::None | Self::Object(_) => true,
+            Self::Parts([version, time, origin, ..]) => {
+                [version, time, origin].iter().all(|place| place.is_some())
+            }
+        }
+    }
+}
+
 /// Places the mapped fields; those whose column is gone are left out.
 pub(super) fn place_fields(
     mapped: &Mapped,

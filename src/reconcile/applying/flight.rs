@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{
-    Intent, IntentId, RecordId, RecordKey, Shadow, StoreError, StoreName, SyncError, SyncMeta,
-};
+use crate::model::{Intent, IntentId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition};
 use crate::plan::RecordPlan;
 
 use super::super::{Effect, Lane, Work, Worked};
@@ -32,8 +30,8 @@ pub(super) struct Flight {
     pub(super) waiting: usize,
     /// The records.
     pub(super) loaded: BTreeMap<usize, Arc<RecordPlan>>,
-    /// What is to be remembered as soon as anything is noted.
-    pub(super) known: Vec<(RecordId, StoreName, Shadow)>,
+    /// What is known since, and is noted together with the end: a record is remembered once, and not store by store.
+    pub(super) later: Transition,
     /// Writes that are noted and not ended.
     pub(super) intents: BTreeMap<IntentId, (usize, Arc<Intent>)>,
     pub(super) outcomes: Vec<(StoreName, Outcomes)>,

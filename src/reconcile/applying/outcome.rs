@@ -14,9 +14,9 @@ use super::super::{RowChanges, Trouble};
 use super::Applying;
 
 impl Applying {
-    /// What the outcomes of the writes in flight change in the state; counts them.
-    pub(super) fn take_outcomes(&mut self) -> Transition {
-        let mut transition = Transition::default();
+    /// Counts the outcomes of the writes in flight, and keeps what they change in the state.
+    pub(super) fn take_outcomes(&mut self) {
+        let mut transition = std::mem::take(&mut self.flight.later);
         let entity = self.chunk().entity.clone();
         for (store, outcomes) in std::mem::take(&mut self.flight.outcomes) {
             let deleted_before = self.report.applied.delete;
@@ -49,7 +49,7 @@ impl Applying {
                 });
             }
         }
-        transition
+        self.flight.later = transition;
     }
 
     /// A batch that failed as a whole.
@@ -219,23 +219,26 @@ impl Applying {
 
 /// What a write answered: of the fields written and the metadata it is what the store holds now, in whatever form the store gave
 /// it. Every other field in the answer may hold somebody's newer edit and is left for the next look.
-fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Shadow) {
+fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Arc<Shadow>) {
     for change in &action.changes {
         let cell = entity.field_id(&change.field).and_then(|id| row.fields.get(&id));
-        if let (Some(cell), Some(field)) = (cell, shadow.fields.get_mut(&change.field)) {
-            let same = cell.value() == Some(&change.after);
-            // Nearly always it is what was expected, and there is nothing to put right.
-            if field.held != *cell {
-                field.held = cell.clone();
-            }
-            if field.stands_for.as_ref() != (!same).then_some(&change.after) {
-                field.stands_for = (!same).then(|| change.after.clone());
-            }
+        let (Some(cell), Some(known)) = (cell, shadow.fields.get(&change.field)) else { continue };
+        let stands_for = (cell.value() != Some(&change.after)).then_some(&change.after);
+        // Nearly always it is what was expected, and there is nothing to put right.
+        if known.held == *cell && known.stands_for.as_ref() == stands_for {
+            continue;
+        }
+        if let Some(field) = Arc::make_mut(shadow).fields.get_mut(&change.field) {
+            field.held = cell.clone();
+            field.stands_for = stands_for.cloned();
         }
     }
-    if action.meta_after.is_some() {
-        shadow.meta = row.meta.clone().evidence();
+    if action.meta_after.is_some() && !shadow.meta.same_evidence(&row.meta) {
+        Arc::make_mut(shadow).meta = row.meta.clone().evidence();
     }
-    shadow.updated = row.updated;
-    shadow.store_id.clone_from(&row.store_id);
+    if shadow.updated != row.updated || shadow.store_id != row.store_id {
+        let shadow = Arc::make_mut(shadow);
+        shadow.updated = row.updated;
+        shadow.store_id.clone_from(&row.store_id);
+    }
 }

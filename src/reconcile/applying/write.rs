@@ -36,12 +36,8 @@ impl Applying {
             advances.insert(action.store.clone(), action.advance.clone());
             transition.open.push(self.intend_action(at, &record.record, action, advances, true));
         }
-        if transition.open.is_empty() {
-            // Nothing is written to the canonical store, so the note of it goes with that of the replicas' writes.
-            self.flight.known = transition.shadows;
-            return Vec::new();
-        }
-        vec![Effect::Commit(transition)]
+        self.flight.later.shadows = std::mem::take(&mut transition.shadows);
+        if transition.open.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
 
     pub(super) fn intend_action(
@@ -49,7 +45,7 @@ impl Applying {
         at: usize,
         record: &RecordId,
         action: &Action,
-        advances: BTreeMap<StoreName, Shadow>,
+        advances: BTreeMap<StoreName, Arc<Shadow>>,
         receipt: bool,
     ) -> Arc<Intent> {
         let batch = BatchId(format!("{}-{}-{}", self.pass, self.batches, action.store));
@@ -161,10 +157,10 @@ impl Applying {
         }
     }
 
-    /// Notes what became of the canonical writes, and the replicas' writes that may now go out.
+    /// Notes the replicas' writes that may now go out. The canonical ones stay open until these have ended too.
     pub(super) fn note_replicas(&mut self) -> Vec<Effect> {
-        let mut transition = self.take_outcomes();
-        transition.shadows.append(&mut self.flight.known);
+        self.take_outcomes();
+        let mut transition = Transition::default();
         self.flight.stage = Stage::Replicas;
         if self.failed.is_some() {
             return Vec::new();
@@ -194,7 +190,8 @@ impl Applying {
     }
 
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
-        let transition = self.take_outcomes();
+        self.take_outcomes();
+        let transition = std::mem::take(&mut self.flight.later);
         self.keep_endings();
         self.flight.stage = Stage::Landed;
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }

@@ -3,6 +3,8 @@
 
 use std::borrow::Borrow;
 
+use std::sync::Arc;
+
 use crate::model::{
     BatchId, ByName, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, RecordId, Shadow,
     StoreName, SyncMeta, Value,
@@ -133,8 +135,9 @@ pub fn intents_to_bytes<I: Borrow<Intent>>(intents: &[I], dictionary: &mut Dicti
         put_varint(&mut out, dictionary.intern(intent.store.as_str()) as u64);
         put_varint(&mut out, dictionary.intern(intent.record.entity.as_str()) as u64);
         put_bytes(&mut out, &key_to_bytes(&intent.record.key));
-        put_bytes(&mut out, &pack_shadows(&intent.advances.iter().collect::<Vec<_>>(), dictionary));
-        let shadow = intent.advances.get(&intent.store);
+        let shadows: Vec<_> = intent.advances.iter().map(|(store, shadow)| (store, &**shadow)).collect();
+        put_bytes(&mut out, &pack_shadows(&shadows, dictionary));
+        let shadow = intent.advances.get(&intent.store).map(Arc::as_ref);
         put_fields(&mut out, &intent.before, shadow);
         put_fields(&mut out, &intent.after, shadow);
         put_meta(&mut out, &intent.meta_before, dictionary);
@@ -182,7 +185,7 @@ pub fn intents_from_bytes(
             after,
             meta_before,
             meta_after,
-            advances,
+            advances: advances.into_iter().map(|(store, shadow)| (store, Arc::new(shadow))).collect(),
         });
     }
     if input.is_empty() { Ok(intents) } else { Err(BadRecord) }

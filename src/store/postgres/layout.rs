@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use sqlx::Row as _;
 
-use crate::model::{Column, ErrorKind, Mapped, Shape, StoreError, StoreName, fingerprint};
+use crate::model::{
+    Column, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, WriteOp, fingerprint,
+};
 
 pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
 use super::super::places::{no_key_column, place_fields, place_meta};
@@ -22,8 +24,28 @@ pub(super) struct ColumnInfo {
     pub(super) base: String,
     /// The database computes it: it is read, never written.
     pub(super) generated: bool,
+    /// Its type has a length or precision that what is written is fitted to.
+    pub(super) fitted: bool,
     /// What its text depends on besides the row: an enum's labels. None: on what cannot be told.
     pub(super) depends: Option<String>,
+}
+
+impl ColumnInfo {
+    /// Whether the column gives every value of a type that it takes back as it was.
+    fn keeps(&self, ty: FieldType) -> bool {
+        !self.fitted
+            && !self.generated
+            && matches!(
+                (self.kind, ty),
+                (Kind::Text, FieldType::String)
+                    | (Kind::Bool, FieldType::Bool)
+                    | (Kind::Int2 | Kind::Int4 | Kind::Int8, FieldType::Int64)
+                    | (Kind::Float8, FieldType::Float64)
+                    | (Kind::Date, FieldType::Date)
+                    | (Kind::Timestamptz, FieldType::Timestamp)
+                    | (Kind::Json | Kind::Jsonb, FieldType::Json)
+            )
+    }
 }
 
 /// A table as it is.
@@ -169,6 +191,7 @@ pub(super) async fn table_info(
         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(b.typname), \
         a.attgenerated <> '' OR a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
         n.nspname = 'pg_catalog' AND b.typname !~ '^_?reg', \
+        a.atttypmod <> -1 OR t.typtypmod <> -1 OR COALESCE(d.typtypmod <> -1, false), \
         (SELECT pg_catalog.md5(pg_catalog.string_agg(e.oid::text || ' ' || e.enumlabel, ',' ORDER BY e.oid)) \
             FROM pg_catalog.pg_enum e WHERE e.enumtypid = b.oid) \
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
@@ -179,7 +202,7 @@ pub(super) async fn table_info(
     let query = session.query(sql).bind(info.oid);
     for row in session.all(query).await? {
         let (base, typtype): (String, String) = (row.try_get(3)?, row.try_get(6)?);
-        let (labels, builtin): (Option<String>, bool) = (row.try_get(8)?, row.try_get(7)?);
+        let (labels, builtin): (Option<String>, bool) = (row.try_get(9)?, row.try_get(7)?);
         let computed_when_read = row.try_get::<String, _>(5)? == "v";
         let depends = match typtype.as_str() {
             _ if computed_when_read => None,
@@ -193,6 +216,7 @@ pub(super) async fn table_info(
             kind: Kind::of(row.try_get(2)?),
             base,
             generated: row.try_get(4)?,
+            fitted: row.try_get(8)?,
             depends,
         });
     }
@@ -325,6 +349,40 @@ impl Layout {
             }
         });
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether the row of a write, once it is there, surely holds what it was given, exactly as that was given.
+    pub(super) fn keeps_as_given(&self, op: &WriteOp) -> bool {
+        let (fields, updated, new) = match op {
+            WriteOp::Create { fields, updated, .. } => (fields, updated, true),
+            WriteOp::Update { fields, updated, .. } => (fields, updated, false),
+            WriteOp::Delete { .. } => return false,
+        };
+        let keeps = |place: &Place, ty: FieldType| {
+            place.path.is_empty() && self.column(place.slot).is_some_and(|column| column.keeps(ty))
+        };
+        let keeps_meta = match &self.meta {
+            MetaPlace::None => true,
+            MetaPlace::Object(place) => keeps(place, FieldType::Json),
+            MetaPlace::Parts([version, time, origin, ..]) => {
+                let parts =
+                    [(version, FieldType::Int64), (time, FieldType::Timestamp), (origin, FieldType::String)];
+                parts.into_iter().all(|(place, ty)| place.as_ref().is_some_and(|place| keeps(place, ty)))
+            }
+        };
+        // A new row may be given a time by the table itself.
+        let keeps_time = match (&self.updated, updated) {
+            (None, _) => true,
+            (Some(place), Some(_)) => keeps(place, FieldType::Timestamp),
+            (Some(_), None) => !new,
+        };
+        self.info.quiet
+            && keeps_meta
+            && keeps_time
+            && self.fields.iter().all(|field| {
+                let written = fields.contains_key(&field.id);
+                !written || (field.form == Form::Native && keeps(&field.place, field.ty))
+            })
     }
 
     /// Whether the table itself sees to it that no two rows have one key.

@@ -93,8 +93,15 @@ impl PostgresStore {
                 }
             }
         }
-        let mut work =
-            Work { store: self, mapped, layout: &layout, outcomes, written: BTreeSet::new(), session };
+        let mut work = Work {
+            store: self,
+            mapped,
+            layout: &layout,
+            outcomes,
+            written: BTreeSet::new(),
+            assured: BTreeSet::new(),
+            session,
+        };
         work.write_all(planned).await.map_err(|error| self.failed(&error))?;
         let own = work.read_back(batch).await.map_err(|error| self.failed(&error))?;
         if batch.receipt {
@@ -244,6 +251,8 @@ pub(super) struct Work<'a> {
     outcomes: BTreeMap<IntentId, Outcome>,
     /// The rows that were really written.
     written: BTreeSet<RecordKey>,
+    /// Those of them that surely are as they were given, and that another one stands for, written together with them.
+    assured: BTreeSet<RecordKey>,
     pub(super) session: Session,
 }
 
@@ -260,7 +269,13 @@ impl Work<'_> {
             self.session.run("SAVEPOINT trueup_writes").await?;
             let refused = match self.together(&writes).await {
                 Ok(true) => {
+                    // One of them is looked at all the same: the transaction that wrote it wrote the others.
+                    let mut first = true;
                     for Planned { write, .. } in writes {
+                        let keeps = self.layout.keeps_as_given(&write.op);
+                        if keeps && !std::mem::take(&mut first) {
+                            self.assured.insert(write.key.clone());
+                        }
                         self.written.insert(write.key.clone());
                         self.outcomes.insert(write.intent.clone(), Outcome::Applied(None));
                     }
@@ -437,7 +452,7 @@ impl Work<'_> {
         columns.map(|column| (quoted(&column.name), column.base.clone())).collect()
     }
 
-    /// Puts the rows as they now stand into the outcomes of writes that happened, and tells the transactions that wrote them as far
+    /// Puts the rows as they now stand into the outcomes of writes that happened, unless they surely are as given, and tells the transactions that wrote them as far
     /// as nobody else can have had a hand in that.
     async fn read_back(&mut self, batch: &Batch) -> Result<BTreeSet<u64>, sqlx::Error> {
         let happened = |write: &&Write| matches!(self.outcomes.get(&write.intent), Some(Outcome::Applied(_)));
@@ -446,6 +461,8 @@ impl Work<'_> {
             .iter()
             .filter(happened)
             .partition(|write| matches!(write.op, WriteOp::Delete { .. }));
+        let written: Vec<&Write> =
+            written.into_iter().filter(|write| !self.assured.contains(&write.key)).collect();
         let keys = written.iter().map(|write| &write.key).collect();
         let mut found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::None).await?;
         let info = &self.layout.info;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::tz::TimeZone;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
 
 use crate::model::{
@@ -368,8 +369,8 @@ impl<'a> Task<'a> {
         self.execute(connection, &sql, key.iter())
     }
 
-    /// What the row holds now: where the table changes nothing of what is put into it, what it held with what was set. Else it is
-    /// noted that it has to be read back.
+    /// What the row holds now, unless that surely is what was given: where the table changes nothing of what is put into it, what it
+    /// held with what was set. Else it is noted that it has to be read back.
     fn answer(
         &self,
         sent: &mut Sent<'a>,
@@ -387,6 +388,9 @@ impl<'a> Task<'a> {
             sent.unsure.push(self.write);
             return None;
         }
+        if self.keeps_as_given(fields) {
+            return None;
+        }
         let mut whole = vec![true; layout.slots.len()];
         for (slot, native) in set {
             if let (Some(place), Some(changed)) = (natives.get_mut(slot), whole.get_mut(slot)) {
@@ -402,6 +406,24 @@ impl<'a> Task<'a> {
             fields.get(&field.id).filter(|_| same).cloned().map(Cell::Value)
         };
         Some(layout.read_row_with(self.mapped, self.write.key.clone(), &natives, known))
+    }
+
+    /// Whether a table that changes nothing of what is put into it gives these fields, the metadata and the time back as they were.
+    fn keeps_as_given(&self, fields: &Fields<Value>) -> bool {
+        let layout = self.layout;
+        // Every moment has a text of its own there, and every text one moment.
+        let utc = self.mapped.mapping.timezone == TimeZone::UTC;
+        let keeps = |field: &FieldPlace| match field.ty {
+            FieldType::Date => field.form == Form::Native,
+            FieldType::Timestamp => field.form == Form::Native && utc,
+            ty => comes_back(ty, field.form),
+        };
+        layout.meta.is_whole()
+            && (layout.updated.is_none() || utc)
+            && layout
+                .fields
+                .iter()
+                .all(|field| !fields.contains_key(&field.id) || (field.place.path.is_empty() && keeps(field)))
     }
 
     fn column(&self, slot: usize) -> String {
