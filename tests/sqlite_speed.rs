@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use harness::{Words, batch, create, key, meta, store_name};
 use trueup::model::{
-    BatchId, Cell, FieldName, FieldShadow, FieldType, Intent, IntentEnd, IntentId, IntentKind, Json,
+    BatchId, Cell, FieldShadow, FieldType, Intent, IntentEnd, IntentId, IntentKind, Json,
     MappingTag, RecordId, Shadow, StoreName, Timestamp, Transition, Value, Version,
 };
 use trueup::state::State as _;
@@ -138,7 +138,7 @@ async fn state_size() {
                     .map(|v| v.to_string().len())
                     .sum::<usize>();
                 for name in ["bigquery", "local", "supabase"] {
-                    shadows.push((record.clone(), store(name), shadow.clone()));
+                    shadows.push((record.clone(), store(name), shadow.clone().into()));
                 }
             }
             let transition = Transition { shadows, ..Transition::default() };
@@ -175,7 +175,7 @@ async fn state_first_load() {
         let mut steps = [Transition::default(), Transition::default(), Transition::default()];
         for number in from..from + 1000 {
             let (record, shadow) = remembered(number);
-            steps[0].shadows.push((record.clone(), store("bigquery"), shadow.clone()));
+            steps[0].shadows.push((record.clone(), store("bigquery"), shadow.clone().into()));
             for name in ["local", "supabase"] {
                 let batch = BatchId(format!("1-{}-{name}", from / 1000));
                 let id = IntentId(format!("{batch}-{number}"));
@@ -193,10 +193,10 @@ async fn state_first_load() {
                     after: values(&|field| field.held.value().cloned().unwrap_or_default()),
                     meta_before: trueup::model::SyncMeta::default(),
                     meta_after: Some(meta(1)),
-                    advances: [(store(name), shadow.clone())].into(),
+                    advances: [(store(name), shadow.clone().into())].into(),
                 }));
                 steps[2].close.push((id, IntentEnd::Applied));
-                steps[2].shadows.push((record.clone(), store(name), shadow.clone()));
+                steps[2].shadows.push((record.clone(), store(name), shadow.clone().into()));
             }
         }
         for (step, took) in steps.iter().zip(&mut took) {

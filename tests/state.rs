@@ -1,6 +1,5 @@
 //! One suite that every state passes, and what is a file's or a database's alone.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,7 +42,7 @@ fn store(name: &str) -> StoreName {
     StoreName::new(name).expect("a name")
 }
 
-fn shadow(value: &str) -> Shadow {
+fn shadow(value: &str) -> Arc<Shadow> {
     let field = FieldShadow {
         held: Cell::Value(Value::text(value)),
         stands_for: None,
@@ -51,11 +50,8 @@ fn shadow(value: &str) -> Shadow {
         tag: MappingTag(1),
         unsure: false,
     };
-    Shadow {
-        present: true,
-        fields: [(FieldName::new("name").expect("a name"), field)].into(),
-        ..Shadow::default()
-    }
+    let fields = [(FieldName::new("name").expect("a name"), field)].into();
+    Arc::new(Shadow { present: true, fields, ..Shadow::default() })
 }
 
 fn noted(intents: Vec<Intent>) -> Vec<Arc<Intent>> {
@@ -107,7 +103,9 @@ async fn shadows_are_kept_a_store_at_a_time(state: &dyn State) {
     assert_eq!(recalled.len(), 1, "keys without a memory are left out");
     assert_eq!(
         recalled[&key("a")].stores,
-        [(store("app"), shadow("2")), (store("local"), shadow("1"))].into()
+        [("app", "2"), ("local", "1")]
+            .map(|(name, value)| (store(name), Arc::unwrap_or_clone(shadow(value))))
+            .into()
     );
     assert_eq!(state.count(&things.name).await, Ok(1));
     assert_eq!(state.count(&entity("others").name).await, Ok(0), "nothing is left of what is forgotten");
@@ -129,7 +127,7 @@ async fn pages_come_in_the_order_of_keys(state: &dyn State) {
         let Some((last, _)) = page.last() else { break };
         after = Some(last.clone());
         seen.extend(page.into_iter().map(|(key, memory)| {
-            assert_eq!(memory.stores[&store("app")], shadow(&key.parts()[0]));
+            assert_eq!(memory.stores[&store("app")], *shadow(&key.parts()[0]));
             key.parts()[0].clone()
         }));
     }
@@ -196,17 +194,18 @@ async fn one_holder_at_a_time(state: &dyn State) {
 }
 
 async fn texts_of_any_kind_are_kept(state: &dyn State) {
-    let mut odd = shadow("a\0b");
+    let mut odd = Arc::unwrap_or_clone(shadow("a\0b"));
     odd.store_id = Some(trueup::model::StoreRecordId("\0".into()));
     odd.meta.last_updated_by = Some("somebody\0's application 🦀".into());
     odd.meta.source_systems = vec![String::new(), "\u{7f}'; --".into()];
+    let odd = Arc::new(odd);
     let noted = Intent { advances: [(store("app"), odd.clone())].into(), ..intent("1-1-1") };
     let shadows = vec![(record("things", "\0"), store("app"), odd.clone())];
     let transition = Transition { open: vec![Arc::new(noted.clone())], shadows, ..Transition::default() };
     state.commit(&transition).await.expect("committed");
     assert_eq!(state.open_intents().await, Ok(vec![noted]));
     let recalled = state.recall(&entity("things"), &[key("\0")]).await.expect("recalled");
-    assert_eq!(recalled[&key("\0")].stores[&store("app")], odd);
+    assert_eq!(recalled[&key("\0")].stores[&store("app")], *odd);
 }
 
 macro_rules! suite {
@@ -306,7 +305,7 @@ async fn a_file_of_the_first_format_is_brought_up_to_date() {
     let state = SqliteState::open(&path).await.expect("opened again");
     assert_eq!(state.open_intents().await, Ok(vec![open]));
     let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
-    assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("1"));
+    assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow("1"));
     let close = vec![(IntentId("1-1-1".into()), IntentEnd::NotApplied)];
     state.commit(&Transition { close, ..Transition::default() }).await.expect("committed");
     assert_eq!(state.open_intents().await, Ok(Vec::new()));
@@ -340,7 +339,7 @@ async fn a_file_is_private_and_keeps_what_was_committed() {
     assert_eq!(state.header().await.expect("a header").id, id);
     assert_eq!(state.open_intents().await, Ok(vec![intent("1-1-1")]));
     let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
-    assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("1"));
+    assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow("1"));
     let close = vec![(IntentId("1-1-1".into()), IntentEnd::Applied)];
     state.commit(&Transition { close, ..Transition::default() }).await.expect("committed");
     let ended = state.ended_intents(10).await.expect("read");
@@ -361,7 +360,11 @@ async fn two_programs_may_write_one_file() {
     for state in [&one, &two] {
         for (key, memory) in state.page(&entity("things"), None, 10).await.expect("a page") {
             let name = key.parts()[0].clone();
-            assert_eq!(memory.stores, [(store(&name), shadow(&name))].into(), "names are not mixed up");
+            assert_eq!(
+                memory.stores,
+                [(store(&name), Arc::unwrap_or_clone(shadow(&name)))].into(),
+                "names are not mixed up"
+            );
         }
     }
 }
@@ -444,7 +447,7 @@ async fn controllers_that_write_one_database_at_once_do_not_mix_their_words_up()
         let things = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
         let stores = &things[&key("a")].stores;
         assert_eq!(stores.len(), 60, "no shadow is lost to another writer");
-        assert!(stores.iter().all(|(name, held)| *held == shadow(name.as_str())), "names are not mixed up");
+        assert!(stores.iter().all(|(name, held)| *held == *shadow(name.as_str())), "names are not mixed up");
         for number in 0..20 {
             assert_eq!(state.count(&entity(&format!("entity_{number}")).name).await, Ok(3));
         }
@@ -476,7 +479,7 @@ async fn a_controller_that_was_overtaken_changes_nothing_more() {
         }
         assert!(slow.commit(&change("4")).await.is_err(), "still");
         let recalled = slow.recall(&entity("things"), &[key("a")]).await.expect("may be read");
-        assert_eq!(recalled[&key("a")].stores[&store("app")], shadow("3"));
+        assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow("3"));
         slow.release("slow").await.expect("nothing to give up");
         assert_eq!(
             other.lease().await.expect("read").is_some(),
@@ -539,7 +542,7 @@ async fn a_database_keeps_what_was_committed_when_its_server_is_killed() {
         }
         server.restart();
         let recalled = state.recall(&entity("things"), &[key("a")]).await.expect("recalled");
-        assert_eq!(recalled[&key("a")].stores[&store("app")], shadow(&value));
+        assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow(&value));
         assert_eq!(state.open_intents().await.expect("read").len(), number + 1);
     }
 }

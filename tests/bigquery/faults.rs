@@ -1,6 +1,5 @@
 //! A service that fails in every way it can: what is written is written once, or it is said that it was not, or that it is not known.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trueup::model::{

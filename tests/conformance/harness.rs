@@ -1,6 +1,5 @@
 //! What a store needs to take part, and the entities that the suite uses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;

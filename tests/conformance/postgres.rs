@@ -87,7 +87,8 @@ impl Harness for OnPostgres {
             "last_updated".into(),
             meta.last_updated.map_or(Json::Null, |time| time.to_string().into()),
         );
-        object.insert("last_updated_by".into(), meta.last_updated_by.clone().map_or(Json::Null, Json::from));
+        object
+            .insert("last_updated_by".into(), meta.last_updated_by.as_deref().map_or(Json::Null, Json::from));
         let table = table(mapped);
         let columns = object.keys().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
         let sql = format!(

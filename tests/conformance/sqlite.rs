@@ -104,7 +104,7 @@ impl Harness for OnSqlite {
         let text = |text: Option<String>| text.map_or(Native::Null, Native::Text);
         values.push(meta.version.map_or(Native::Null, |version| Native::Integer(version.0)));
         values.push(text(meta.last_updated.map(|time| time.to_string())));
-        values.push(text(meta.last_updated_by.clone()));
+        values.push(text(meta.last_updated_by.as_deref().map(str::to_owned)));
         let marks = vec!["?"; values.len()].join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", table(mapped), columns.join(", "));
         self.run(&sql, &values).await;

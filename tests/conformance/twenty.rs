@@ -234,7 +234,7 @@ fn meta_text(meta: &SyncMeta) -> String {
         object.insert("last_updated".into(), time.to_string().into());
     }
     if let Some(by) = &meta.last_updated_by {
-        object.insert("last_updated_by".into(), by.as_str().into());
+        object.insert("last_updated_by".into(), (&**by).into());
     }
     if object.is_empty() { String::new() } else { Json::Object(object).to_string() }
 }

@@ -101,7 +101,8 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
             meta: meta(4),
             updated: None,
             fields,
-        },
+        }
+        .into(),
     }
 }
 

@@ -29,7 +29,7 @@ async fn with_people(count: usize) -> World {
     world
 }
 
-pub(crate) fn fields(mapped: &Mapped, fields: &[(&str, Value)]) -> BTreeMap<trueup::model::FieldId, Value> {
+pub(crate) fn fields(mapped: &Mapped, fields: &[(&str, Value)]) -> trueup::model::Fields<Value> {
     let id = |name: &str| mapped.entity.field_id(&FieldName::new(name).expect("a name")).expect("a field");
     fields.iter().map(|(name, value)| (id(name), value.clone())).collect()
 }

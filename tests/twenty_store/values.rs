@@ -3,7 +3,6 @@
 //! With `TRUEUP_TEST_TWENTY_URL` and `TRUEUP_TEST_TWENTY_KEY` it is a real server that is written to, in a workspace that is good for nothing
 //! else: people get the fields of these tests and keep them; those who are made are destroyed.
 
-use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -198,7 +197,7 @@ async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows
     let mut addresses = std::collections::BTreeSet::new();
     for (at, row) in rows.iter().enumerate() {
         let record = format!("C{case}-{at}");
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         for (name, value) in names().zip(row) {
             let field = id(mapped, name);
             match held(mapped, field, value) {

@@ -121,7 +121,7 @@ fn any_intent() -> impl Strategy<Value = Intent> {
             after: after.into_iter().collect(),
             meta_before,
             meta_after,
-            advances: memory.stores,
+            advances: memory.stores.into_iter().map(|(store, shadow)| (store, shadow.into())).collect(),
         },
     )
 }
@@ -234,6 +234,7 @@ pub(crate) fn wide_memory(number: i64) -> Memory {
         last_updated_by: Some("supabase".into()),
         ..SyncMeta::default()
     };
+    let fields = fields.into_iter().collect();
     let shadow = Shadow { present: true, meta, fields, ..Shadow::default() };
     let stores = ["bigquery", "local", "supabase"];
     Memory { stores: stores.map(|name| (StoreName::new(name).expect("a name"), shadow.clone())).into() }
