@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use harness::{Words, batch, create, key, meta, store_name};
 use trueup::model::{
-    BatchId, Cell, FieldShadow, FieldType, Intent, IntentEnd, IntentId, IntentKind, Json,
-    MappingTag, RecordId, Shadow, StoreName, Timestamp, Transition, Value, Version,
+    BatchId, Cell, FieldShadow, FieldType, Intent, IntentEnd, IntentId, IntentKind, Json, MappingTag,
+    RecordId, Shadow, StoreName, Timestamp, Transition, Value, Version,
 };
 use trueup::state::State as _;
 use trueup::state::sqlite::SqliteState;

@@ -274,7 +274,37 @@ pub(crate) async fn apply(
 
 pub(crate) async fn apply_batch(store: &Arc<dyn Store>, mapped: &Mapped, batch: &Batch) -> Vec<Outcome> {
     let mut outcomes = store.apply(mapped, batch).await.expect("an answer");
+    let sure = |write: &&Write| {
+        let wrote = !matches!(write.op, WriteOp::Delete { .. });
+        wrote && outcomes.get(&write.intent) == Some(&Outcome::Applied(None))
+    };
+    let sure: Vec<&Write> = batch.writes.iter().filter(sure).collect();
+    let keys: Vec<RecordKey> = sure.iter().map(|write| write.key.clone()).collect();
+    let mut rows = store.read(mapped, &keys).await.expect("read");
+    for write in sure {
+        let row = rows.remove(&write.key).expect("a presence").row().expect("there").clone();
+        holds_what_was_given(mapped, &write.op, &row);
+        outcomes.insert(write.intent.clone(), Outcome::Applied(Some(row)));
+    }
     batch.writes.iter().map(|w| outcomes.remove(&w.intent).expect("an outcome")).collect()
+}
+
+/// Of a row that a store says nothing of, because it is as it was given.
+fn holds_what_was_given(mapped: &Mapped, op: &WriteOp, row: &Row) {
+    let (fields, meta, updated) = match op {
+        WriteOp::Create { fields, meta, updated, .. } => (fields, Some(meta), updated),
+        WriteOp::Update { fields, meta, updated, .. } => (fields, meta.as_ref(), updated),
+        WriteOp::Delete { .. } => return,
+    };
+    for (field, value) in fields {
+        assert_eq!(row.fields.get(field).and_then(Cell::value), Some(value), "{} as it was given", row.key);
+    }
+    if let Some(meta) = meta.filter(|_| mapped.mapping.has_sync()) {
+        assert!(row.meta.same_evidence(meta), "{:?} as it was given: {meta:?}", row.meta);
+    }
+    if updated.is_some() && mapped.mapping.updated.is_some() {
+        assert_eq!(row.updated, *updated, "{} as it was given", row.key);
+    }
 }
 
 /// A whole snapshot; panics unless its keys ascend strictly.

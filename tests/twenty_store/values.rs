@@ -3,7 +3,6 @@
 //! With `TRUEUP_TEST_TWENTY_URL` and `TRUEUP_TEST_TWENTY_KEY` it is a real server that is written to, in a workspace that is good for nothing
 //! else: people get the fields of these tests and keep them; those who are made are destroyed.
 
-
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
