@@ -53,7 +53,7 @@ pub struct Intent {
     pub kind: IntentKind,
     /// The fields written, as they were before (a before-image, for undoing by hand); empty of a row that is made.
     pub before: ByName<Value>,
-    /// The fields written, as they will be read back.
+    /// The fields written, as they will be read back; of a row that is made they are those of its shadow, and none is here.
     pub after: ByName<Value>,
     /// The sync metadata before.
     pub meta_before: SyncMeta,

@@ -70,7 +70,7 @@ impl Found {
             | (IntentKind::Create | IntentKind::Update, Presence::Absent) => not_applied(),
             // A row that is there but not as we would have made it meets for the first time.
             (IntentKind::Create, Presence::Present(row)) => {
-                if holds(spec, intent, row, &intent.after) && meta_is_ours(intent, row) {
+                if holds_all(spec, intent, row) && meta_is_ours(intent, row) {
                     applied()
                 } else {
                     not_applied()
@@ -120,6 +120,16 @@ fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMa
 
 fn meta_is_ours(intent: &Intent, row: &Row) -> bool {
     intent.meta_after.as_ref().is_none_or(|after| after.same_evidence(&row.meta))
+}
+
+/// Whether the row holds what it was to be made with.
+fn holds_all(spec: &Spec, intent: &Intent, row: &Row) -> bool {
+    let Some(entity) = spec.entity(&intent.record.entity) else { return false };
+    let fields = intent.advances.get(&intent.store).map(|shadow| &shadow.fields);
+    fields
+        .into_iter()
+        .flatten()
+        .all(|(name, known)| entity.field_id(name).and_then(|id| row.fields.get(&id)) == Some(&known.held))
 }
 
 /// Whether the row holds these values.

@@ -14,12 +14,14 @@ mod bytes;
 mod dictionary;
 mod intent;
 mod meta;
+mod row;
 mod shadow;
 mod squeeze;
 mod value;
 
 pub use dictionary::Dictionary;
 pub use intent::{Head, heads_from_bytes, heads_to_bytes, intents_from_bytes, intents_to_bytes};
+pub use row::{put_row, take_row};
 
 use shadow::{Raw, lay_out, pack, unpack};
 use squeeze::{squeeze, unsqueeze};

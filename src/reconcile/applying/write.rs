@@ -59,7 +59,7 @@ impl Applying {
         let held = |name: &FieldName| {
             action.advance.fields.get(name).map(|shadow| value(&shadow.held)).unwrap_or_default()
         };
-        // There is nothing before a row is made.
+        // There is nothing before a row is made, and all that is there afterwards is in its shadow.
         let changed = action.changes.iter().filter(|_| kind != IntentKind::Create);
         let intent = Arc::new(Intent {
             id: id.clone(),
@@ -68,8 +68,8 @@ impl Applying {
             receipt,
             record: record.clone(),
             kind,
-            before: changed.map(|change| (change.field.clone(), value(&change.before))).collect(),
-            after: action.changes.iter().map(|change| (change.field.clone(), held(&change.field))).collect(),
+            before: changed.clone().map(|change| (change.field.clone(), value(&change.before))).collect(),
+            after: changed.map(|change| (change.field.clone(), held(&change.field))).collect(),
             meta_before: action.meta_before.clone(),
             meta_after: action.meta_after.clone(),
             advances,

@@ -76,7 +76,11 @@ impl PostgresStore {
 
     async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
         let (mut session, layout) = self.writing(mapped, batch).await?;
-        let keys: BTreeSet<&RecordKey> = batch.writes.iter().map(|write| &write.key).collect();
+        // A row that is in the way of a new one is found out about when the table refuses that.
+        let looked_for =
+            |write: &&Write| !layout.has_unique_key() || !matches!(write.op, WriteOp::Create { .. });
+        let keys: BTreeSet<&RecordKey> =
+            batch.writes.iter().filter(looked_for).map(|write| &write.key).collect();
         let deletes = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Delete { .. }));
         let lock = if deletes { Lock::Delete } else { Lock::Update };
         let found = find(&mut session, &layout, mapped, &keys, lock).await;
@@ -286,7 +290,10 @@ impl Work<'_> {
                 Err(error) => return Err(error),
             };
             self.session.run("ROLLBACK TO SAVEPOINT trueup_writes; RELEASE SAVEPOINT trueup_writes").await?;
-            if refused.as_ref().is_some_and(error::is_taken) && self.taken(&mut writes).await? {
+            // Whatever else is wrong with a row that is to be made: if it is there, it is not to be made.
+            let in_the_way =
+                refused.as_ref().is_some_and(|error| error::is_taken(error) || writes.len() == 1);
+            if in_the_way && self.taken(&mut writes).await? {
                 left.push(writes);
                 continue;
             }
