@@ -47,7 +47,7 @@ pub use watch::watch;
 const LEASE_WAIT: Duration = Duration::from_millis(200);
 
 /// How many records go out together at most. A chunk is what is lost to a kill and found out about again, and what a stop waits for.
-const LARGEST_CHUNK: usize = 2_000;
+const LARGEST_CHUNK: usize = 1_000;
 
 /// Records out of order beyond which all are read.
 const MOST_UNSETTLED: usize = 20_000;

@@ -12,7 +12,7 @@ use super::super::{Effect, Lane, Work, Worked};
 use super::{Applying, Stage};
 
 /// How many chunks are on their way at once.
-const CHUNKS_AT_ONCE: usize = 2;
+const CHUNKS_AT_ONCE: usize = 3;
 
 /// How many records are worked out at once: a few milliseconds of work.
 const PREPARED_AT_ONCE: usize = 100;
@@ -86,13 +86,17 @@ impl Applying {
             && match flight.stage {
                 Stage::Chunks => self.others.is_empty() && (self.stop || self.next >= self.chunks.len()),
                 // Each store gets the chunks in their order.
-                Stage::Replicas => !self
-                    .others
-                    .iter()
-                    .any(|other| (1..flight.lane).contains(&other.lane) && other.stage != Stage::Landed),
+                Stage::Canonical => self.before_are_at(Stage::Replicas),
+                Stage::Replicas => self.before_are_at(Stage::Landed),
                 Stage::Landed | Stage::Done => false,
                 _ => true,
             }
+    }
+
+    /// Whether the chunks before the one at hand have come so far.
+    fn before_are_at(&self, stage: Stage) -> bool {
+        let mut before = self.others.iter().filter(|other| (1..self.flight.lane).contains(&other.lane));
+        before.all(|other| other.stage >= stage)
     }
 
     /// Puts the next chunk on its way, if its turn has come.
@@ -105,8 +109,7 @@ impl Applying {
         };
         let follows = self.others.iter().all(|other| {
             let before = &self.chunks[other.lane - 1];
-            let sent = matches!(other.stage, Stage::NoteEnd | Stage::Landed);
-            sent && !before.deletes && !next.deletes && before.entity == next.entity
+            !before.deletes && !next.deletes && before.entity == next.entity
         });
         // What is not worked out yet would have to be by this thread, which has others to attend to.
         let ready = || {

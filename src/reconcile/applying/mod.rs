@@ -45,7 +45,7 @@ pub struct ApplyInputs {
 }
 
 /// What is to be done next.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     // With the pass.
     #[default]
@@ -100,7 +100,6 @@ pub struct Applying {
     /// What is being attended to; what else is under way.
     flight: Flight,
     others: Vec<Flight>,
-    batches: u64,
     /// Records of the next chunk, as far as they are worked out.
     ahead: BTreeMap<usize, Arc<RecordPlan>>,
     /// Of which chunk how many records were handed out to be worked out.
@@ -149,7 +148,6 @@ impl Applying {
             next: 0,
             flight: Flight::default(),
             others: Vec::new(),
-            batches: 0,
             ahead: BTreeMap::new(),
             handed: (0, 0),
             reached: BTreeMap::new(),

@@ -19,8 +19,10 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
+        if self.stop {
+            return self.leave();
+        }
         self.flight.stage = Stage::Canonical;
-        self.batches += 1;
         let mut transition = Transition::default();
         for (at, record) in self.present() {
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
@@ -40,6 +42,17 @@ impl Applying {
         if transition.open.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
 
+    /// Leaves the chunk, of which nothing is noted yet, for the next pass.
+    fn leave(&mut self) -> Vec<Effect> {
+        self.report.stopped = true;
+        for (at, record) in self.present() {
+            for action in &record.actions {
+                self.shift(at, &action.store, Standing::Pending);
+            }
+        }
+        self.to(Stage::Landed)
+    }
+
     pub(super) fn intend_action(
         &mut self,
         at: usize,
@@ -48,7 +61,7 @@ impl Applying {
         advances: BTreeMap<StoreName, Arc<Shadow>>,
         receipt: bool,
     ) -> Arc<Intent> {
-        let batch = BatchId(format!("{}-{}-{}", self.pass, self.batches, action.store));
+        let batch = BatchId(format!("{}-{}-{}", self.pass, self.flight.lane, action.store));
         let id = IntentId(format!("{batch}-{at}"));
         let kind = match action.kind {
             ActionKind::Create => IntentKind::Create,
