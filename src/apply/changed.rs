@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
+use futures_util::stream;
 
 use crate::model::{
     Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey, StoreError,
@@ -17,6 +19,7 @@ use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::store::{Changes, LazyRow};
 use crate::telemetry::Event;
 
+use super::aside;
 use super::observe::Sight;
 use super::thoughts::Thoughts;
 
@@ -283,12 +286,15 @@ impl Sight<'_> {
         let quiet = changed.rows.is_empty() && changed.vanished.is_empty();
         let keys: Vec<&RecordKey> = keys.into_iter().collect();
         let mut thoughts = Thoughts::new(&entity, planner);
-        for keys in keys.chunks(KEYS_PER_READ) {
+        let looks = keys.chunks(KEYS_PER_READ).map(|keys| {
+            let looks = join_all(stores.iter().map(|store| self.presences(&changed, store, keys)));
+            join(looks, self.recall(&entity, keys.iter().map(|key| (*key).clone()).collect()))
+        });
+        // While some are being considered, the next ones are read.
+        let mut looks = stream::iter(looks).buffered(2);
+        while let Some((looks, memories)) = looks.next().await {
             let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
-            let looks = stores.iter().map(|store| self.presences(&changed, store, keys));
-            let wanted: Vec<RecordKey> = keys.iter().map(|key| (*key).clone()).collect();
-            let (looks, memories) = join(join_all(looks), self.executor.state.recall(&entity, &wanted)).await;
-            let mut memories = memories.map_err(|error| error.to_string())?;
+            let mut memories = memories?;
             for (store, (known, error)) in stores.iter().zip(looks) {
                 errors.extend(error.map(|error| (store.clone(), error)));
                 for (key, presence) in known {
@@ -303,6 +309,7 @@ impl Sight<'_> {
                 thoughts.take(planner, Observed { key: key.clone(), memory, presences }.into()).await;
             }
         }
+        drop(looks);
         thoughts.end(planner).await;
         let mut reports = BTreeMap::new();
         for store in &stores {
@@ -326,6 +333,17 @@ impl Sight<'_> {
         let news = !quiet || !changed.before.unsettled.is_empty();
         let marks = Marks { stores: changed.after, ..changed.before };
         Ok((news && errors.is_empty()).then_some(marks))
+    }
+
+    /// What is remembered of some records.
+    async fn recall(
+        &self,
+        entity: &Arc<Entity>,
+        keys: Vec<RecordKey>,
+    ) -> Result<BTreeMap<RecordKey, Memory>, String> {
+        let (state, entity) = (Arc::clone(self.executor.state), Arc::clone(entity));
+        let memories = aside(async move { state.recall(&entity, &keys).await }).await;
+        memories.map_err(|error| error.to_string())
     }
 
     /// What a store has of some records: as it said itself, or as it says when asked.

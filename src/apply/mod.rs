@@ -274,7 +274,8 @@ impl<'a> Executor<'a> {
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, crate::model::Presence>, StoreError> {
         let mapped = self.mapped(entity, store)?;
-        self.store(store)?.read(&mapped, keys).await
+        let (store, keys) = (Arc::clone(self.store(store)?), keys.to_vec());
+        aside(async move { store.read(&mapped, &keys).await }).await
     }
 
     /// What all stores hold of some records now, as fingerprints.
