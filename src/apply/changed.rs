@@ -12,8 +12,8 @@ use futures_util::future::{join, join_all};
 use futures_util::stream;
 
 use crate::model::{
-    Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey, StoreError,
-    StoreMark, StoreName, Unknown, Value,
+    ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey,
+    StoreError, StoreMark, StoreName, Unknown, Value,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::store::{Changes, LazyRow};
@@ -35,13 +35,13 @@ pub(super) struct Changed {
     before: Marks,
     after: BTreeMap<StoreName, StoreMark>,
     counts: BTreeMap<StoreName, u64>,
-    rows: BTreeMap<RecordKey, BTreeMap<StoreName, LazyRow>>,
+    rows: BTreeMap<RecordKey, ByStore<LazyRow>>,
     vanished: BTreeMap<RecordKey, BTreeSet<StoreName>>,
     /// Records that are looked at whether or not they changed.
     called: BTreeSet<RecordKey>,
     /// The stores that are remembered to have a record, of those at hand. What else is remembered of them is read when their turn comes: of
     /// all at once it would fill the memory.
-    there: BTreeMap<RecordKey, BTreeSet<StoreName>>,
+    there: BTreeMap<RecordKey, Vec<StoreName>>,
     /// Whether a delete may be waiting for a store.
     deletes: bool,
 }
@@ -54,7 +54,7 @@ impl Changed {
 }
 
 /// The stores that a record is remembered to be in.
-fn stores_of(memory: &Memory) -> BTreeSet<StoreName> {
+fn stores_of(memory: &Memory) -> Vec<StoreName> {
     let there = memory.stores.iter().filter(|(_, shadow)| shadow.present);
     there.map(|(store, _)| store.clone()).collect()
 }
@@ -293,7 +293,7 @@ impl Sight<'_> {
         // While some are being considered, the next ones are read.
         let mut looks = stream::iter(looks).buffered(2);
         while let Some((looks, memories)) = looks.next().await {
-            let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
+            let mut presences: BTreeMap<&RecordKey, ByStore<Presence>> = BTreeMap::new();
             let mut memories = memories?;
             for (store, (known, error)) in stores.iter().zip(looks) {
                 errors.extend(error.map(|error| (store.clone(), error)));
@@ -398,7 +398,7 @@ impl Sight<'_> {
     pub(super) async fn note_parents(
         &self,
         entity: &Entity,
-        presences: &BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>>,
+        presences: &BTreeMap<&RecordKey, ByStore<Presence>>,
         planner: &mut Planner,
     ) -> Result<BTreeSet<RecordKey>, String> {
         let spec = self.executor.spec;

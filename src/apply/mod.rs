@@ -22,8 +22,8 @@ use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Batch, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError, StoreName,
-    Timestamp, WriteOp,
+    Batch, ByStore, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError,
+    StoreName, Timestamp, WriteOp,
 };
 use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Lane, Ledger, LedgerContents, Machine, Worked};
@@ -292,7 +292,7 @@ impl<'a> Executor<'a> {
             } else {
                 self.state.recall(entity, &keys).await.unwrap_or_default()
             };
-            let mut seen: BTreeMap<RecordKey, BTreeMap<StoreName, crate::model::Presence>> = BTreeMap::new();
+            let mut seen: BTreeMap<RecordKey, ByStore<crate::model::Presence>> = BTreeMap::new();
             for store in self.spec.stores_of(name) {
                 // Elements carry no keys to be found by; their guards say whether they moved.
                 let elements =

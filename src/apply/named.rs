@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Entity, OnDelete, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown};
+use crate::model::{
+    ByStore, Entity, OnDelete, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown,
+};
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::telemetry::Event;
 
@@ -46,7 +48,7 @@ impl Sight<'_> {
         }
         let memories = executor.state.recall(entity, keys).await.map_err(|error| error.to_string())?;
         let stores = executor.spec.stores_of(&entity.name);
-        let mut presences: BTreeMap<&RecordKey, BTreeMap<StoreName, Presence>> = BTreeMap::new();
+        let mut presences: BTreeMap<&RecordKey, ByStore<Presence>> = BTreeMap::new();
         let mut errors: BTreeMap<StoreName, StoreError> = BTreeMap::new();
         for store in &stores {
             let mut rows = match executor.read(store, &entity.name, keys).await {

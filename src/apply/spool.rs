@@ -1,6 +1,5 @@
 //! The shelf that plans are made with: a few records in memory, the others in a file that has no name and goes with the process.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -188,7 +187,7 @@ impl Many {
             };
             presences.push((store.ok_or_else(bad)?, presence));
         }
-        Ok(Observed { key, memory, presences: presences.into_iter().collect::<BTreeMap<_, _>>() })
+        Ok(Observed { key, memory, presences: presences.into_iter().collect() })
     }
 
     fn read(&self, place: u64) -> Result<Vec<u8>, Lost> {

@@ -8,13 +8,16 @@ use litemap::LiteMap;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ids::{FieldId, FieldName};
+use super::ids::{FieldId, FieldName, StoreName};
 
 /// Something for each of some fields, by their places.
 pub type Fields<V> = Flat<FieldId, V>;
 
 /// Something for each of some fields, by their names.
 pub type ByName<V> = Flat<FieldName, V>;
+
+/// Something for each of some stores.
+pub type ByStore<V> = Flat<StoreName, V>;
 
 /// A map whose entries stand one after the other, in the order of their keys. A record has a few dozen fields, and is copied, compared and
 /// thrown away as a whole: that takes one piece of memory here, and a tree's worth of them in a tree. It is a [`LiteMap`] that is
@@ -66,7 +69,12 @@ impl<K, V> DerefMut for Flat<K, V> {
 
 impl<K: Ord, V> FromIterator<(K, V)> for Flat<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        let entries = entries.into_iter();
+        let (least, most) = entries.size_hint();
+        // As a rule none is left out, and then nothing has to be moved to make room.
+        let mut flat = Self::with_capacity(most.unwrap_or(least));
+        flat.extend(entries);
+        flat
     }
 }
 

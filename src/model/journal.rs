@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::flat::ByName;
+use super::flat::ByStore;
 use super::ids::{BatchId, EntityName, IntentId, RecordId, StateId, StoreName};
 use super::marks::Marks;
 use super::memory::Shadow;
@@ -60,7 +61,7 @@ pub struct Intent {
     /// The sync metadata after; none: it is left as it is.
     pub meta_after: Option<SyncMeta>,
     /// The shadows that are true once it happened.
-    pub advances: BTreeMap<StoreName, Arc<Shadow>>,
+    pub advances: ByStore<Arc<Shadow>>,
 }
 
 /// How an intent ended.

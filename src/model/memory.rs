@@ -1,11 +1,10 @@
 //! What is remembered of a record between passes: a shadow for every store.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::flat::ByName;
-use super::ids::{StoreName, StoreRecordId, Version};
+use super::flat::ByStore;
+use super::ids::{StoreRecordId, Version};
 use super::mapping::MappingTag;
 use super::meta::SyncMeta;
 use super::observed::Cell;
@@ -68,7 +67,7 @@ impl Shadow {
 #[serde(transparent)]
 pub struct Memory {
     /// A shadow for every store that was ever verified to hold or lack the record.
-    pub stores: BTreeMap<StoreName, Shadow>,
+    pub stores: ByStore<Shadow>,
 }
 
 impl Memory {

@@ -23,7 +23,7 @@ mod write;
 
 pub use derive::{Derive, DeriveFn, Recompute};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
-pub use flat::{ByName, Fields, Flat};
+pub use flat::{ByName, ByStore, Fields, Flat};
 pub use forms::{FormError, Native, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,

@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Certificate, EntityName, FieldName, Marks, Memory, RecordId, RecordKey, Shadow, StateId, StoreName,
-    Timestamp, Version,
+    ByStore, Certificate, EntityName, FieldName, Marks, Memory, RecordId, RecordKey, Shadow, StateId,
+    StoreName, Timestamp, Version,
 };
 use crate::resolve::{Conflict, Rule};
 
@@ -78,7 +78,7 @@ pub struct RecordPlan {
     /// The writes, the canonical store's first.
     pub actions: Vec<Action>,
     /// Shadows that are true once the canonical store has the result (at once where it needs no write).
-    pub adopt: BTreeMap<StoreName, Arc<Shadow>>,
+    pub adopt: ByStore<Arc<Shadow>>,
     /// A fingerprint of everything that this was made from: what every store held and what was remembered. Empty where nobody asked
     /// for it.
     pub basis: String,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Memory, Presence, RecordKey, StoreName, Unknown, fingerprint_of};
+use crate::model::{ByStore, Memory, Presence, RecordKey, StoreName, Unknown, fingerprint_of};
 
 /// A record as a pass saw it in every store of its entity.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct Observed {
     /// What is remembered of it.
     pub memory: Option<Memory>,
     /// What was seen, for every store that maps the entity.
-    pub presences: BTreeMap<StoreName, Presence>,
+    pub presences: ByStore<Presence>,
 }
 
 impl Observed {

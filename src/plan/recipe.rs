@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diff::{ActionKind, Reason, SidePlan, Standing, diff, express};
 use crate::model::{
-    ElementId, Entity, EntityName, Mapping, Memory, Presence, RecordId, Shadow, StoreName, Unknown,
+    ByStore, ElementId, Entity, EntityName, Mapping, Memory, Presence, RecordId, Shadow, StoreName, Unknown,
 };
 use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
 
@@ -202,7 +202,7 @@ pub(super) fn record_plan(
         closes: resolution.closed,
         tombstone,
         actions: Vec::new(),
-        adopt: BTreeMap::new(),
+        adopt: ByStore::new(),
         basis,
     };
     for side in entry.sides {

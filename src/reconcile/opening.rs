@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName, Transition,
+    BatchId, ByStore, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName,
+    Transition,
 };
 
 use crate::spec::Spec;
@@ -22,7 +23,7 @@ pub struct Opened {
     /// Whether everything meets for the first time: the state was lost, or is an older copy.
     pub rebuild: bool,
     /// Shadows that the recovery found and that are not in the state (of a mere plan, which changes no state).
-    pub overlay: BTreeMap<RecordId, BTreeMap<StoreName, Shadow>>,
+    pub overlay: BTreeMap<RecordId, ByStore<Shadow>>,
     /// Records of which it is not known what became of a write, in a store that cannot be read.
     pub unresolved: BTreeSet<(RecordId, StoreName)>,
     /// Whether writes of an earlier pass had to be found out about.
@@ -181,7 +182,7 @@ impl Opening {
         if let Some(number) = transition.acknowledge_pass {
             header.acknowledged = number;
         }
-        let mut overlay: BTreeMap<RecordId, BTreeMap<StoreName, Shadow>> = BTreeMap::new();
+        let mut overlay: BTreeMap<RecordId, ByStore<Shadow>> = BTreeMap::new();
         if !self.commit {
             for (record, store, shadow) in transition.shadows {
                 overlay.entry(record).or_default().insert(store, Arc::unwrap_or_clone(shadow));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, ByName, Cell, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey, Row,
-    Shadow, StoreName, Transition, Value, Version,
+    BatchId, ByName, ByStore, Cell, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey,
+    Row, Shadow, StoreName, Transition, Value, Version,
 };
 use crate::spec::Spec;
 
@@ -45,8 +45,8 @@ impl Found {
         transition
     }
 
-    fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, BTreeMap<StoreName, Arc<Shadow>>)> {
-        let nothing = BTreeMap::new;
+    fn ending(&self, spec: &Spec, intent: &Intent) -> Option<(IntentEnd, ByStore<Arc<Shadow>>)> {
+        let nothing = ByStore::new;
         if intent.receipt {
             let applied =
                 self.receipts.get(&intent.batch).is_some_and(|applied| applied.contains(&intent.id));
@@ -89,9 +89,9 @@ pub(super) fn is_element(spec: &Spec, intent: &Intent) -> bool {
 
 /// The metadata tells where the write changed it; else the fields do; where neither, the fields count as changed there, by
 /// somebody who had seen nothing.
-fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, BTreeMap<StoreName, Arc<Shadow>>) {
+fn update_ending(spec: &Spec, intent: &Intent, row: &Row) -> (IntentEnd, ByStore<Arc<Shadow>>) {
     let applied = (IntentEnd::Applied, intent.advances.clone());
-    let not_applied = (IntentEnd::NotApplied, BTreeMap::new());
+    let not_applied = (IntentEnd::NotApplied, ByStore::new());
     let tells = intent.meta_after.as_ref().is_some_and(|after| !after.same_evidence(&intent.meta_before));
     if tells && meta_is_ours(intent, row) {
         return applied;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, Cell, ErrorKind, FieldName, Fields, Guard, Intent, IntentId, IntentKind, RecordId,
-    Shadow, StoreError, StoreName, Transition, Value, Write, WriteOp,
+    Batch, BatchId, ByStore, Cell, ErrorKind, FieldName, Fields, Guard, Intent, IntentId, IntentKind,
+    RecordId, Shadow, StoreError, StoreName, Transition, Value, Write, WriteOp,
 };
 
 use super::super::Effect;
@@ -58,7 +58,7 @@ impl Applying {
         at: usize,
         record: &RecordId,
         action: &Action,
-        advances: BTreeMap<StoreName, Arc<Shadow>>,
+        advances: ByStore<Arc<Shadow>>,
         receipt: bool,
     ) -> Arc<Intent> {
         let batch = BatchId(format!("{}-{}-{}", self.pass, self.flight.lane, action.store));
@@ -190,7 +190,7 @@ impl Applying {
                     self.shift(at, &action.store, Standing::Pending);
                     continue;
                 }
-                let advances = BTreeMap::from([(action.store.clone(), action.advance.clone())]);
+                let advances = ByStore::from([(action.store.clone(), action.advance.clone())]);
                 transition.open.push(self.intend_action(at, &record.record, action, advances, false));
             }
         }
