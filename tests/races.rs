@@ -212,6 +212,29 @@ fn a_store_does_not_compete_with_its_own_earlier_edit() {
 }
 
 #[test]
+fn chunks_are_on_their_way_together_and_reach_every_store_in_their_order() {
+    let mut together = 0;
+    for order in 0..20 {
+        let mut world = World::three();
+        // In which order what is under way at once gets done.
+        world.effects = order;
+        for id in 10..30 {
+            world.insert("app", &id.to_string(), &[("a", "new"), ("must", "m")], Stamp::None);
+        }
+        let report = world.pass().expect("a pass");
+        assert!(report.is_clean(), "{:?}", report.failed);
+        for at in ["hub", "app", "local"] {
+            let sent = world.sent.iter().filter(|(to, lane)| *to == store(at) && *lane > 0);
+            let lanes: Vec<usize> = sent.map(|(_, lane)| *lane).collect();
+            assert!(lanes.len() >= 10 && lanes.is_sorted(), "{at}: {lanes:?}");
+        }
+        assert!((10..30).all(|id| world.everywhere(&id.to_string(), "a") == ["new"; 3]));
+        together += world.together;
+    }
+    assert!(together > 100, "only {together} effects met another chunk's");
+}
+
+#[test]
 fn a_stop_ends_after_what_is_in_flight_and_the_next_pass_does_the_rest() {
     let mut stopped = 0;
     for answers in 0..40 {

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::future::{join, join_all};
-use futures_util::stream;
+use futures_util::future::{BoxFuture, join, join_all};
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use crate::model::{
     ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey,
@@ -28,6 +28,12 @@ const MOST_CHANGED: usize = 200_000;
 
 /// Records that are asked for at a time.
 const KEYS_PER_READ: usize = 1_000;
+
+/// Pieces of those that are asked for before their turn.
+const PIECES_AHEAD: usize = 2;
+
+/// What a store has of some records, and what went wrong.
+type Looked<'k> = (Vec<(&'k RecordKey, Presence)>, Option<StoreError>);
 
 /// What changed in an entity.
 pub(super) struct Changed {
@@ -286,13 +292,16 @@ impl Sight<'_> {
         let quiet = changed.rows.is_empty() && changed.vanished.is_empty();
         let keys: Vec<&RecordKey> = keys.into_iter().collect();
         let mut thoughts = Thoughts::new(&entity, planner);
-        let looks = keys.chunks(KEYS_PER_READ).map(|keys| {
-            let looks = join_all(stores.iter().map(|store| self.presences(&changed, store, keys)));
-            join(looks, self.recall(&entity, keys.iter().map(|key| (*key).clone()).collect()))
-        });
-        // While some are being considered, the next ones are read.
-        let mut looks = stream::iter(looks).buffered(2);
-        while let Some((looks, memories)) = looks.next().await {
+        let mut looks = FuturesOrdered::new();
+        let mut pieces = keys.chunks(KEYS_PER_READ);
+        loop {
+            // While some are being considered, the next ones are read.
+            while looks.len() < PIECES_AHEAD
+                && let Some(keys) = pieces.next()
+            {
+                looks.push_back(self.look_at(&changed, &stores, keys));
+            }
+            let Some((looks, memories)) = looks.next().await else { break };
             let mut presences: BTreeMap<&RecordKey, ByStore<Presence>> = BTreeMap::new();
             let mut memories = memories?;
             for (store, (known, error)) in stores.iter().zip(looks) {
@@ -335,6 +344,18 @@ impl Sight<'_> {
         Ok((news && errors.is_empty()).then_some(marks))
     }
 
+    /// What all stores have of some records, and what is remembered of them.
+    fn look_at<'k>(
+        &'k self,
+        changed: &'k Changed,
+        stores: &'k [StoreName],
+        keys: &'k [&'k RecordKey],
+    ) -> BoxFuture<'k, (Vec<Looked<'k>>, Result<BTreeMap<RecordKey, Memory>, String>)> {
+        let looks = join_all(stores.iter().map(|store| self.presences(changed, store, keys)));
+        let wanted = keys.iter().map(|key| (*key).clone()).collect();
+        join(looks, self.recall(&changed.entity, wanted)).boxed()
+    }
+
     /// What is remembered of some records.
     async fn recall(
         &self,
@@ -352,7 +373,7 @@ impl Sight<'_> {
         changed: &Changed,
         store: &StoreName,
         keys: &[&'k RecordKey],
-    ) -> (Vec<(&'k RecordKey, Presence)>, Option<StoreError>) {
+    ) -> Looked<'k> {
         let mut known: Vec<(&RecordKey, Presence)> = Vec::new();
         let mut asked: Vec<&RecordKey> = Vec::new();
         for key in keys {

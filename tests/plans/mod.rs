@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use trueup::diff::{Action, ActionKind, Change, Reason, Standing};
 use trueup::model::{
-    ByName, Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag, RecordId,
-    RecordKey, Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
+    ByName, ByStore, Cell, Certificate, ConflictId, EntityName, FieldName, FieldShadow, Json, MappingTag,
+    RecordId, RecordKey, Shadow, StateId, StoreName, SyncMeta, SyncStatus, Timestamp, Value, Version,
 };
 use trueup::plan::{
     Books, GuardName, GuardTrip, Notice, NoticeKind, Plan, RecordPlan, Records, SnapshotReport,
@@ -113,7 +113,7 @@ pub fn record(key: &str, actions: Vec<Action>) -> RecordPlan {
         closes: Vec::new(),
         tombstone: None,
         actions,
-        adopt: BTreeMap::new(),
+        adopt: ByStore::new(),
         basis: "0".to_owned(),
     }
 }

@@ -97,6 +97,10 @@ pub struct World {
     /// Effects left before the controller is killed.
     pub lives: Option<usize>,
     pub effects: usize,
+    /// The chunks whose writes were sent, as they were.
+    pub sent: Vec<(StoreName, Lane)>,
+    /// How often effects of several chunks were under way at once.
+    pub together: usize,
     pub allow: BTreeSet<GuardName>,
     pub paused: BTreeSet<StoreName>,
     /// Answers after which somebody asks the controller to stop.
@@ -150,6 +154,8 @@ impl World {
             now: DAY_ONE,
             lives: None,
             effects: 0,
+            sent: Vec::new(),
+            together: 0,
             allow: BTreeSet::new(),
             paused: BTreeSet::new(),
             stop_after: None,
@@ -417,6 +423,10 @@ impl World {
                 *lives -= 1;
             }
             self.effects += 1;
+            self.together += usize::from(queue.iter().any(|(other, _)| *other > 0 && *other != lane));
+            if let Effect::Write { store, .. } = &effect {
+                self.sent.push((store.clone(), lane));
+            }
             let event = self.run(effect);
             queue.extend(step(lane, event));
         }
@@ -493,7 +503,11 @@ impl World {
             let presence = read.ok().and_then(|mut rows| rows.remove(&record.key));
             presences.insert(at, presence.unwrap_or(Presence::Unknown(Unknown::Unreachable)));
         }
-        Observed { key: record.key.clone(), memory: self.state.recall(record).cloned(), presences }
+        Observed {
+            key: record.key.clone(),
+            memory: self.state.recall(record).cloned(),
+            presences: presences.into_iter().collect(),
+        }
     }
 
     /// Finds out whose the rows of stores with record ids of their own are.
@@ -632,7 +646,7 @@ impl World {
                 if let Some(found) = opened.overlay.get(&id) {
                     memory.get_or_insert_default().stores.extend(found.clone());
                 }
-                planner.add(entity, Observed { key, memory, presences });
+                planner.add(entity, Observed { key, memory, presences: presences.into_iter().collect() });
             }
             planner.end_entity(entity, reports);
         }

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    BatchId, Cell, EntityName, FieldName, FieldShadow, Float, Intent, IntentEnd, IntentId, IntentKind, Json,
-    MappingTag, RecordId, Shadow, StoreName, StoreRecordId, SyncMeta, SyncStatus, Timestamp, Value, Version,
+    BatchId, Cell, EntityName, FieldId, FieldName, FieldShadow, Float, Intent, IntentEnd, IntentId,
+    IntentKind, Json, MappingTag, RecordId, Row, Shadow, StoreName, StoreRecordId, SyncMeta, SyncStatus,
+    Timestamp, Value, Version,
 };
 use std::collections::BTreeMap;
 
@@ -144,7 +145,51 @@ fn any_key() -> impl Strategy<Value = RecordKey> {
     prop::collection::vec(prop_oneof!["[\0\u{1}a]{0,3}", any::<String>()], 1..3).prop_map(RecordKey::new)
 }
 
+fn any_row() -> impl Strategy<Value = Row> {
+    let fields = prop::collection::btree_map(0_u16..300, any_field().prop_map(|field| field.held), 0..4);
+    let times = prop::option::of(0_i64..3);
+    (prop::option::of(".{0,3}"), any_meta(), times.clone(), times, any::<bool>(), fields).prop_map(
+        |(id, meta, created, updated, unlinked, fields)| Row {
+            key: RecordKey::new(vec!["k".to_owned()]),
+            store_id: id.map(StoreRecordId),
+            fields: fields.into_iter().map(|(id, cell)| (FieldId(id), cell)).collect(),
+            meta,
+            created: created.and_then(Timestamp::from_micros),
+            updated: updated.and_then(Timestamp::from_micros),
+            unlinked,
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn rows_come_back_alone_and_beside_others(rows in prop::collection::vec(any_row(), 1..4), alike in any::<bool>()) {
+        let mut rows = rows;
+        if alike {
+            let first = rows[0].clone();
+            rows.iter_mut().for_each(|row| (row.fields, row.meta) = (first.fields.clone(), first.meta.clone()));
+        }
+        let mut dictionary = Dictionary::default();
+        let mut bytes = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            put_row(&mut bytes, row, rows.first().filter(|_| at > 0), &mut dictionary);
+        }
+        let mut input = bytes.as_slice();
+        for (at, row) in rows.iter().enumerate() {
+            let other = rows.first().filter(|_| at > 0);
+            let back = take_row(&mut input, &row.key, other, &dictionary);
+            prop_assert_eq!(back.as_ref(), Ok(row));
+        }
+        prop_assert!(input.is_empty());
+    }
+
+    #[test]
+    fn bytes_that_are_no_row_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        let key = RecordKey::new(vec!["k".to_owned()]);
+        // Whatever comes of it: no panic, and no more memory than there are bytes.
+        let _ = take_row(&mut bytes.as_slice(), &key, None, &Dictionary::default());
+    }
+
     #[test]
     fn memories_come_back(memory in any_memory()) {
         let mut dictionary = Dictionary::default();
