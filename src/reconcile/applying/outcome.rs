@@ -105,7 +105,10 @@ impl Applying {
                     _ => {}
                 }
                 let entity = self.inputs.spec.entity(&record.record.entity);
-                for (store, mut shadow) in intent.advances {
+                // The others' are kept for the end already, unless this is the canonical write, which they follow from.
+                let known =
+                    intent.advances.into_iter().filter(|(store, _)| canonical || *store == intent.store);
+                for (store, mut shadow) in known {
                     if let (true, Some(row), Some(entity)) = (store == intent.store, &row, entity) {
                         read_back(entity, action, row, &mut shadow);
                     }

@@ -180,6 +180,7 @@ impl Applying {
         }
         let canonical = self.inputs.spec.canonical.clone();
         for (at, record) in self.present() {
+            let writes_canonical = record.actions.iter().any(|action| action.store == canonical);
             for action in record.actions.iter().filter(|action| action.store != canonical) {
                 if let Some(error) = self.down.get(&action.store).cloned() {
                     self.not_written(at, action, &error, Standing::Pending);
@@ -190,7 +191,10 @@ impl Applying {
                     self.shift(at, &action.store, Standing::Pending);
                     continue;
                 }
-                let advances = ByStore::from([(action.store.clone(), action.advance.clone())]);
+                // What is known of the others is noted in the end. Should it not come to that, it must be known by then what this write
+                // was made from: else a delete there would pass for a row that never was.
+                let mut advances = if writes_canonical { ByStore::new() } else { record.adopt.clone() };
+                advances.insert(action.store.clone(), action.advance.clone());
                 transition.open.push(self.intend_action(at, &record.record, action, advances, false));
             }
         }
