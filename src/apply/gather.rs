@@ -150,7 +150,7 @@ impl Sight<'_> {
         let Some(entity): Option<&Arc<Entity>> = executor.spec.entity(name) else { return };
         if let Some(rows) = gathered.rows.get(&(name.clone(), store.clone())) {
             for row in rows {
-                identify.know(entity, &row.row());
+                identify.know(entity, store, &row.row());
             }
             return;
         }
@@ -160,7 +160,7 @@ impl Sight<'_> {
             if cursor.rows.is_empty() {
                 break;
             }
-            cursor.rows.drain(..).for_each(|row| identify.know(entity, &row.into_row()));
+            cursor.rows.drain(..).for_each(|row| identify.know(entity, store, &row.into_row()));
         }
         let complete = cursor.error.is_none() && cursor.certificate.is_some_and(|told| told.is_complete());
         if *store == executor.spec.canonical && !complete {

@@ -134,7 +134,7 @@ impl Identify {
         let place = (entity.name.clone(), element.kind.clone(), element.normal.clone());
         let [parent] = parent.parts() else { return None };
         let known = self.known.elements.get(&place)?;
-        known.iter().find(|(of, key)| of == parent && !taken.contains(key)).map(|(_, key)| key.clone())
+        known.iter().find(|(of, _, key)| of == parent && !taken.contains(key)).map(|(.., key)| key.clone())
     }
 
     fn new_element(&mut self, entity: &Entity, parent: &RecordKey, element: &ElementId) -> RecordKey {

@@ -129,13 +129,17 @@ struct Wanted {
     of_strays: BTreeMap<(Place, StoreRecordId), BTreeSet<Feature>>,
 }
 
+/// Whether a store is not the canonical one.
+type Elsewhere = bool;
+
 /// What was found of it.
 #[derive(Debug, Default)]
 struct Known {
     /// Who has a feature.
     features: BTreeMap<(EntityName, Feature), BTreeSet<RecordKey>>,
-    /// Elements by entity, kind and normal form: the parent's key and their own.
-    elements: BTreeMap<(EntityName, String, String), BTreeSet<(String, RecordKey)>>,
+    /// Elements by entity, kind and normal form: the parent's key and their own. Of several with one value those come first that have it
+    /// in the canonical store: what another store says may be an edit that has lost, or waits for a person.
+    elements: BTreeMap<(EntityName, String, String), BTreeSet<(String, Elsewhere, RecordKey)>>,
     keys: BTreeSet<(EntityName, RecordKey)>,
     /// Rows that were made for a record.
     made: BTreeMap<(Place, StoreRecordId), RecordKey>,
@@ -232,8 +236,8 @@ impl Identify {
         self.doubted.insert(entity.clone());
     }
 
-    /// Takes a row of a record that is known.
-    pub fn know(&mut self, entity: &Entity, row: &Row) {
+    /// Takes a row of a record that is known, as a store has it.
+    pub fn know(&mut self, entity: &Entity, store: &StoreName, row: &Row) {
         self.note_number(&entity.name, &row.key);
         let id = (entity.name.clone(), row.key.clone());
         if self.wanted.keys.contains(&id) || self.wanted.all_keys.contains(&entity.name) {
@@ -255,7 +259,8 @@ impl Identify {
         if let Some((parent, kind, normal)) = features::element_of(&self.spec, entity, row) {
             let place = (entity.name.clone(), kind, normal);
             if self.wanted.elements.contains(&place) {
-                self.known.elements.entry(place).or_default().insert((parent, row.key.clone()));
+                let elsewhere = *store != self.spec.canonical;
+                self.known.elements.entry(place).or_default().insert((parent, elsewhere, row.key.clone()));
             }
         }
     }

@@ -536,7 +536,7 @@ impl World {
                 identify.doubt(&entity);
             }
             for row in read.iter().flat_map(|read| &read.rows) {
-                identify.know(&declared, row);
+                identify.know(&declared, &at, row);
             }
         }
         identify.decide()
