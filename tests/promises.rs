@@ -153,6 +153,21 @@ proptest! {
     }
 }
 
+/// A pass that made a record elsewhere dies, and then the record is deleted where it came from: it is known to have been there.
+#[test]
+fn a_record_that_is_deleted_after_a_kill_goes_everywhere() {
+    for after in 0..24 {
+        for (at, store) in STORES.iter().enumerate() {
+            let ops = [
+                Op::Insert { at, record: 0, stamp: Stamp::None },
+                Op::Killed { after },
+                Op::Delete { at, record: 0 },
+            ];
+            assert_eq!(live(&ops), Ok(()), "inserted and deleted in {store}, killed after {after}");
+        }
+    }
+}
+
 /// An answer is lost, and the row that was made is edited before anybody asks what became of it. The value that wins is the one that was there
 /// before, and the store that lost could not be written at once.
 #[test]

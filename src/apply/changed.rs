@@ -24,7 +24,7 @@ use super::observe::Sight;
 use super::thoughts::Thoughts;
 
 /// Changed rows that are held at a time; when there are more, everything is read in the order of keys instead.
-const MOST_CHANGED: usize = 200_000;
+const MOST_CHANGED: usize = 100_000;
 
 /// Records that are asked for at a time.
 const KEYS_PER_READ: usize = 1_000;
@@ -34,6 +34,9 @@ const PIECES_AHEAD: usize = 2;
 
 /// What a store has of some records, and what went wrong.
 type Looked<'k> = (Vec<(&'k RecordKey, Presence)>, Option<StoreError>);
+
+/// What is remembered of some records, or why that cannot be told.
+type Remembered = Result<BTreeMap<RecordKey, Memory>, String>;
 
 /// What changed in an entity.
 pub(super) struct Changed {
@@ -350,18 +353,14 @@ impl Sight<'_> {
         changed: &'k Changed,
         stores: &'k [StoreName],
         keys: &'k [&'k RecordKey],
-    ) -> BoxFuture<'k, (Vec<Looked<'k>>, Result<BTreeMap<RecordKey, Memory>, String>)> {
+    ) -> BoxFuture<'k, (Vec<Looked<'k>>, Remembered)> {
         let looks = join_all(stores.iter().map(|store| self.presences(changed, store, keys)));
         let wanted = keys.iter().map(|key| (*key).clone()).collect();
         join(looks, self.recall(&changed.entity, wanted)).boxed()
     }
 
     /// What is remembered of some records.
-    async fn recall(
-        &self,
-        entity: &Arc<Entity>,
-        keys: Vec<RecordKey>,
-    ) -> Result<BTreeMap<RecordKey, Memory>, String> {
+    async fn recall(&self, entity: &Arc<Entity>, keys: Vec<RecordKey>) -> Remembered {
         let (state, entity) = (Arc::clone(self.executor.state), Arc::clone(entity));
         let memories = aside(async move { state.recall(&entity, &keys).await }).await;
         memories.map_err(|error| error.to_string())

@@ -11,11 +11,11 @@ mod spool;
 mod thoughts;
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -125,8 +125,7 @@ pub fn clock() -> Timestamp {
 impl<'a> Executor<'a> {
     /// Drives a machine to its end. While effects run, other threads work on what comes after them.
     pub async fn drive(&self, machine: &mut impl Machine) {
-        let mut running: FuturesUnordered<Pin<Box<dyn Future<Output = (Lane, Event)> + Send + '_>>> =
-            FuturesUnordered::new();
+        let mut running: FuturesUnordered<BoxFuture<'_, (Lane, Event)>> = FuturesUnordered::new();
         let mut works: JoinSet<Worked> = JoinSet::new();
         let mut effects = machine.step(0, Event::Start);
         loop {

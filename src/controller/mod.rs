@@ -46,7 +46,7 @@ pub use watch::watch;
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);
 
-/// How many records go out together at most. A chunk is what is lost to a kill and found out about again, and what a stop waits for.
+/// How many records go out together at most. A few such chunks are what a kill leaves to be found out about, and what a stop waits for.
 const LARGEST_CHUNK: usize = 1_000;
 
 /// Records out of order beyond which all are read.

@@ -132,7 +132,7 @@ impl Listening {
         if parts.next().as_deref() != Some(self.store.as_str()) {
             return;
         }
-        let Some(name) = parts.next().and_then(|name| EntityName::new(name).ok()) else { return };
+        let Some(name) = parts.next().and_then(|name| EntityName::known(&name)) else { return };
         let Some(entity) = self.spec.entity(&name) else { return };
         let key: Vec<String> = parts.collect();
         if key.len() == entity.key.len() {

@@ -4,7 +4,7 @@
 //! store has the record, the result is the canonical row, and the general rules have nothing to decide. Whatever is not plainly one
 //! of these goes the long way, which gives the same answer (in debug builds every record goes both ways and the two are compared).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::model::{
     Cell, Check, Entity, FieldId, FieldRef, Fields, Mapping, Presence, Row, Shadow, SyncStatus, Value,
@@ -264,7 +264,7 @@ fn note_relations(view: &View<'_>, side: &Side<'_>, resolution: &mut Resolution)
 #[cfg(debug_assertions)]
 pub(crate) fn same(short: &(Resolution, Vec<SidePlan>), long: &(Resolution, Vec<SidePlan>)) -> bool {
     let told = |resolution: &Resolution| Resolution {
-        ends: BTreeMap::new(),
+        ends: std::collections::BTreeMap::new(),
         origins: Fields::new(),
         ..resolution.clone()
     };

@@ -215,7 +215,7 @@ async fn take_webhook(
     body: Body,
 ) -> Response {
     let current = site.current();
-    let named = StoreName::new(&store).ok();
+    let named = StoreName::known(&store);
     let known = current.as_ref().zip(named).and_then(|(current, store)| {
         let webhook = current.engine.spec().controller.triggers.webhooks.get(&store)?;
         let secret = current.secrets.get(&store)?.clone();

@@ -79,7 +79,7 @@ fn generic(spec: &Spec, store: &StoreName, body: &Value) -> Option<Said> {
     let mut records = Vec::new();
     let mut something = false;
     for one in list {
-        let name = EntityName::new(one.get("entity")?.as_str()?).ok()?;
+        let name = EntityName::known(one.get("entity")?.as_str()?)?;
         spec.mapping(&name, store)?;
         let entity = spec.entity(&name)?;
         match one.get("key") {

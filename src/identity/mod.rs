@@ -129,8 +129,8 @@ struct Wanted {
     of_strays: BTreeMap<(Place, StoreRecordId), BTreeSet<Feature>>,
 }
 
-/// Whether a store is not the canonical one.
-type Elsewhere = bool;
+/// An element's parent, whether it is another store than the canonical one that has it, and its own key.
+type KnownElement = (String, bool, RecordKey);
 
 /// What was found of it.
 #[derive(Debug, Default)]
@@ -139,7 +139,7 @@ struct Known {
     features: BTreeMap<(EntityName, Feature), BTreeSet<RecordKey>>,
     /// Elements by entity, kind and normal form: the parent's key and their own. Of several with one value those come first that have it
     /// in the canonical store: what another store says may be an edit that has lost, or waits for a person.
-    elements: BTreeMap<(EntityName, String, String), BTreeSet<(String, Elsewhere, RecordKey)>>,
+    elements: BTreeMap<(EntityName, String, String), BTreeSet<KnownElement>>,
     keys: BTreeSet<(EntityName, RecordKey)>,
     /// Rows that were made for a record.
     made: BTreeMap<(Place, StoreRecordId), RecordKey>,

@@ -32,17 +32,20 @@ static NAMES: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
 struct Kept(&'static str);
 
 impl Kept {
+    fn known(text: &str) -> Option<Self> {
+        NAMES.read().unwrap_or_else(PoisonError::into_inner).get(text).copied().map(Self)
+    }
+
     fn new(text: &str) -> Self {
-        let known = NAMES.read().unwrap_or_else(PoisonError::into_inner).get(text).copied();
-        Self(known.unwrap_or_else(|| {
+        Self::known(text).unwrap_or_else(|| {
             let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
-            names.get(text).copied().unwrap_or_else(|| {
+            Self(names.get(text).copied().unwrap_or_else(|| {
                 let name: &'static str = Box::leak(text.into());
                 names.insert(name);
                 name
-            })
-        }))
+            }))
+        })
     }
 }
 
@@ -85,13 +88,19 @@ macro_rules! name {
         pub struct $name(Kept);
 
         impl $name {
-            /// Takes a text as a name. It is kept for good: a text that anybody may have written into a row is no name.
+            /// Takes a text as a name. It is kept for good: what anybody may have written somewhere is asked about with
+            /// [`Self::known`].
             ///
             /// # Errors
             /// [`BadName`] when the text has characters that a name may not have.
             pub fn new(text: impl AsRef<str>) -> Result<Self, BadName> {
                 check_name(text.as_ref())?;
                 Ok(Self(Kept::new(text.as_ref())))
+            }
+
+            /// The name that a text is; none when no manifest has such a one.
+            pub fn known(text: &str) -> Option<Self> {
+                Kept::known(text).map(Self)
             }
 
             /// The name as text.
@@ -299,4 +308,36 @@ pub fn fingerprint_of(value: &impl Hash) -> String {
 /// Sixteen hexadecimal digits of a hash over a text: enough to tell apart whatever one controller ever sees.
 pub fn fingerprint(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EntityName, FieldName, StoreName};
+
+    #[test]
+    fn one_text_is_one_name_whoever_makes_it() {
+        let made: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(|| StoreName::new("of_several_threads").expect("a name")))
+            .collect();
+        let here = StoreName::new(String::from("of_several_threads")).expect("a name");
+        for made in made {
+            assert_eq!(made.join().expect("no panic"), here);
+        }
+        let mut names = ["b", "a_longer_one", "a"].map(|name| FieldName::new(name).expect("a name"));
+        names.sort();
+        assert_eq!(
+            names.map(|name| name.to_string()),
+            ["a", "a_longer_one", "b"],
+            "in the order of their texts"
+        );
+    }
+
+    #[test]
+    fn asking_for_a_name_makes_none() {
+        assert_eq!(EntityName::known("nobody_named_this"), None);
+        assert_eq!(EntityName::known("nobody_named_this"), None);
+        let named = EntityName::new("somebody_named_this").expect("a name");
+        assert_eq!(EntityName::known("somebody_named_this"), Some(named));
+        assert!(EntityName::new("no name").is_err());
+    }
 }

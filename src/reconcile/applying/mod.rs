@@ -1,8 +1,8 @@
 //! Carrying a plan out: conflicts and tombstones first, then the canonical store, then the others, a chunk of records at a time.
 //!
-//! For each chunk: what must be on record is written; the canonical writes are noted, sent, and their outcome noted together with
-//! what follows from it and the notes of the replicas' writes; these are sent, and their outcome noted. A stop or a death between
-//! any two of these loses nothing: what was noted and not ended is found out about by the next [`super::Opening`].
+//! For each chunk: what must be on record is written; the canonical writes are noted and sent; the replicas' writes are noted and sent;
+//! what became of all of them is noted. A stop or a death between any two of these loses nothing: what was noted and not ended is
+//! found out about by the next [`super::Opening`]. Several chunks are on their way at once, each at another one of these.
 
 mod along;
 mod flight;

@@ -49,7 +49,8 @@ impl Applying {
     ) {
         match rows {
             Ok(rows) => {
-                self.flight.images.extend(rows.into_iter().map(|(key, row)| ((store.clone(), key), row)))
+                let rows = rows.into_iter().map(|(key, row)| ((store.clone(), key), row));
+                self.flight.images.extend(rows);
             }
             Err(error) => {
                 self.down.insert(store.clone(), error);

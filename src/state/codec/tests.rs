@@ -167,7 +167,9 @@ proptest! {
         let mut rows = rows;
         if alike {
             let first = rows[0].clone();
-            rows.iter_mut().for_each(|row| (row.fields, row.meta) = (first.fields.clone(), first.meta.clone()));
+            for row in &mut rows {
+                (row.fields, row.meta) = (first.fields.clone(), first.meta.clone());
+            }
         }
         let mut dictionary = Dictionary::default();
         let mut bytes = Vec::new();
