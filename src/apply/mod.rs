@@ -354,7 +354,7 @@ impl<'a> Executor<'a> {
             self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
         }
         if system {
-            self.tell_conflicts(entity, &outcomes);
+            self.tell_conflicts(entity, &batch, &outcomes);
         } else {
             self.tell_outcomes(store, entity, &batch, &outcomes);
         }
@@ -365,14 +365,18 @@ impl<'a> Executor<'a> {
     fn tell_conflicts(
         &self,
         entity: &EntityName,
+        batch: &Batch,
         outcomes: &Result<BTreeMap<IntentId, Outcome>, StoreError>,
     ) {
-        if entity != self.ledger.conflicts.name() {
+        let Some(outcomes) = outcomes.as_ref().ok().filter(|_| entity == self.ledger.conflicts.name()) else {
             return;
-        }
-        for outcome in outcomes.iter().flat_map(BTreeMap::values) {
-            if let Outcome::Applied(Some(row)) = outcome
-                && let Some(conflict) = self.ledger.conflict_of(row)
+        };
+        for write in &batch.writes {
+            let (WriteOp::Create { fields, .. } | WriteOp::Update { fields, .. }) = &write.op else {
+                continue;
+            };
+            if matches!(outcomes.get(&write.intent), Some(Outcome::Applied(_)))
+                && let Some(conflict) = self.ledger.conflict_in(fields)
             {
                 self.observer.notice(&telemetry::Event::ConflictRecorded { conflict: &conflict });
             }

@@ -9,7 +9,7 @@ use crate::model::{Entity, Presence, Row, StoreName, Unknown};
 use crate::plan::{Lost, Observed, Shelf};
 use crate::state::codec::{self, Dictionary};
 
-/// How many records stay in memory. One of 25 fields in three stores takes some 25 KB there, all together 50 MB.
+/// How many records stay in memory. One of 25 fields in three stores takes less than 10 KB there.
 const IN_MEMORY: usize = 2_000;
 
 /// What is read at once of a record: nearly always all of it.

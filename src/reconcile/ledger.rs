@@ -154,6 +154,11 @@ impl Ledger {
         read_json(row, 13)
     }
 
+    /// The conflict that a row is written with.
+    pub fn conflict_in(&self, fields: &Fields<Value>) -> Option<Conflict> {
+        of_json(fields.get(&FieldId(13))?)
+    }
+
     /// A tombstone as a row, with the native rows that are about to go.
     pub fn tombstone_fields(
         &self,
@@ -271,7 +276,11 @@ fn json(value: &impl Serialize) -> Value {
 }
 
 fn read_json<T: DeserializeOwned>(row: &Row, at: u16) -> Option<T> {
-    let Value::Json(json) = value_of(row, at)? else { return None };
+    of_json(value_of(row, at)?)
+}
+
+fn of_json<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    let Value::Json(json) = value else { return None };
     serde_json::from_value(json.as_value().clone()).ok()
 }
 
