@@ -13,7 +13,7 @@ use super::super::Effect;
 use super::{Applying, Stage};
 
 impl Applying {
-    /// Notes the canonical writes, and remembers what is true without one.
+    /// Notes the canonical writes; what is true without one is kept for the end.
     pub(super) fn note_canonical(&mut self) -> Vec<Effect> {
         self.check_on_record();
         if self.failed.is_some() {
@@ -31,14 +31,13 @@ impl Applying {
                     .adopt
                     .iter()
                     .map(|(store, shadow)| (record.record.clone(), store.clone(), shadow.clone()));
-                transition.shadows.extend(adopted);
+                self.flight.later.shadows.extend(adopted);
                 continue;
             };
             let mut advances = record.adopt.clone();
             advances.insert(action.store.clone(), action.advance.clone());
             transition.open.push(self.intend_action(at, &record.record, action, advances, true));
         }
-        self.flight.later.shadows = std::mem::take(&mut transition.shadows);
         if transition.open.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
 

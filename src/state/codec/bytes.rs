@@ -25,6 +25,11 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
+/// The flags that are on, in one byte.
+pub(super) fn sum(flags: &[(u8, bool)]) -> u8 {
+    flags.iter().filter(|(_, on)| *on).fold(0, |sum, (flag, _)| sum | flag)
+}
+
 /// Bytes being read.
 pub(super) struct Reader<'a>(&'a [u8]);
 

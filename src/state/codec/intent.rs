@@ -10,7 +10,7 @@ use crate::model::{
     StoreName, SyncMeta, Value,
 };
 
-use super::bytes::{Reader, put_bytes, put_varint};
+use super::bytes::{Reader, put_bytes, put_varint, sum};
 use super::meta::{put_meta, take_meta};
 use super::squeeze::{squeeze, unsqueeze};
 use super::{BadRecord, Dictionary, decode_shadows, key_from_bytes, key_to_bytes, pack_shadows, value};
@@ -122,12 +122,11 @@ pub fn intents_to_bytes<I: Borrow<Intent>>(intents: &[I], dictionary: &mut Dicti
     for intent in intents {
         let intent: &Intent = intent.borrow();
         let same_batch = batch == Some(&intent.batch);
-        out.push(
-            [(RECEIPT, intent.receipt), (META_AFTER, intent.meta_after.is_some()), (SAME_BATCH, same_batch)]
-                .iter()
-                .filter(|(_, on)| *on)
-                .fold(0, |sum, (flag, _)| sum | flag),
-        );
+        out.push(sum(&[
+            (RECEIPT, intent.receipt),
+            (META_AFTER, intent.meta_after.is_some()),
+            (SAME_BATCH, same_batch),
+        ]));
         if !same_batch {
             put_bytes(&mut out, intent.batch.0.as_bytes());
         }

@@ -2,7 +2,7 @@
 
 use crate::model::{SyncMeta, SyncStatus, Timestamp, Version};
 
-use super::bytes::{Reader, put_bytes, put_signed, put_varint};
+use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum};
 use super::{BadRecord, Dictionary};
 
 /// A name by its number, counted from one; nought before a name that is written out.
@@ -36,14 +36,14 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &SyncMeta, dictionary: &mut Dict
         Some(SyncStatus::Pending) => 2,
         Some(SyncStatus::Conflict) => 3_u8,
     };
-    let flags = [
+    let flags = sum(&[
         (HAS_VERSION, meta.version.is_some()),
         (HAS_TIME, meta.last_updated.is_some()),
         (HAS_BY, meta.last_updated_by.is_some()),
         (HAS_SOURCES, !meta.source_systems.is_empty()),
         (HAS_ERRORS, !meta.sync_errors.is_empty()),
-    ];
-    out.push(flags.iter().filter(|(_, on)| *on).fold(status << STATUS_SHIFT, |sum, (flag, _)| sum | flag));
+    ]);
+    out.push((status << STATUS_SHIFT) | flags);
     if let Some(version) = meta.version {
         put_signed(out, version.0);
     }

@@ -2,7 +2,7 @@
 
 use crate::model::{Cell, FieldId, Fields, RecordKey, Row, StoreRecordId, Timestamp};
 
-use super::bytes::{Reader, put_bytes, put_signed, put_varint, utf8};
+use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum, utf8};
 use super::meta::{put_meta, put_name, take_meta, take_name, take_time};
 use super::{BadRecord, Dictionary, value};
 
@@ -22,14 +22,13 @@ const UNREADABLE: u8 = 2;
 /// Writes a row down, without its key. What it has in common with another one is not written again.
 pub fn put_row(out: &mut Vec<u8>, row: &Row, other: Option<&Row>, dictionary: &mut Dictionary) {
     let same_meta = other.is_some_and(|other| other.meta == row.meta);
-    let flags = [
+    out.push(sum(&[
         (HAS_STORE_ID, row.store_id.is_some()),
         (HAS_CREATED, row.created.is_some()),
         (HAS_UPDATED, row.updated.is_some()),
         (UNLINKED, row.unlinked),
         (SAME_META, same_meta),
-    ];
-    out.push(flags.iter().filter(|(_, on)| *on).fold(0, |sum, (flag, _)| sum | flag));
+    ]));
     if let Some(id) = &row.store_id {
         put_bytes(out, id.0.as_bytes());
     }

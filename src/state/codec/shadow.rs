@@ -4,7 +4,7 @@ use crate::model::{
     Cell, FieldShadow, MappingTag, Shadow, StoreName, StoreRecordId, Timestamp, Value, Version,
 };
 
-use super::bytes::{Reader, put_bytes, put_signed, put_varint, utf8};
+use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum, utf8};
 use super::meta::{put_meta, put_name, skim_meta, skim_name, take_meta, take_name};
 use super::{BadRecord, Dictionary, value};
 
@@ -28,10 +28,6 @@ const STANDS_FOR: u8 = 1 << 2;
 const STANDS_FOR_BASE: u8 = 1 << 3;
 const OTHER_VERSION: u8 = 1 << 4;
 const UNSURE: u8 = 1 << 5;
-
-fn sum(flags: &[(u8, bool)]) -> u8 {
-    flags.iter().filter(|(_, on)| *on).fold(0, |sum, (flag, _)| sum | flag)
-}
 
 /// A shadow whose values are bytes.
 #[derive(Debug)]
