@@ -232,3 +232,61 @@ fn take_byte(input: &mut &[u8]) -> Option<u8> {
     *input = rest;
     Some(*byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cell, FieldId, Memory, RecordKey, Shadow, SyncMeta, Value};
+
+    fn seen(number: usize) -> Observed {
+        let name = |name: &str| StoreName::new(name).expect("a name");
+        let row = |length: usize| {
+            let text = Value::text("x".repeat(length));
+            Presence::Present(Row {
+                key: RecordKey::new(vec![number.to_string()]),
+                store_id: None,
+                fields: [(FieldId(0), Cell::Value(text)), (FieldId(3), Cell::Value(Value::Int(7)))].into(),
+                meta: SyncMeta::default(),
+                created: None,
+                updated: None,
+                unlinked: number.is_multiple_of(7),
+            })
+        };
+        // Now and then one that is longer than what is read at once.
+        let length = if number.is_multiple_of(100) { 3 * USUAL_BYTES } else { number % 50 };
+        let stores = [(name("hub"), Shadow { present: true, ..Shadow::default() })].into();
+        Observed {
+            key: RecordKey::new(vec![number.to_string()]),
+            memory: number.is_multiple_of(3).then_some(Memory { stores }),
+            presences: [
+                (name("app"), Presence::Unknown(UNKNOWNS[number % UNKNOWNS.len()])),
+                (name("hub"), row(length)),
+                (name("local"), if number.is_multiple_of(2) { row(length) } else { Presence::Absent }),
+                (name("other"), row(1)),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn what_was_put_into_the_file_comes_back_from_any_thread() {
+        let mut many = Spool::new(None).make().expect("a file");
+        // Enough that most are in the file, and the last ones not yet.
+        let places: Vec<u64> = (0..20_000).map(|number| many.put(&seen(number)).expect("room")).collect();
+        assert!(many.written > 0 && !many.buffer.is_empty());
+        std::thread::scope(|scope| {
+            for first in 0..2 {
+                let (many, places) = (&many, &places);
+                scope.spawn(move || {
+                    for number in (first..places.len()).rev().step_by(2) {
+                        let found = many.get(places[number] - IN_MEMORY as u64).expect("there");
+                        let put = seen(number);
+                        assert_eq!((found.key, found.memory), (put.key, put.memory));
+                        assert_eq!(found.presences, put.presences, "{number}");
+                    }
+                });
+            }
+        });
+        assert!(many.get(u64::MAX - 5000).is_err());
+    }
+}
