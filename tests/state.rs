@@ -31,6 +31,7 @@ fn entity(name: &str) -> trueup::model::Entity {
         deletes: trueup::model::DeletePolicy::default(),
         default_region: None,
         system: false,
+        names: trueup::model::Names::default(),
     }
 }
 

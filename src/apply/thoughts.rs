@@ -32,22 +32,24 @@ pub(super) enum Glimpse {
 impl Seen {
     fn observed(self) -> Observed {
         // What surely is the same elsewhere is decoded once.
-        let first = match self.presences.first() {
-            Some((_, Glimpse::Row(lazy))) => Some((lazy.clone(), lazy.row())),
-            _ => None,
-        };
-        let presences = self.presences.into_iter().enumerate().map(|(at, (store, glimpse))| {
-            let presence = match (glimpse, &first) {
+        let mut first: Option<LazyRow> = None;
+        let mut presences: Vec<(StoreName, Presence)> = Vec::with_capacity(self.presences.len());
+        for (store, glimpse) in self.presences {
+            let known = first.as_ref().zip(presences.first().and_then(|(_, presence)| presence.row()));
+            let presence = match (glimpse, known) {
                 (Glimpse::Known(presence), _) => presence,
-                (Glimpse::Row(_), Some((_, first))) if at == 0 => Presence::Present(first.clone()),
-                (Glimpse::Row(row), Some((lazy, first))) if row.surely_equals(lazy) => {
-                    Presence::Present(row.row_like(first))
+                (Glimpse::Row(row), Some((lazy, known))) if row.surely_equals(lazy) => {
+                    Presence::Present(row.row_like(known))
                 }
-                (Glimpse::Row(row), _) => Presence::Present(row.row()),
+                (Glimpse::Row(row), _) => {
+                    let decoded = row.row();
+                    first = first.or_else(|| presences.is_empty().then_some(row));
+                    Presence::Present(decoded)
+                }
             };
-            (store, presence)
-        });
-        Observed { presences: presences.collect(), key: self.key, memory: self.memory }
+            presences.push((store, presence));
+        }
+        Observed { presences: presences.into_iter().collect(), key: self.key, memory: self.memory }
     }
 }
 

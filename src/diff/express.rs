@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
 
-use super::{SidePlan, Standing, absent, shadows};
+use super::{Outline, SidePlan, Standing, absent, outline, shadows};
 
 /// How a store stands to a record about which there is nothing to settle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,11 @@ enum Plain {
     Lacks,
 }
 
-/// What the record should be and what every store needs; none when that takes the rules.
-pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
+/// What every store is to a record about which there is nothing to settle, the canonical one first.
+pub(crate) struct Plains(Vec<Plain>);
+
+/// What the record should be and what every store is to it; none when that takes the rules.
+pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Plains)> {
     let plain_overrides = Overrides { bring_forward: view.overrides.bring_forward, ..Overrides::default() };
     if view.rebuild
         || view.tombstone.is_some()
@@ -64,30 +67,52 @@ pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Vec<SidePlan>)> {
         ..Resolution::empty()
     };
     let mut plains = Vec::with_capacity(view.sides.len());
+    plains.push(own);
     for side in &view.sides[1..] {
         plains.push(plain(view, side, row, &fields, own, version)?);
     }
     // Of a value that several stores brought, the rules say whose it is: that is shown where it is written.
-    if plains.contains(&Plain::Met) && plains.contains(&Plain::Lacks) {
+    let met_elsewhere = plains[1..].contains(&Plain::Met);
+    if met_elsewhere && plains.contains(&Plain::Lacks) {
         return None;
     }
     resolution.created =
         row.created.or_else(|| view.sides.iter().filter_map(|side| side.row()?.created).min());
     resolution.fields = fields;
-    resolution.touched = plains.contains(&Plain::Met);
-    let mut plans = Vec::with_capacity(view.sides.len());
-    plans.push(idle(view, canonical, own, version));
-    for (side, plain) in view.sides[1..].iter().zip(plains) {
-        if plain == Plain::Lacks {
-            plans.extend(absent(view, &resolution, side));
-            continue;
-        }
-        if plain == Plain::Met {
+    resolution.touched = met_elsewhere;
+    for (side, plain) in view.sides.iter().zip(&plains).skip(1) {
+        if *plain == Plain::Met {
             note_relations(view, side, &mut resolution);
         }
-        plans.push(idle(view, side, plain, version));
     }
-    Some((resolution, plans))
+    Some((resolution, Plains(plains)))
+}
+
+impl Plains {
+    /// What every store needs.
+    pub(crate) fn plans(&self, view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {
+        let plan = |(side, plain): (&Side<'_>, &Plain)| match plain {
+            Plain::Lacks => absent(view, resolution, side),
+            _ => Some(idle(view, side, *plain, resolution.version)),
+        };
+        view.sides.iter().zip(&self.0).filter_map(plan).collect()
+    }
+
+    /// What every store needs, in outline.
+    pub(crate) fn outlines(&self, view: &View<'_>, resolution: &Resolution) -> Vec<Outline> {
+        let outline = |(side, plain): (&Side<'_>, &Plain)| match plain {
+            Plain::Lacks => outline::of_lacking(view, resolution, side),
+            Plain::Steady | Plain::Met => Some(Outline {
+                store: side.store.clone(),
+                standing: Standing::InSync,
+                drift: None,
+                act: None,
+                adopts: *plain == Plain::Met,
+                cannot_hold: Vec::new(),
+            }),
+        };
+        view.sides.iter().zip(&self.0).filter_map(outline).collect()
+    }
 }
 
 /// The canonical values; none where one cannot be told or read.
@@ -218,7 +243,7 @@ fn holds_its_own(
     canonical: &Row,
     version: Version,
 ) -> bool {
-    let Some(known) = shadow.fields.get(&view.entity.field(field).name) else { return false };
+    let Some(known) = view.entity.named(&shadow.fields, field) else { return false };
     let Some(mapped) = side.mapping.fields.get(&field) else { return false };
     if known.unsure || known.tag != mapped.tag || known.held != *cell {
         return false;
@@ -226,11 +251,13 @@ fn holds_its_own(
     if side.canonical {
         return known.stands_for.is_none();
     }
-    let Some(desired) = canonical.fields.get(&field).and_then(Cell::value) else { return false };
+    let Some(desired) = canonical.fields.get_near(field.index(), &field).and_then(Cell::value) else {
+        return false;
+    };
     known.version == version
         && match &known.stands_for {
             None => cell.value() == Some(desired),
-            Some(stands_for) => stands_for == desired && cell.value() != Some(desired),
+            Some(stands_for) => **stands_for == *desired && cell.value() != Some(desired),
         }
 }
 
@@ -262,11 +289,18 @@ fn note_relations(view: &View<'_>, side: &Side<'_>, resolution: &mut Resolution)
 
 /// Whether the long way says the same, as far as it matters to anybody.
 #[cfg(debug_assertions)]
-pub(crate) fn same(short: &(Resolution, Vec<SidePlan>), long: &(Resolution, Vec<SidePlan>)) -> bool {
+pub(crate) fn same(
+    view: &View<'_>,
+    (resolution, plains): (&Resolution, &Plains),
+    (long, sides): (&Resolution, &[SidePlan]),
+) -> bool {
     let told = |resolution: &Resolution| Resolution {
         ends: std::collections::BTreeMap::new(),
         origins: Fields::new(),
         ..resolution.clone()
     };
-    told(&short.0) == told(&long.0) && short.1 == long.1
+    let outlines: Vec<Outline> = sides.iter().map(Outline::from).collect();
+    told(resolution) == told(long)
+        && plains.plans(view, resolution) == sides
+        && plains.outlines(view, resolution) == outlines
 }

@@ -4,6 +4,7 @@
 
 mod bookkeeping;
 mod express;
+mod outline;
 mod shadows;
 
 use std::collections::BTreeSet;
@@ -184,7 +185,8 @@ impl SidePlan {
 
 #[cfg(debug_assertions)]
 pub(crate) use express::same;
-pub(crate) use express::{express, is_in_order, telling_fields};
+pub(crate) use express::{Plains, express, is_in_order, telling_fields};
+pub use outline::{Act, Outline};
 
 /// What every store needs for a record, the canonical one first. Stores that have nothing to do with it are left out.
 pub fn diff(view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {
@@ -349,6 +351,11 @@ fn leaves(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
 }
 
 fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<SidePlan> {
+    not_made(view, resolution, side).unwrap_or_else(|| Some(made(view, resolution, side)))
+}
+
+/// What an absence comes to where nothing is done about it; none where the row has to be made.
+fn not_made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<Option<SidePlan>> {
     let was_there = side.shadow.is_some_and(|shadow| shadow.present);
     let stays_away = !belongs(view, resolution, side)
         || (view.entity.deletes == DeletePolicy::Ignore && side.shadow.is_some() && !side.canonical);
@@ -360,30 +367,43 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
             .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why))
             .into_iter()
             .collect();
-        return (was_there || !cannot_hold.is_empty()).then(|| SidePlan {
+        return Some((was_there || !cannot_hold.is_empty()).then(|| SidePlan {
             adopt: was_there.then(|| shadows::absent(side, resolution)),
             cannot_hold,
             ..SidePlan::idle(side.store, Standing::InSync)
-        });
+        }));
     }
     let drift = Some(Drift::Missing);
-    if !side.writable {
-        return Some(SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) });
-    }
+    let skipped = || SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) };
+    (!side.writable).then(|| Some(skipped()))
+}
+
+/// A row that has to be made.
+fn made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> SidePlan {
+    let was_there = side.shadow.is_some_and(|shadow| shadow.present);
     let mut cannot_hold = Vec::new();
-    let mut changes = Vec::with_capacity(side.mapping.fields.len());
     let mut known = Vec::with_capacity(side.mapping.fields.len());
-    for (field, mapped) in side.mapping.fields.iter().filter(|(_, mapped)| mapped.direction.writes()) {
-        let Some(value) = resolution.fields.get(field) else { continue };
-        let name = view.entity.field(*field).name.clone();
+    for (name, field) in view.entity.by_name() {
+        let mapped = side.mapping.fields.get(field).filter(|mapped| mapped.direction.writes());
+        let value = resolution.fields.get_near(field.index(), field);
+        let Some((mapped, value)) = mapped.zip(value) else { continue };
         match held_as(view, side, mapped, value) {
-            Err(why) => cannot_hold.push((name, why)),
+            Err(why) => cannot_hold.push((*field, name.clone(), why)),
             Ok(held) => {
-                known.push((name, shadows::field(mapped, Cell::Value(held), value, resolution.version)));
-                changes.push(change(view, resolution, *field, &Cell::Value(Value::Null), value));
+                let shadow = shadows::field(mapped, Cell::Value(held), value, resolution.version);
+                known.push((name.clone(), shadow));
             }
         }
     }
+    cannot_hold.sort_unstable();
+    let writes = side.mapping.fields.iter().filter(|(field, mapped)| {
+        mapped.direction.writes() && cannot_hold.iter().all(|(other, ..)| other != *field)
+    });
+    let mut changes = Vec::with_capacity(known.len());
+    changes.extend(writes.filter_map(|(field, _)| {
+        let value = resolution.fields.get_near(field.index(), field)?;
+        Some(change(view, resolution, *field, &Cell::Value(Value::Null), value))
+    }));
     let reason = if was_there { Reason::Restored } else { Reason::Missing };
     let meta = meta_after(view, resolution, side);
     let action = Action {
@@ -400,12 +420,12 @@ fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<S
         created: resolution.created.filter(|_| side.mapping.created.is_some()),
         updated: side.mapping.updated.as_ref().map(|_| view.now),
     };
-    Some(SidePlan {
-        drift,
+    SidePlan {
+        drift: Some(Drift::Missing),
         action: Some(action),
-        cannot_hold,
+        cannot_hold: cannot_hold.into_iter().map(|(_, name, why)| (name, why)).collect(),
         ..SidePlan::idle(side.store, Standing::Written)
-    })
+    }
 }
 
 fn change(view: &View<'_>, resolution: &Resolution, field: FieldId, before: &Cell, after: &Value) -> Change {

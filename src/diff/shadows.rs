@@ -36,11 +36,11 @@ pub(super) fn created(
 
 /// The shadow of a row met for the first time that holds what the canonical store holds.
 pub(super) fn agreed(view: &View<'_>, side: &Side<'_>, row: &Row, version: Version) -> Arc<Shadow> {
-    let fields = row.fields.iter().filter_map(|(id, cell)| {
-        let mapped = side.mapping.fields.get(id)?;
+    let fields = view.entity.by_name().iter().filter_map(|(name, id)| {
+        let (mapped, cell) = (side.mapping.fields.get(id)?, row.fields.get_near(id.index(), id)?);
         let shadow =
             FieldShadow { held: cell.clone(), stands_for: None, version, tag: mapped.tag, unsure: false };
-        Some((view.entity.field(*id).name.clone(), shadow))
+        Some((name.clone(), shadow))
     });
     Arc::new(Shadow {
         present: true,
@@ -98,7 +98,7 @@ pub(super) fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, versi
     let same = held.value() == Some(stands_for);
     FieldShadow {
         held,
-        stands_for: (!same).then(|| stands_for.clone()),
+        stands_for: (!same).then(|| Box::new(stands_for.clone())),
         version,
         tag: mapped.tag,
         unsure: false,
@@ -107,64 +107,58 @@ pub(super) fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, versi
 
 /// What is known of a row just by having seen it, once the canonical store has the result.
 fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
-    let mut fields =
-        side.shadow.filter(|shadow| shadow.present).map(|shadow| shadow.fields.clone()).unwrap_or_default();
-    // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting.
-    fields.retain(|name, _| {
-        // A relation to a row whose record is not known yet is no gone column: what it was is still known.
-        let related = |id| side.mapping.fields.get(&id).is_some_and(|place| place.relation.is_some());
-        view.entity.field_id(name).is_some_and(|id| row.fields.contains_key(&id) || related(id))
-    });
-    for (id, cell) in &row.fields {
+    let known = side.shadow.filter(|shadow| shadow.present).map(|shadow| &shadow.fields);
+    let mut fields = Vec::with_capacity(row.fields.len());
+    for (name, id) in view.entity.by_name() {
+        let before = known.and_then(|known| view.entity.named(known, *id));
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
-        let name = &view.entity.field(*id).name;
-        if let Some(before) = fields.get_mut(name).filter(|shadow| shadow.tag == mapped.tag)
-            && stays(resolution, side, *id, cell, before)
-        {
+        let Some(cell) = row.fields.get_near(id.index(), id) else {
+            // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting. A relation
+            // to a row whose record is not known yet is no gone column: what it was is still known.
+            let before = before.filter(|_| mapped.relation.is_some());
+            fields.extend(before.map(|before| (name.clone(), before.clone())));
             continue;
-        }
-        let before = fields.get(name).filter(|shadow| shadow.tag == mapped.tag).cloned();
-        match observed_field(view, resolution, side, (mapped, row), cell, before) {
-            Some(shadow) => fields.insert(name.clone(), shadow),
-            None => fields.remove(name),
         };
+        let before = before.filter(|shadow| shadow.tag == mapped.tag);
+        let shadow = match before.and_then(|before| stays(resolution, side, *id, cell, before)) {
+            Some(same) => Some(same),
+            None => observed_field(view, resolution, side, (mapped, row), cell, before.cloned()),
+        };
+        fields.extend(shadow.map(|shadow| (name.clone(), shadow)));
     }
     Shadow {
         present: true,
         store_id: row.store_id.clone(),
         meta: evidence_only(side, resolution, row.meta.clone()),
         updated: row.updated,
-        fields,
+        fields: fields.into_iter().collect(),
     }
 }
 
-/// Whether a field's shadow says what it said, but for the version: nearly all do. The version is brought up then.
+/// A field's shadow where it says what it said, but for the version: nearly all do. The version is brought up.
 fn stays(
     resolution: &Resolution,
     side: &Side<'_>,
     id: FieldId,
     cell: &Cell,
-    before: &mut FieldShadow,
-) -> bool {
-    let Some(desired) = resolution.fields.get(&id) else { return true };
+    before: &FieldShadow,
+) -> Option<FieldShadow> {
+    let Some(desired) = resolution.fields.get_near(id.index(), &id) else { return Some(before.clone()) };
     if before.unsure
         || before.held != *cell
         || resolution.held.contains(&id)
         || resolution.end(side.store, id).is_some()
     {
-        return false;
+        return None;
     }
     if side.canonical {
-        return before.stands_for.is_none() && cell.value().is_some();
+        return (before.stands_for.is_none() && cell.value().is_some()).then(|| before.clone());
     }
     let same = match &before.stands_for {
         None => cell.value() == Some(desired),
-        Some(stood_for) => stood_for == desired && cell.value() != Some(desired),
+        Some(stood_for) => **stood_for == *desired && cell.value() != Some(desired),
     };
-    if same {
-        before.version = resolution.version;
-    }
-    same
+    same.then(|| FieldShadow { version: resolution.version, ..before.clone() })
 }
 
 fn observed_field(
@@ -222,8 +216,8 @@ pub(super) fn stands_for(
     cell: &Cell,
     desired: &Value,
 ) -> bool {
-    let name = &view.entity.field(mapped.field).name;
-    let shadow = side.shadow.filter(|shadow| shadow.present).and_then(|shadow| shadow.fields.get(name));
+    let shadow = side.shadow.filter(|shadow| shadow.present);
+    let shadow = shadow.and_then(|shadow| view.entity.named(&shadow.fields, mapped.field));
     shadow.is_some_and(|shadow| {
         shadow.tag == mapped.tag
             && !shadow.unsure
@@ -251,7 +245,7 @@ pub(super) fn lags(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, sh
         return true;
     }
     let lagging = |id: &FieldId, mapped: &FieldMapping| {
-        let known = shadow.fields.get(&view.entity.field(*id).name).and_then(FieldShadow::canonical);
+        let known = view.entity.named(&shadow.fields, *id).and_then(FieldShadow::canonical);
         mapped.direction.writes()
             && !resolution.held.contains(id)
             && resolution.fields.get(id).is_some_and(|desired| known != Some(desired))

@@ -243,7 +243,7 @@ fn list(items: &[String]) -> Result<Native, FormError> {
     if items.iter().any(|item| item.contains('\0')) {
         return Err(refused("a list with the character U+0000 cannot be held there"));
     }
-    forms::encode(&Value::List(items.to_vec()), FieldType::StringList, Form::JsonText, &TimeZone::UTC)
+    forms::encode(&Value::List(items.into()), FieldType::StringList, Form::JsonText, &TimeZone::UTC)
 }
 
 #[cfg(test)]

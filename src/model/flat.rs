@@ -36,6 +36,17 @@ impl<K, V> Flat<K, V> {
         Self(LiteMap::with_capacity(capacity))
     }
 
+    /// What there is for a key that probably stands at this place.
+    pub fn get_near(&self, at: usize, key: &K) -> Option<&V>
+    where
+        K: Ord,
+    {
+        match self.0.get_indexed(at) {
+            Some((theirs, value)) if theirs == key => Some(value),
+            _ => self.0.get(key),
+        }
+    }
+
     /// The values, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.0.iter_mut().map(|(_, value)| value)

@@ -129,7 +129,7 @@ fn to_text(value: &Value) -> Result<String, FormError> {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Float(number) => format!("{:?}", number.get()),
-        Value::Numeric(text) => text.clone(),
+        Value::Numeric(text) => text.as_ref().to_owned(),
         Value::Text(text) => text.as_ref().to_owned(),
         Value::Date(date) => date.to_string(),
         Value::Time(time) => time.to_string(),
@@ -214,7 +214,7 @@ fn from_integer(native: &Native, ty: FieldType, form: Form) -> Result<Value, For
     let value = match ty {
         FieldType::String => Some(Value::text(whole.to_string())),
         FieldType::Int64 => Some(Value::Int(whole)),
-        FieldType::Numeric => Some(Value::Numeric(whole.to_string())),
+        FieldType::Numeric => Some(Value::Numeric(whole.to_string().into())),
         FieldType::Float64 => read_float(&Native::Integer(whole), form),
         FieldType::Bool => read_bool(&Native::Integer(whole)),
         FieldType::Date | FieldType::Timestamp | FieldType::Json | FieldType::StringList => None,
@@ -324,7 +324,7 @@ fn read_float(native: &Native, form: Form) -> Option<Value> {
 
 fn read_numeric(native: &Native) -> Option<Value> {
     match native {
-        Native::Integer(number) => Some(Value::Numeric(number.to_string())),
+        Native::Integer(number) => Some(Value::Numeric(number.to_string().into())),
         Native::Real(number) if number.is_finite() => Value::numeric(&format!("{number:?}")),
         native => Value::numeric(number_text(native)?),
     }
@@ -368,7 +368,7 @@ fn read_json(native: &Native) -> Option<Json> {
 fn list_of(json: &serde_json::Value) -> Option<Value> {
     let items = json.as_array()?;
     let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-    texts.map(Value::List)
+    texts.map(|texts| Value::List(texts.into()))
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn what_means_the_same_reads_the_same() {
         (text("2026-06-15"), Timestamp, time("2026-06-15T00:00:00Z")),
         (text("2026-06-15"), Date, Value::Date(jiff::civil::date(2026, 6, 15))),
         (text("2026-06-15 00:00:00"), Date, Value::Date(jiff::civil::date(2026, 6, 15))),
-        (text(r#"["a"]"#), StringList, Value::List(vec!["a".into()])),
+        (text(r#"["a"]"#), StringList, Value::List(["a".into()].into())),
         (text("null"), Json, Value::Json(super::Json::new(serde_json::Value::Null))),
         (Native::Integer(7), Json, Value::Json(super::Json::new(7.into()))),
     ];
@@ -183,7 +183,9 @@ fn any_of(ty: FieldType) -> BoxedStrategy<Value> {
             .prop_map(|micros| Value::Time(Timestamp::from_micros(micros).expect("in range")))
             .boxed(),
         FieldType::Json => any_json().prop_map(|json| Value::Json(super::Json::new(json))).boxed(),
-        FieldType::StringList => prop::collection::vec(any::<String>(), 0..4).prop_map(Value::List).boxed(),
+        FieldType::StringList => {
+            prop::collection::vec(any::<String>(), 0..4).prop_map(|list| Value::List(list.into())).boxed()
+        }
     }
 }
 

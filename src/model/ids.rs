@@ -1,5 +1,6 @@
 //! Typed identifiers: never bare strings.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -25,26 +26,27 @@ fn check_name(text: &str) -> Result<(), BadName> {
 
 /// Every name there is. Names are those of manifests: few, and in use for as long as the process lives. Each is kept once and for good, so
 /// that a copy costs nothing and two are the same when they are in the same place.
-static NAMES: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
+static NAMES: RwLock<BTreeSet<Kept>> = RwLock::new(BTreeSet::new());
 
-/// A name among those.
+/// A name among those: where it is, which is half as long as a text's place and length.
 #[derive(Clone, Copy)]
-struct Kept(&'static str);
+struct Kept(&'static &'static str);
 
 impl Kept {
     fn known(text: &str) -> Option<Self> {
-        NAMES.read().unwrap_or_else(PoisonError::into_inner).get(text).copied().map(Self)
+        NAMES.read().unwrap_or_else(PoisonError::into_inner).get(text).copied()
     }
 
     fn new(text: &str) -> Self {
         Self::known(text).unwrap_or_else(|| {
             let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have been faster.
-            Self(names.get(text).copied().unwrap_or_else(|| {
-                let name: &'static str = Box::leak(text.into());
+            names.get(text).copied().unwrap_or_else(|| {
+                let text: &'static str = Box::leak(text.into());
+                let name = Self(Box::leak(Box::new(text)));
                 names.insert(name);
                 name
-            }))
+            })
         })
     }
 }
@@ -55,6 +57,12 @@ impl PartialEq for Kept {
     }
 }
 impl Eq for Kept {}
+
+impl Borrow<str> for Kept {
+    fn borrow(&self) -> &str {
+        self.0
+    }
+}
 
 impl Hash for Kept {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -18,7 +18,7 @@ pub struct FieldShadow {
     pub held: Cell,
     /// The canonical value that this stood for; none: the same as what is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stands_for: Option<Value>,
+    pub stands_for: Option<Box<Value>>,
     /// For a replica the canonical version whose value it had seen; for the canonical store the version that last
     /// changed the field.
     pub version: Version,
@@ -32,7 +32,7 @@ pub struct FieldShadow {
 impl FieldShadow {
     /// The canonical value that the held one stood for.
     pub fn canonical(&self) -> Option<&Value> {
-        self.stands_for.as_ref().or_else(|| self.held.value())
+        self.stands_for.as_deref().or_else(|| self.held.value())
     }
 }
 

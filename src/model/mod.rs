@@ -38,10 +38,10 @@ pub use mapping::{
 pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};
 pub use meta::{SyncError, SyncMeta, SyncStatus};
-pub use observed::{Cell, Certificate, ElementId, Mark, Presence, Row, Stray, Unknown};
+pub use observed::{Cell, Certificate, ElementId, Mark, Presence, Row, Stray, Unknown, Unreadable};
 pub use schema::{
     Adopt, Check, ConflictPolicy, DeletePolicy, Entity, Field, FieldRef, FieldType, Granularity, KeyField,
-    MatchTerm, OnDelete, Range, Reference, Times, Unit, UnitId,
+    MatchTerm, Names, OnDelete, Range, Reference, Times, Unit, UnitId,
 };
 pub use time::Timestamp;
 pub use value::{Float, Value};

@@ -17,14 +17,17 @@ use super::value::Value;
 pub enum Cell {
     /// The value, in canonical form.
     Value(Value),
-    /// What stands there is no value of the field's type. The text says why, without showing the content; the
-    /// fingerprint tells one content from another.
-    Unreadable {
-        /// Why, without the content.
-        why: String,
-        /// A hash of the content.
-        fingerprint: u64,
-    },
+    /// What stands there is no value of the field's type.
+    Unreadable(Box<Unreadable>),
+}
+
+/// Something that is no value of its field's type.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// Why, without showing the content.
+    pub why: String,
+    /// A hash of the content, which tells one content from another.
+    pub fingerprint: u64,
 }
 
 impl Cell {
@@ -32,7 +35,7 @@ impl Cell {
     pub fn value(&self) -> Option<&Value> {
         match self {
             Self::Value(value) => Some(value),
-            Self::Unreadable { .. } => None,
+            Self::Unreadable(_) => None,
         }
     }
 }

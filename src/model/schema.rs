@@ -1,12 +1,13 @@
 //! An entity: a kind of record with a key and typed, checked fields.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::derive::Derive;
+use super::flat::ByName;
 use super::ids::{EntityName, FieldId, FieldName};
 use super::value::Value;
 
@@ -266,6 +267,20 @@ pub struct Entity {
     pub default_region: Option<String>,
     /// Whether trueup itself made this entity (its conflicts, tombstones and passes).
     pub system: bool,
+    /// The order of its fields' names, once somebody asked.
+    pub names: Names,
+}
+
+/// The fields of an entity in the order of their names, which is the order that shadows have them in. It follows from the entity's fields,
+/// and is worked out once.
+#[derive(Debug, Clone, Default)]
+pub struct Names(OnceLock<NameOrder>);
+
+#[derive(Debug, Clone)]
+struct NameOrder {
+    by_name: Vec<(FieldName, FieldId)>,
+    /// For every field its place there.
+    ranks: Vec<usize>,
 }
 
 impl Entity {
@@ -284,8 +299,31 @@ impl Entity {
 
     /// The field of this name, unless it is a part of the key.
     pub fn field_id(&self, name: &FieldName) -> Option<FieldId> {
-        let at = self.fields.iter().position(|field| &field.name == name)?;
-        u16::try_from(at).ok().map(FieldId)
+        self.by_name().iter().find(|(theirs, _)| theirs == name).map(|(_, id)| *id)
+    }
+
+    /// The fields in the order of their names.
+    pub fn by_name(&self) -> &[(FieldName, FieldId)] {
+        &self.name_order().by_name
+    }
+
+    /// What a map has for a field by its name.
+    pub fn named<'m, V>(&self, map: &'m ByName<V>, field: FieldId) -> Option<&'m V> {
+        // Nearly always the map has all fields.
+        let rank = self.name_order().ranks.get(field.index())?;
+        map.get_near(*rank, &self.field(field).name)
+    }
+
+    fn name_order(&self) -> &NameOrder {
+        self.names.0.get_or_init(|| {
+            let mut by_name: Vec<_> = self.field_ids().map(|id| (self.field(id).name.clone(), id)).collect();
+            by_name.sort();
+            let mut ranks = vec![0; self.fields.len()];
+            for (rank, (_, id)) in by_name.iter().enumerate() {
+                ranks[id.index()] = rank;
+            }
+            NameOrder { by_name, ranks }
+        })
     }
 
     /// The field or part of the key of this name.

@@ -51,7 +51,7 @@ pub enum Value {
     /// `float64`.
     Float(Float),
     /// `numeric`: a decimal number of any length as plain text, without exponent or trailing zeros.
-    Numeric(String),
+    Numeric(Arc<str>),
     /// `string`. Copies share it.
     Text(Arc<str>),
     /// `date`.
@@ -61,7 +61,7 @@ pub enum Value {
     /// `json`.
     Json(Json),
     /// `string_list`.
-    List(Vec<String>),
+    List(Arc<[String]>),
 }
 
 impl Value {
@@ -85,7 +85,7 @@ impl Value {
 
     /// A `numeric` from its text, in canonical form; none if it is no number of reasonable length.
     pub fn numeric(text: &str) -> Option<Self> {
-        plain_decimal(text).map(Self::Numeric)
+        plain_decimal(text).map(|plain| Self::Numeric(plain.into()))
     }
 
     /// The value as plain JSON, as people and other programs expect to read it. It does not tell a date from a text:
@@ -97,12 +97,12 @@ impl Value {
             Self::Int(number) => (*number).into(),
             Self::Float(number) => serde_json::Number::from_f64(number.get())
                 .map_or_else(|| number.get().to_string().into(), Into::into),
-            Self::Numeric(text) => text.as_str().into(),
+            Self::Numeric(text) => text.as_ref().into(),
             Self::Text(text) => text.as_ref().into(),
             Self::Date(date) => date.to_string().into(),
             Self::Time(time) => time.to_string().into(),
             Self::Json(json) => json.as_value().clone(),
-            Self::List(items) => items.clone().into(),
+            Self::List(items) => items.to_vec().into(),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Serialize for Value {
         };
         match self {
             Self::Float(number) => tagged("f", number.get().to_string().into()),
-            Self::Numeric(text) => tagged("n", text.clone().into()),
+            Self::Numeric(text) => tagged("n", text.as_ref().into()),
             Self::Date(date) => tagged("d", date.to_string().into()),
             Self::Time(time) => tagged("t", time.to_string().into()),
             Self::Json(json) => tagged("j", json.as_value().clone()),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diff::{Drift, SidePlan, Standing, is_in_order, telling_fields};
+use crate::diff::{Drift, Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, RecentDeletes, RecordId, RecordKey, Row, StateId, StoreName,
     Timestamp, Unknown, Value,
@@ -17,6 +17,7 @@ use super::homes::Homes;
 use super::notices;
 use super::orders::Orders;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
+use super::records::Shape;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// What a plan is made with, besides what is seen.
@@ -167,8 +168,8 @@ impl Told {
                 self.tallies.entry(store.clone()).or_default().went_back(by);
             }
         }
-        let actions = entry.sides.iter().filter_map(|side| side.action.as_ref());
-        self.sums.count(actions, entry.is_planned(), by);
+        let shape = |side: &Outline| Some(Shape::outlined(&side.store, side.act.as_ref()?));
+        self.sums.count(entry.sides.iter().filter_map(shape), entry.is_planned(), by);
         let closed = entry.resolution.closed.iter().map(|conflict| &conflict.id);
         let opened =
             entry.resolution.conflicts.iter().filter(|conflict| conflict.status.is_open()).count() as u64;
@@ -486,7 +487,7 @@ impl Planner {
             let Some(entity) = self.inputs.spec.entity(&name).cloned() else { continue };
             self.tell_again(&entity, |entry| {
                 for side in &mut entry.sides {
-                    if side.action.take().is_some() {
+                    if side.act.take().is_some() {
                         side.standing = Standing::Held;
                     }
                 }
@@ -568,7 +569,7 @@ fn still_open(inputs: &PlanInputs, entity: &EntityName, told: &Told) -> u64 {
 }
 
 /// Adds a record's sides to the books, or takes them out again.
-fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[SidePlan], by: i64) {
+fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[Outline], by: i64) {
     let count = |number: &mut u64| *number = number.saturating_add_signed(by);
     for side in sides {
         let books = match books.get_mut(&side.store) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diff::{Action, ActionKind, SidePlan};
+use crate::diff::{ActionKind, Outline};
 use std::sync::Arc;
 
 use crate::model::{Certificate, Entity, EntityName, StoreName, fingerprint_of};
@@ -189,17 +189,15 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts a record's side, or takes it out again.
-    pub(super) fn count(&mut self, side: &SidePlan, went_back: bool, by: i64) {
+    pub(super) fn count(&mut self, side: &Outline, went_back: bool, by: i64) {
         let count = |number: &mut u64| *number = number.saturating_add_signed(by);
         if went_back {
             count(&mut self.regressed);
         }
-        match side.action.as_ref().map(|action| action.kind) {
-            Some(ActionKind::Delete) => count(&mut self.deletes),
+        match &side.act {
+            Some(act) if act.kind == ActionKind::Delete => count(&mut self.deletes),
             // What only fills in what was empty takes nothing from anybody.
-            Some(ActionKind::Update) if side.action.as_ref().is_some_and(overwrites) => {
-                count(&mut self.updates);
-            }
+            Some(act) if act.overwrites => count(&mut self.updates),
             _ => {}
         }
     }
@@ -208,10 +206,6 @@ impl Tally {
     pub(super) fn went_back(&mut self, by: i64) {
         self.regressed = self.regressed.saturating_add_signed(by);
     }
-}
-
-fn overwrites(action: &Action) -> bool {
-    action.changes.iter().any(|change| change.before.value().is_none_or(|value| !value.is_null()))
 }
 
 #[allow(clippy::cast_precision_loss)] // Counts of records are far below 2^52.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::diff::{ActionKind, Standing};
+use crate::diff::{ActionKind, Outline, Standing};
 use crate::identity::{Found, How, rule_text};
 use crate::model::{
     ElementId, Entity, EntityName, Mapping, Presence, RecordId, RecordKey, StoreName, StoreRecordId, Unknown,
@@ -194,7 +194,7 @@ impl Planner {
         let mut homes = std::mem::take(&mut self.work.entry(entity.name.clone()).or_default().homes);
         for (store, mapping) in mappings.iter().filter(|(_, mapping)| mapping.own_ids) {
             let side = entry.sides.iter().find(|side| side.store == *store);
-            let action = side.and_then(|side| side.action.as_ref()).map(|action| action.kind);
+            let action = side.and_then(Outline::kind);
             let here = (store.clone(), key.clone());
             match entry.observed.presences.get(store) {
                 Some(Presence::Present(_)) if action != Some(ActionKind::Delete) => {
@@ -220,7 +220,7 @@ impl Planner {
             let row = entry.observed.presences.get(store).and_then(Presence::row);
             let stands = row.and_then(|row| ElementId::parse(row.store_id.as_ref()?));
             let same = stands.is_some_and(|stands| stands.kind == kind && stands.normal == normal);
-            if row.is_some() || side.action.is_some() {
+            if row.is_some() || side.act.is_some() {
                 if let Some(field) = embedded.places.get(&kind).and_then(|place| place.primary) {
                     let name = entity.field(field).name.as_str();
                     let one = Candidate::of(entry, &spec.canonical, store, field, name);

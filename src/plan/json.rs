@@ -159,7 +159,7 @@ fn fields(action: &Action, show: impl Fn(&Change) -> Value) -> Value {
 fn cell_json(cell: &Cell) -> Value {
     match cell {
         Cell::Value(value) => value.to_plain(),
-        Cell::Unreadable { why, .. } => json!({"unreadable": why}),
+        Cell::Unreadable(what) => json!({"unreadable": what.why}),
     }
 }
 

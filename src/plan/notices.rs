@@ -58,7 +58,7 @@ pub(super) fn of_record(
         let shown = match (&rejection.value, rejection.field) {
             (Some(_), Some(field)) if entity.field(field).sensitive => " (sensitive value)".to_owned(),
             (Some(Cell::Value(value)), _) if !value.is_null() => format!(" ({value})"),
-            (Some(Cell::Unreadable { why, .. }), _) => format!(" ({why})"),
+            (Some(Cell::Unreadable(what)), _) => format!(" ({})", what.why),
             _ => String::new(),
         };
         let what = rejection.field.map_or_else(|| "the record".to_owned(), |field| name(field).to_string());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diff::{ActionKind, Reason, SidePlan, Standing, diff, express};
+use crate::diff::{ActionKind, Outline, Plains, Reason, SidePlan, Standing, diff, express};
 use crate::model::{
     ByStore, ElementId, Entity, EntityName, Mapping, Memory, Presence, RecordId, Shadow, StoreName, Unknown,
 };
@@ -13,18 +13,18 @@ use super::build::PlanInputs;
 use super::guards::GuardName;
 use super::{Lost, Observed, RecordPlan, Shelf, TombstoneDraft};
 
-/// A record, considered.
+/// A record, considered: what has to be known of it to make the plan.
 pub(super) struct Entry {
     pub observed: Observed,
     pub overrides: Overrides,
     pub resolution: Resolution,
-    pub sides: Vec<SidePlan>,
+    pub sides: Vec<Outline>,
 }
 
 impl Entry {
     /// Whether there is anything to be done or said.
     pub(super) fn is_news(&self) -> bool {
-        !self.is_in_order() || self.sides.iter().any(|side| side.adopt.is_some())
+        !self.is_in_order() || self.sides.iter().any(|side| side.adopts)
     }
 
     /// Whether all stores hold it as it should be, and the only news is that this is known now.
@@ -43,7 +43,7 @@ impl Entry {
             && !matches!(resolution.fate, Fate::Dead | Fate::Left(_))
             && self.sides.iter().all(|side| {
                 side.standing == Standing::InSync
-                    && side.action.is_none()
+                    && side.act.is_none()
                     && side.drift.is_none()
                     && side.cannot_hold.is_empty()
             })
@@ -51,7 +51,7 @@ impl Entry {
 
     /// Whether a store is left otherwise than it should be, so that the record has to be looked at again.
     pub(super) fn is_unsettled(&self) -> bool {
-        let settled = |side: &SidePlan| {
+        let settled = |side: &Outline| {
             matches!(side.standing, Standing::InSync | Standing::Written | Standing::MetadataOnly)
         };
         matches!(self.resolution.fate, Fate::Left(_)) || !self.sides.iter().all(settled)
@@ -59,7 +59,7 @@ impl Entry {
 
     /// Whether the plan has the record.
     pub(super) fn is_planned(&self) -> bool {
-        self.has_conflicts() || self.sides.iter().any(|side| side.action.is_some() || side.adopt.is_some())
+        self.has_conflicts() || self.sides.iter().any(|side| side.act.is_some() || side.adopts)
     }
 
     /// Whether conflicts begin or end.
@@ -69,7 +69,7 @@ impl Entry {
 
     /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
     pub(super) fn goes(&self) -> bool {
-        let mut kinds = self.sides.iter().filter_map(|side| side.action.as_ref().map(|action| action.kind));
+        let mut kinds = self.sides.iter().filter_map(Outline::kind);
         let deletes = |kind| kind == ActionKind::Delete;
         self.resolution.fate == Fate::Dead || (kinds.clone().any(deletes) && kinds.all(deletes))
     }
@@ -85,29 +85,54 @@ pub(super) fn consider(
     observed: Observed,
     overrides: Overrides,
 ) -> Entry {
-    let bring_forward = inputs.allow.contains(&GuardName::Regressed);
-    let overrides = Overrides { bring_forward, ..overrides };
-    let (mut resolution, mut sides) = {
-        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
-        let view = view(inputs, entity, &id, &observed, overrides.clone());
-        let long = || {
-            let resolution = resolve(&view);
-            let sides = diff(&view, &resolution);
+    let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
+    let view = view(inputs, entity, &id, &observed, overrides);
+    let (resolution, sides) = match express(&view) {
+        // What is held back is taken out of what would be done.
+        Some((resolution, plains)) if inputs.orders.holds.is_empty() => {
+            check(&view, &resolution, &plains);
+            let sides = plains.outlines(&view, &resolution);
             (resolution, sides)
-        };
-        let short = express(&view);
-        #[cfg(debug_assertions)]
-        if let Some(short) = &short {
-            let long = long();
-            assert!(crate::diff::same(short, &long), "the short way differs for {id}: {short:#?} {long:#?}");
         }
-        short.unwrap_or_else(long)
+        _ => {
+            let (resolution, sides) = settle(inputs, &id, &view);
+            (resolution, sides.iter().map(Outline::from).collect())
+        }
+    };
+    let overrides = view.overrides;
+    Entry { observed, overrides, resolution, sides }
+}
+
+/// What a record should be, and what every store needs for it.
+fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, Vec<SidePlan>) {
+    let (mut resolution, mut sides) = match express(view) {
+        Some((resolution, plains)) => {
+            check(view, &resolution, &plains);
+            let sides = plains.plans(view, &resolution);
+            (resolution, sides)
+        }
+        None => {
+            let resolution = resolve(view);
+            let sides = diff(view, &resolution);
+            (resolution, sides)
+        }
     };
     if !inputs.orders.holds.is_empty() {
-        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
-        inputs.orders.holds.keep(&id, &inputs.spec.canonical, &mut resolution, &mut sides);
+        inputs.orders.holds.keep(id, &inputs.spec.canonical, &mut resolution, &mut sides);
     }
-    Entry { observed, overrides, resolution, sides }
+    (resolution, sides)
+}
+
+/// In debug builds every record goes both ways.
+#[cfg_attr(not(debug_assertions), allow(unused_variables, clippy::missing_const_for_fn))]
+fn check(view: &View<'_>, resolution: &Resolution, plains: &Plains) {
+    #[cfg(debug_assertions)]
+    {
+        let long = resolve(view);
+        let sides = diff(view, &long);
+        let same = crate::diff::same(view, (resolution, plains), (&long, &sides));
+        assert!(same, "the short way differs for {}: {resolution:#?} {long:#?} {sides:#?}", view.key);
+    }
 }
 
 /// Whether a store with record ids of its own has another row for the record than the one that is remembered: it meets for the first time.
@@ -161,7 +186,7 @@ fn view<'a>(
         conflicts: inputs.conflicts.get(id).map(Vec::as_slice).unwrap_or_default(),
         now: inputs.now,
         rebuild: inputs.rebuild,
-        overrides,
+        overrides: Overrides { bring_forward: inputs.allow.contains(&GuardName::Regressed), ..overrides },
     }
 }
 
@@ -188,14 +213,17 @@ pub(super) fn doubt(inputs: &PlanInputs, observed: &mut Observed, doubts: &Doubt
 }
 
 /// What is to be done; none where nothing is.
-pub(super) fn record_plan(
+fn record_plan(
     inputs: &PlanInputs,
-    id: RecordId,
+    entity: &Arc<Entity>,
+    observed: &Observed,
+    overrides: Overrides,
     basis: String,
-    entry: Entry,
 ) -> Option<RecordPlan> {
-    let tombstone = tombstone(inputs, &entry);
-    let resolution = entry.resolution;
+    let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
+    let view = view(inputs, entity, &id, observed, overrides);
+    let (resolution, sides) = settle(inputs, &id, &view);
+    let tombstone = tombstone(inputs, observed, &resolution, &sides);
     let mut plan = RecordPlan {
         record: id,
         conflicts: resolution.conflicts,
@@ -205,7 +233,7 @@ pub(super) fn record_plan(
         adopt: ByStore::new(),
         basis,
     };
-    for side in entry.sides {
+    for side in sides {
         plan.actions.extend(side.action);
         if let Some(shadow) = side.adopt {
             plan.adopt.insert(side.store, shadow);
@@ -219,22 +247,23 @@ pub(super) fn record_plan(
 }
 
 /// A record that goes everywhere leaves a tombstone; one that only leaves a store's scope does not.
-fn tombstone(inputs: &PlanInputs, entry: &Entry) -> Option<TombstoneDraft> {
-    if entry.resolution.fate != Fate::Dead {
+fn tombstone(
+    inputs: &PlanInputs,
+    observed: &Observed,
+    resolution: &Resolution,
+    sides: &[SidePlan],
+) -> Option<TombstoneDraft> {
+    if resolution.fate != Fate::Dead {
         return None;
     }
-    let shadows = entry.observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
+    let shadows = observed.memory.as_ref().map(|memory| memory.stores.clone()).unwrap_or_default();
     let memory = Memory { stores: shadows.into_iter().filter(|(_, shadow)| shadow.present).collect() };
-    let pending =
-        entry.sides.iter().any(|side| matches!(side.standing, Standing::Pending | Standing::Paused));
-    let cascade = entry
-        .sides
-        .iter()
-        .filter_map(|side| side.action.as_ref())
-        .any(|action| action.reason == Reason::Cascade);
+    let pending = sides.iter().any(|side| matches!(side.standing, Standing::Pending | Standing::Paused));
+    let cascade =
+        sides.iter().filter_map(|side| side.action.as_ref()).any(|action| action.reason == Reason::Cascade);
     Some(TombstoneDraft {
-        version: entry.resolution.version,
-        deleted_by: if cascade { Vec::new() } else { entry.resolution.deleted_by.iter().cloned().collect() },
+        version: resolution.version,
+        deleted_by: if cascade { Vec::new() } else { resolution.deleted_by.iter().cloned().collect() },
         deleted_at: inputs.now,
         memory,
         pending,
@@ -309,12 +338,10 @@ impl Recipe {
     pub(super) fn get(&self, at: usize, with_basis: bool) -> Result<RecordPlan, Lost> {
         let (entity, doubts, planned) = self.find(at).ok_or_else(nothing_there)?;
         let mut observed = self.shelf.get(entity, planned.place)?;
-        let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
         let basis = if with_basis { observed.fingerprint() } else { String::new() };
         doubt(&self.inputs, &mut observed, doubts);
         let overrides = planned.overrides.as_deref().cloned().unwrap_or_default();
-        let entry = consider(&self.inputs, entity, observed, overrides);
-        record_plan(&self.inputs, id, basis, entry).ok_or_else(nothing_there)
+        record_plan(&self.inputs, entity, &observed, overrides, basis).ok_or_else(nothing_there)
     }
 }
 

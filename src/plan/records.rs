@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::diff::{Action, ActionKind};
+use crate::diff::{Act, Action, ActionKind};
 use crate::model::{EntityName, FieldName, RecordId, StoreName};
 
 use super::recipe::Recipe;
@@ -28,11 +28,13 @@ pub struct Shape {
 impl Shape {
     /// The shape of an action.
     pub fn of(action: &Action) -> Self {
-        let fields = match action.kind {
-            ActionKind::Update => action.changes.iter().map(|change| change.field.clone()).collect(),
-            _ => Vec::new(),
-        };
-        Self { store: action.store.clone(), kind: action.kind, fields }
+        let Act { kind, fields, .. } = Act::from(action);
+        Self { store: action.store.clone(), kind, fields }
+    }
+
+    /// The shape of what is done in a store.
+    pub(super) fn outlined(store: &StoreName, act: &Act) -> Self {
+        Self { store: store.clone(), kind: act.kind, fields: act.fields.clone() }
     }
 }
 
@@ -47,16 +49,11 @@ pub struct Sums {
 
 impl Sums {
     /// Counts a record's actions, or takes them out again. A record of the plan without any is only taken note of.
-    pub(super) fn count<'a>(
-        &mut self,
-        actions: impl IntoIterator<Item = &'a Action>,
-        planned: bool,
-        by: i64,
-    ) {
+    pub(super) fn count(&mut self, shapes: impl IntoIterator<Item = Shape>, planned: bool, by: i64) {
         let mut noted = planned;
-        for action in actions {
+        for shape in shapes {
             noted = false;
-            let count = self.shapes.entry(Shape::of(action)).or_default();
+            let count = self.shapes.entry(shape).or_default();
             *count = count.saturating_add_signed(by);
         }
         if noted {
@@ -234,7 +231,7 @@ impl From<Vec<RecordPlan>> for Records {
         for (at, record) in list.iter().enumerate() {
             stretch(&mut records.ranges, &record.record.entity, at);
             let sums = records.sums.entry(record.record.entity.clone()).or_default();
-            sums.count(&record.actions, true, 1);
+            sums.count(record.actions.iter().map(Shape::of), true, 1);
             if !record.conflicts.is_empty() || !record.closes.is_empty() {
                 records.conflicted.push(at);
             }

@@ -119,7 +119,7 @@ impl Planner {
             fate: entry.resolution.fate,
             touched: entry.resolution.touched,
             is_new: self.is_new(entry),
-            quiet: entry.sides.iter().all(|side| side.action.is_none()),
+            quiet: entry.sides.iter().all(|side| side.act.is_none()),
             cascadable,
             parents: entity.references.iter().map(|reference| referred_key(entry, reference)).collect(),
             claimed: fields.collect(),

@@ -59,7 +59,7 @@ pub(super) fn inline(value: &Value) -> String {
 pub(super) fn inline_cell(cell: &Cell) -> String {
     match cell {
         Cell::Value(value) => inline(value),
-        Cell::Unreadable { why, .. } => format!("(unreadable: {})", clean(why)),
+        Cell::Unreadable(what) => format!("(unreadable: {})", clean(&what.why)),
     }
 }
 

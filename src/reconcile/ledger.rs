@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::model::{
     ByName, Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId,
     FieldMapping, FieldName, FieldType, Fields, Form, Json, KeyField, KeyMapping, Mapped, Mapping,
-    MappingTag, Memory, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace,
+    MappingTag, Memory, Names, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace,
     TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
@@ -356,6 +356,7 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
         deletes: DeletePolicy::default(),
         default_region: None,
         system: true,
+        names: Names::default(),
     };
     Mapped { entity: Arc::new(entity), mapping: Arc::new(mapping) }
 }

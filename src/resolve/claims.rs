@@ -53,7 +53,7 @@ pub(super) struct Standing {
 pub(super) fn field_shadow<'a>(entity: &Entity, side: &Side<'a>, field: FieldId) -> Option<&'a FieldShadow> {
     let tag = side.mapping.fields.get(&field)?.tag;
     let shadow = side.shadow.filter(|shadow| shadow.present)?;
-    shadow.fields.get(&entity.field(field).name).filter(|shadow| shadow.tag == tag)
+    entity.named(&shadow.fields, field).filter(|shadow| shadow.tag == tag)
 }
 
 /// Whether a cell is what the shadow says.
@@ -97,7 +97,7 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
         }
         match cell {
             Cell::Value(value) => values.insert(field, value.clone()),
-            Cell::Unreadable { .. } => {
+            Cell::Unreadable(_) => {
                 if edited.contains(&field) {
                     unreadable.insert(field, cell.clone());
                 }
@@ -160,7 +160,7 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
             claim.json = json_change(shadow, cell);
         }
         match cell {
-            Cell::Unreadable { .. } => {
+            Cell::Unreadable(_) => {
                 claim.unreadable.insert(field, cell.clone());
                 claim.values.insert(field, canonical);
             }

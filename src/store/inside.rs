@@ -4,7 +4,7 @@ pub(super) use base64_text::base64;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
-use crate::model::{Cell, FieldType, Form, Native, Value};
+use crate::model::{Cell, FieldType, Form, Native, Unreadable, Value};
 
 /// A value that could not be read as a field's type: why, and a fingerprint of it.
 pub(super) fn unreadable(native: &Native, why: String) -> Cell {
@@ -18,7 +18,7 @@ pub(super) fn unreadable(native: &Native, why: String) -> Cell {
     }
     let digest = hash.finalize();
     let fingerprint = digest.iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
-    Cell::Unreadable { why, fingerprint }
+    Cell::Unreadable(Box::new(Unreadable { why, fingerprint }))
 }
 
 /// A value as JSON, for people and for putting a row back by hand.

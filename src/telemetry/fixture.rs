@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::{
     Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
-    FieldName, FieldType, Form, KeyField, KeyMapping, Mapping, MappingTag, Shape, StoreName, SyncPlace,
-    TableName, Times, Unit,
+    FieldName, FieldType, Form, KeyField, KeyMapping, Mapping, MappingTag, Names, Shape, StoreName,
+    SyncPlace, TableName, Times, Unit,
 };
 use crate::spec::{ControllerSpec, Guards, Spec, StoreKind, StoreSpec};
 
@@ -36,6 +36,7 @@ pub(crate) fn spec() -> Spec {
         deletes: DeletePolicy::Propagate,
         default_region: None,
         system: false,
+        names: Names::default(),
     };
     let stores: Vec<StoreName> =
         ["hub", "app"].into_iter().map(|name| StoreName::new(name).unwrap()).collect();

@@ -132,6 +132,7 @@ impl Words {
             deletes: trueup::model::DeletePolicy::default(),
             default_region: None,
             system: self.system,
+            names: trueup::model::Names::default(),
         };
         let place = |at: usize, form, column: &str| {
             let field = FieldId(u16::try_from(at).expect("few fields"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use trueup::model::{Cell, FieldName, Mapped, RecordKey, SyncMeta, Value, Version};
+use trueup::model::{Cell, FieldName, Mapped, RecordKey, SyncMeta, Unreadable, Value, Version};
 use trueup::store::Store;
 use trueup::store::memory::{MemoryRow, MemoryStore};
 
@@ -52,7 +52,10 @@ impl Harness for OnMemory {
 
     async fn spoil(&self, mapped: &Mapped, key: &RecordKey, field: &str, text: &str) {
         let fingerprint = text.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31) ^ u64::from(byte));
-        let cell = Cell::Unreadable { why: "a text cannot be read as int64".into(), fingerprint };
+        let cell = Cell::Unreadable(Box::new(Unreadable {
+            why: "a text cannot be read as int64".into(),
+            fingerprint,
+        }));
         self.change(mapped, key, |row| {
             row.fields.insert(name(field), cell);
         });

@@ -51,7 +51,7 @@ fn hostile() -> Vec<(&'static str, FieldType, Vec<Value>)> {
         (
             "f_string_list",
             FieldType::StringList,
-            vec![Value::List(vec![]), Value::List(vec![String::new(), "a,b".into(), "[\"".into()])],
+            vec![Value::List([].into()), Value::List([String::new(), "a,b".into(), "[\"".into()].into())],
         ),
     ]
 }

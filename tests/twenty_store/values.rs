@@ -139,7 +139,7 @@ fn value(field: &'static str) -> BoxedStrategy<Value> {
         "phone" => text(phones().boxed()),
         "profile" => text(links().boxed()),
         "llm_context" => json().boxed(),
-        "tags" => prop::collection::vec(texts(), 0..4).prop_map(Value::List).boxed(),
+        "tags" => prop::collection::vec(texts(), 0..4).prop_map(|list| Value::List(list.into())).boxed(),
         "score" => prop_oneof![any::<i64>(), -10_i64..10, Just(1 << 53), Just((1 << 53) + 1)]
             .prop_map(Value::Int)
             .boxed(),

@@ -228,12 +228,12 @@ fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Arc<Shado
         let (Some(cell), Some(known)) = (cell, shadow.fields.get(&change.field)) else { continue };
         let stands_for = (cell.value() != Some(&change.after)).then_some(&change.after);
         // Nearly always it is what was expected, and there is nothing to put right.
-        if known.held == *cell && known.stands_for.as_ref() == stands_for {
+        if known.held == *cell && known.stands_for.as_deref() == stands_for {
             continue;
         }
         if let Some(field) = Arc::make_mut(shadow).fields.get_mut(&change.field) {
             field.held = cell.clone();
-            field.stands_for = stands_for.cloned();
+            field.stands_for = stands_for.cloned().map(Box::new);
         }
     }
     if action.meta_after.is_some() && !shadow.meta.same_evidence(&row.meta) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Doc, Docs, field, unknown};
 use crate::model::{
     ConflictPolicy, Diagnostic, Diagnostics, Entity, EntityName, FieldId, FieldName, FieldRef, FieldType,
-    Granularity, KeyField, Times, Unit,
+    Granularity, KeyField, Names, Times, Unit,
 };
 use crate::spec::raw::{EntityBody, KeyBody, KeyEntry};
 use crate::spec::words::duration_ms;
@@ -66,6 +66,7 @@ fn entity(
         deletes: doc.body.deletes,
         default_region: region(doc, out),
         system: false,
+        names: Names::default(),
     };
     entity.times = times(doc, &entity, out);
     entity.units = units(doc, &entity, out);

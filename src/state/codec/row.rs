@@ -1,6 +1,6 @@
 //! Rows as they were seen, as bytes: what several stores hold alike stands once.
 
-use crate::model::{Cell, FieldId, Fields, RecordKey, Row, StoreRecordId, Timestamp};
+use crate::model::{Cell, FieldId, Fields, RecordKey, Row, StoreRecordId, Timestamp, Unreadable};
 
 use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum, utf8};
 use super::meta::{put_meta, put_name, take_meta, take_name, take_time};
@@ -50,10 +50,10 @@ pub fn put_row(out: &mut Vec<u8>, row: &Row, other: Option<&Row>, dictionary: &m
                 out.push(VALUE);
                 value::put(out, held);
             }
-            Cell::Unreadable { why, fingerprint } => {
+            Cell::Unreadable(what) => {
                 out.push(UNREADABLE);
-                out.extend(fingerprint.to_le_bytes());
-                put_name(out, why, dictionary);
+                out.extend(what.fingerprint.to_le_bytes());
+                put_name(out, &what.why, dictionary);
             }
         }
     }
@@ -87,7 +87,8 @@ pub fn take_row(
             VALUE => Cell::Value(value::take(&mut reader)?),
             UNREADABLE => {
                 let fingerprint = reader.fixed()?;
-                Cell::Unreadable { fingerprint, why: take_name(&mut reader, dictionary)? }
+                let why = take_name(&mut reader, dictionary)?;
+                Cell::Unreadable(Box::new(Unreadable { why, fingerprint }))
             }
             _ => return Err(BadRecord),
         };

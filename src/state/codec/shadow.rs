@@ -1,7 +1,7 @@
 //! Shadows as bytes. Between a shadow and its bytes stands a [`Raw`] one, whose values are bytes already.
 
 use crate::model::{
-    Cell, FieldShadow, MappingTag, Shadow, StoreName, StoreRecordId, Timestamp, Value, Version,
+    Cell, FieldShadow, MappingTag, Shadow, StoreName, StoreRecordId, Timestamp, Unreadable, Version,
 };
 
 use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum, utf8};
@@ -114,9 +114,9 @@ pub(super) fn lay_out<'s>(shadows: &[(&StoreName, &'s Shadow)], dictionary: &mut
             let held = known.unwrap_or_else(|| {
                 span(buffer, |out| match &field.held {
                     Cell::Value(held) => value::put(out, held),
-                    Cell::Unreadable { why, fingerprint } => {
-                        out.extend(fingerprint.to_le_bytes());
-                        put_name(out, why, dictionary);
+                    Cell::Unreadable(what) => {
+                        out.extend(what.fingerprint.to_le_bytes());
+                        put_name(out, &what.why, dictionary);
                     }
                 })
             });
@@ -143,7 +143,7 @@ impl Laid<'_> {
             let field = |(shadow, (held, stands_for)): (&FieldShadow, &(Span, Option<Span>))| RawField {
                 held: match &shadow.held {
                     Cell::Value(_) => Held::Value(bytes(held)),
-                    Cell::Unreadable { .. } => Held::Unreadable(bytes(held)),
+                    Cell::Unreadable(_) => Held::Unreadable(bytes(held)),
                 },
                 stands_for: stands_for.as_ref().map(bytes),
                 version: shadow.version.0,
@@ -408,8 +408,8 @@ impl<'a> Raw<'a> {
 
 impl RawField<'_> {
     fn shadow(&self, held: Cell, tag: MappingTag) -> Result<FieldShadow, BadRecord> {
-        let stands_for: Option<Value> =
-            self.stands_for.map(|bytes| value::take(&mut Reader::new(bytes))).transpose()?;
+        let stands_for = self.stands_for.map(|bytes| value::take(&mut Reader::new(bytes)).map(Box::new));
+        let stands_for = stands_for.transpose()?;
         Ok(FieldShadow { held, stands_for, version: Version(self.version), tag, unsure: self.unsure })
     }
 }
@@ -420,7 +420,8 @@ fn cell(held: Held<'_>, dictionary: &Dictionary) -> Result<Cell, BadRecord> {
         Held::Unreadable(bytes) => {
             let mut input = Reader::new(bytes);
             let fingerprint = input.fixed()?;
-            Cell::Unreadable { fingerprint, why: take_name(&mut input, dictionary)? }
+            let why = take_name(&mut input, dictionary)?;
+            Cell::Unreadable(Box::new(Unreadable { why, fingerprint }))
         }
     })
 }

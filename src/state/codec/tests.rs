@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     BatchId, Cell, EntityName, FieldId, FieldName, FieldShadow, Float, Intent, IntentEnd, IntentId,
     IntentKind, Json, MappingTag, RecordId, Row, Shadow, StoreName, StoreRecordId, SyncMeta, SyncStatus,
-    Timestamp, Value, Version,
+    Timestamp, Unreadable, Value, Version,
 };
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i32>().prop_map(|us| Value::Time(Timestamp::from_micros(i64::from(us)).expect("near"))),
         any::<String>()
             .prop_map(|text| Value::Json(Json::new(serde_json::json!({ "a": [text, null, 1.5] })))),
-        prop::collection::vec(any::<String>(), 0..3).prop_map(Value::List),
+        prop::collection::vec(any::<String>(), 0..3).prop_map(|list| Value::List(list.into())),
     ]
 }
 
@@ -32,12 +32,12 @@ fn any_field() -> impl Strategy<Value = FieldShadow> {
     let value = prop_oneof![Just(Value::Null), Just(Value::text("same")), any_value()];
     let held = prop_oneof![
         8 => value.clone().prop_map(Cell::Value),
-        1 => (".*", any::<u64>()).prop_map(|(why, fingerprint)| Cell::Unreadable { why, fingerprint }),
+        1 => (".*", any::<u64>()).prop_map(|(why, fingerprint)| Cell::Unreadable(Box::new(Unreadable { why, fingerprint }))),
     ];
     (held, prop::option::weighted(0.2, value), 0_i64..4, 0_u32..2, prop::bool::weighted(0.1)).prop_map(
         |(held, stands_for, version, tag, unsure)| FieldShadow {
             held,
-            stands_for,
+            stands_for: stands_for.map(Box::new),
             version: Version(version),
             tag: MappingTag(tag),
             unsure,

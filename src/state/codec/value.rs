@@ -54,7 +54,7 @@ pub(super) fn put(out: &mut Vec<u8>, value: &Value) {
         Value::List(items) => {
             out.push(LIST);
             put_varint(out, items.len() as u64);
-            for item in items {
+            for item in items.iter() {
                 put_bytes(out, item.as_bytes());
             }
         }
@@ -85,7 +85,7 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
         TRUE => Value::Bool(true),
         INT => Value::Int(input.signed()?),
         FLOAT => Value::Float(Float::new(f64::from_bits(input.fixed()?))),
-        NUMERIC => Value::Numeric(take_text(first, input)?.to_owned()),
+        NUMERIC => Value::Numeric(take_text(first, input)?.into()),
         TEXT => Value::text(take_text(first, input)?),
         DATE => {
             let year = i16::try_from(input.signed()?).map_err(|_| BadRecord)?;
@@ -103,7 +103,7 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
             for _ in 0..input.length()? {
                 items.push(input.text()?);
             }
-            Value::List(items)
+            Value::List(items.into())
         }
         _ => return Err(BadRecord),
     })

@@ -112,9 +112,9 @@ impl Kind {
                 let number = f64::from_be_bytes(bytes.try_into().ok()?);
                 number.is_finite().then(|| Value::Float(Float::new(number)))
             }
-            (Self::Numeric, FieldType::Numeric) if plain => {
-                numeric(bytes, false).filter(|text| text.len() < SHORT_NUMERIC).map(Value::Numeric)
-            }
+            (Self::Numeric, FieldType::Numeric) if plain => numeric(bytes, false)
+                .filter(|text| text.len() < SHORT_NUMERIC)
+                .map(|text| Value::Numeric(text.into())),
             (Self::Date, FieldType::Date) if plain => date(bytes).map(Value::Date),
             (Self::Timestamptz, FieldType::Timestamp) if plain => time(bytes).map(Value::Time),
             (Self::Timestamp, FieldType::Timestamp) if plain && *zone == TimeZone::UTC => {
