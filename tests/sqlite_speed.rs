@@ -177,8 +177,8 @@ async fn state_first_load() {
             let (record, shadow) = remembered(number);
             steps[0].shadows.push((record.clone(), store("bigquery"), shadow.clone().into()));
             for name in ["local", "supabase"] {
-                let batch = BatchId(format!("1-{}-{name}", from / 1000));
-                let id = IntentId(format!("{batch}-{number}"));
+                let batch = BatchId(format!("1-{}-{name}", from / 1000).into());
+                let id = IntentId(format!("{batch}-{number}").into());
                 let values = |value: &dyn Fn(&FieldShadow) -> Value| -> trueup::model::ByName<Value> {
                     shadow.fields.iter().map(|(name, field)| (name.clone(), value(field))).collect()
                 };

@@ -198,7 +198,7 @@ async fn texts_of_any_kind_are_kept(state: &dyn State) {
     let mut odd = Arc::unwrap_or_clone(shadow("a\0b"));
     odd.store_id = Some(trueup::model::StoreRecordId("\0".into()));
     odd.meta.last_updated_by = Some("somebody\0's application 🦀".into());
-    odd.meta.source_systems = vec![String::new(), "\u{7f}'; --".into()];
+    odd.meta.source_systems = vec![String::new(), "\u{7f}'; --".into()].into();
     let odd = Arc::new(odd);
     let noted = Intent { advances: [(store("app"), odd.clone())].into(), ..intent("1-1-1") };
     let shadows = vec![(record("things", "\0"), store("app"), odd.clone())];

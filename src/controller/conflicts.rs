@@ -99,7 +99,7 @@ impl Engine {
             fields: stands.into_iter().map(|(field, value)| (field, Cell::Value(value))).collect(),
             meta: SyncMeta::default(),
         };
-        let intent = IntentId(format!("decide-{}", decided.id));
+        let intent = IntentId(format!("decide-{}", decided.id).into());
         let write = Write {
             intent: intent.clone(),
             key: RecordKey::new(vec![decided.id.0.clone()]),
@@ -107,8 +107,12 @@ impl Engine {
             link: false,
             op: WriteOp::Update { fields, meta: None, updated: None, guard },
         };
-        let batch =
-            Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write], along: Vec::new() };
+        let batch = Batch {
+            id: BatchId(intent.0.clone().into()),
+            receipt: false,
+            writes: vec![write],
+            along: Vec::new(),
+        };
         let options = PassOptions::default();
         let executor = self.executor(&Silent, None, &options);
         let mut outcomes = executor.store(&self.spec.canonical)?.apply(mapped, &batch).await?;

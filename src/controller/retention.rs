@@ -36,13 +36,13 @@ impl Engine {
         let mut removed = 0;
         for rows in rows.chunks(store.capabilities().batch_size.max(1)) {
             let writes = rows.iter().enumerate().map(|(at, row)| Write {
-                intent: IntentId(format!("settled-{at}")),
+                intent: IntentId(format!("settled-{at}").into()),
                 key: row.key.clone(),
                 store_id: None,
                 link: false,
                 op: WriteOp::Delete { guard: Guard { fields: row.guard.clone(), meta: SyncMeta::default() } },
             });
-            let id = BatchId(format!("settled-{}", self.now().micros()));
+            let id = BatchId(format!("settled-{}", self.now().micros()).into());
             let batch = Batch { id, receipt: false, writes: writes.collect(), along: Vec::new() };
             let outcomes = store.apply(mapped, &batch).await?;
             removed += outcomes.values().filter(|outcome| matches!(outcome, Outcome::Applied(_))).count();

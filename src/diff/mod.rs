@@ -451,7 +451,7 @@ fn meta_after(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Opti
         version: Some(resolution.version),
         last_updated: resolution.last_updated,
         last_updated_by: resolution.last_updated_by.clone(),
-        source_systems: holders(view, resolution),
+        source_systems: holders(view, resolution).into(),
         sync_status: Some(crate::model::SyncStatus::Synced),
         sync_errors: Vec::new(),
     })

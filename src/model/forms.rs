@@ -56,7 +56,7 @@ pub fn encode(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) -> Resu
         Form::Native => to_native(value, ty),
         Form::Text => to_text(value).map(Native::Text),
         Form::Int64 => to_integer(value, ty).map(Native::Integer),
-        Form::JsonText => to_json(value).map(|json| Native::Text(json.to_string())),
+        Form::JsonText => to_json(value).map(|json| Native::Text(json.as_text().to_owned())),
         Form::UnixSeconds => to_unix(value, ty, form, 1_000_000),
         Form::UnixMillis => to_unix(value, ty, form, 1_000),
         Form::UnixMicros => to_unix(value, ty, form, 1),
@@ -83,6 +83,9 @@ pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Re
     }
 }
 
+/// Numbers of so many digits are read back as they were written; of longer ones it depends.
+const SHORT_NUMERIC: usize = 300;
+
 /// What a value would be read back as after being written in this form.
 ///
 /// # Errors
@@ -96,10 +99,17 @@ pub fn representable(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) 
             }
             Value::Date(date) if date.year() >= 0 => return Ok(value.clone()),
             Value::Json(json) if !is_too_deep(json) => return Ok(value.clone()),
+            Value::List(_) => return Ok(value.clone()),
+            Value::Numeric(text) if text.len() <= SHORT_NUMERIC => return Ok(value.clone()),
             _ => {}
         }
     }
-    decode(&encode(value, ty, form, zone)?, ty, form, zone)
+    match value {
+        Value::Json(json) if form == Form::JsonText && ty == FieldType::Json && !is_too_deep(json) => {
+            Ok(value.clone())
+        }
+        _ => decode(&encode(value, ty, form, zone)?, ty, form, zone),
+    }
 }
 
 fn unreadable(what: &str, ty: FieldType, form: Form) -> FormError {
@@ -133,7 +143,7 @@ fn to_text(value: &Value) -> Result<String, FormError> {
         Value::Text(text) => text.as_ref().to_owned(),
         Value::Date(date) => date.to_string(),
         Value::Time(time) => time.to_string(),
-        Value::Json(_) | Value::List(_) => to_json(value)?.to_string(),
+        Value::Json(_) | Value::List(_) => to_json(value)?.as_text().to_owned(),
     })
 }
 
@@ -231,8 +241,10 @@ fn from_json_text(text: &str, ty: FieldType, zone: &TimeZone) -> Result<Value, F
 /// A JSON value as a value of a type. The JSON null is a JSON value of its own, and no value of every other type.
 fn from_json(json: &Json, ty: FieldType, zone: &TimeZone) -> Option<Value> {
     use serde_json::Value as J;
+    if ty == FieldType::Json {
+        return Some(Value::Json(json.clone()));
+    }
     match (ty, json.as_value()) {
-        (FieldType::Json, _) => Some(Value::Json(json.clone())),
         (_, J::Null) => Some(Value::Null),
         (FieldType::StringList, value) => list_of(value),
         (FieldType::String, J::String(text)) => Some(Value::text(text.as_str())),

@@ -252,11 +252,11 @@ impl fmt::Display for Version {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident($text:ty)) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(pub $text);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -268,19 +268,19 @@ macro_rules! text_id {
 
 text_id! {
     /// The id of a conflict, made from its content, so that writing it twice writes it once.
-    ConflictId
+    ConflictId(String)
 }
 text_id! {
     /// The id of a batch of writes: `<pass>-<number>`, unique within a state.
-    BatchId
+    BatchId(Arc<str>)
 }
 text_id! {
     /// The id of one intended write: `<batch>-<number>`.
-    IntentId
+    IntentId(Arc<str>)
 }
 text_id! {
     /// The id that a state file was born with; a copy of the file has the same one.
-    StateId
+    StateId(String)
 }
 
 /// Bytes in hexadecimal.

@@ -1,5 +1,6 @@
 //! Sync metadata: what a store's row says about its own version and origin.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,38 @@ pub struct SyncError {
     pub message: String,
 }
 
+/// The stores that hold a record, as a row names them. Copies share them: a plan makes several of every row's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct Sources(Option<Arc<[String]>>);
+
+impl Sources {
+    /// Whether none are named.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Deref for Sources {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<Vec<String>> for Sources {
+    fn from(sources: Vec<String>) -> Self {
+        Self((!sources.is_empty()).then(|| sources.into()))
+    }
+}
+
+impl From<Sources> for Vec<String> {
+    fn from(sources: Sources) -> Self {
+        sources.to_vec()
+    }
+}
+
 /// The sync metadata of one row. Everything may be missing: rows written by applications that know nothing of trueup
 /// carry none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,8 +100,8 @@ pub struct SyncMeta {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_by: Option<Arc<str>>,
     /// The stores that hold the record.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub source_systems: Vec<String>,
+    #[serde(skip_serializing_if = "Sources::is_none")]
+    pub source_systems: Sources,
     /// Bookkeeping: never an edit, never drift.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_status: Option<SyncStatus>,
@@ -86,7 +119,7 @@ impl SyncMeta {
     /// Version, time and origin alone: what is evidence, without bookkeeping.
     #[must_use]
     pub fn evidence(self) -> Self {
-        Self { source_systems: Vec::new(), sync_status: None, sync_errors: Vec::new(), ..self }
+        Self { source_systems: Sources::default(), sync_status: None, sync_errors: Vec::new(), ..self }
     }
 
     /// Whether both say the same of the content; bookkeeping is left out.

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use crate::model::{Memory, RecordKey, Shadow, StoreName};
 
 mod bytes;
+mod content;
 mod dictionary;
 mod intent;
 mod meta;
@@ -23,7 +24,8 @@ pub use dictionary::Dictionary;
 pub use intent::{Head, heads_from_bytes, heads_to_bytes, intents_from_bytes, intents_to_bytes};
 pub use row::{put_row, take_row};
 
-use shadow::{Raw, lay_out, pack, unpack};
+use content::Numbered;
+use shadow::{Raw, pack, unpack};
 use squeeze::{squeeze, unsqueeze};
 
 /// What was read is no memory that this program wrote.
@@ -74,18 +76,22 @@ impl Shadows {
         dictionary: &mut Dictionary,
     ) -> Self {
         let shadows: std::collections::BTreeMap<_, _> = shadows.into_iter().collect();
-        Self(pack_shadows(&shadows.into_iter().collect::<Vec<_>>(), dictionary))
+        Self(pack_shadows(shadows, dictionary))
     }
 }
 
-fn pack_shadows(shadows: &[(&StoreName, &Shadow)], dictionary: &mut Dictionary) -> Vec<u8> {
-    let laid = lay_out(shadows, dictionary);
-    pack(&laid.raws(), dictionary)
+/// The bytes of shadows, which come in the order of their stores' names.
+fn pack_shadows<'s>(
+    shadows: impl IntoIterator<Item = (&'s StoreName, &'s Shadow)>,
+    dictionary: &mut Dictionary,
+) -> Vec<u8> {
+    let numbered = shadows.into_iter().map(|(store, shadow)| Numbered::new(store, shadow, dictionary));
+    pack(&numbered.collect::<Vec<_>>(), dictionary)
 }
 
 /// A memory as bytes.
 pub fn encode(memory: &Memory, dictionary: &mut Dictionary) -> Vec<u8> {
-    squeeze(&pack_shadows(&memory.stores.iter().collect::<Vec<_>>(), dictionary))
+    squeeze(&pack_shadows(&memory.stores, dictionary))
 }
 
 /// A memory from its bytes.

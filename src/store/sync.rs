@@ -55,7 +55,7 @@ pub(super) fn to_parts(meta: &SyncMeta) -> [Json; 6] {
         meta.last_updated.map_or(Json::Null, |time| time.to_string().into()),
         meta.last_updated_by.as_deref().map_or(Json::Null, Into::into),
         meta.sync_status.map_or(Json::Null, |status| status.as_str().into()),
-        list(meta.source_systems.clone().into()),
+        list(meta.source_systems.to_vec().into()),
         list(serde_json::to_value(&meta.sync_errors).unwrap_or(Json::Null)),
     ]
 }
@@ -73,7 +73,7 @@ fn from_each(parts: [&Json; 6], zone: &TimeZone) -> SyncMeta {
         last_updated: last_updated.as_str().and_then(|text| Timestamp::parse(text, zone)),
         last_updated_by: last_updated_by.as_str().map(Into::into),
         sync_status: sync_status.as_str().and_then(SyncStatus::parse),
-        source_systems: list(source_systems),
+        source_systems: list(source_systems).into(),
         sync_errors: list(sync_errors),
     }
 }
@@ -119,7 +119,7 @@ mod tests {
             last_updated: Timestamp::from_micros(1_718_452_800_000_001),
             last_updated_by: Some("app".into()),
             sync_status: Some(SyncStatus::Pending),
-            source_systems: vec!["app".into(), "local".into()],
+            source_systems: vec!["app".into(), "local".into()].into(),
             sync_errors: Vec::new(),
         };
         let mut object = Map::new();

@@ -82,14 +82,14 @@ impl Broken {
 
 fn batch(id: &str, writes: Vec<(&str, WriteOp)>) -> Batch {
     let write = |(at, (key, op)): (usize, (&str, WriteOp))| Write {
-        intent: IntentId(format!("{id}-{at}")),
+        intent: IntentId(format!("{id}-{at}").into()),
         key: RecordKey::new(vec![key.to_owned()]),
         store_id: None,
         link: false,
         op,
     };
     let writes = writes.into_iter().enumerate().map(write).collect();
-    Batch { id: BatchId(id.to_owned()), receipt: false, writes, along: Vec::new() }
+    Batch { id: BatchId(id.into()), receipt: false, writes, along: Vec::new() }
 }
 
 const BEFORE: [&str; 2] = ["a old 1", "b old 1"];

@@ -250,14 +250,14 @@ pub(crate) fn update(
 
 pub(crate) fn batch(id: &str, writes: Vec<(RecordKey, WriteOp)>) -> Batch {
     let write = |(at, (key, op)): (usize, (RecordKey, WriteOp))| Write {
-        intent: IntentId(format!("{id}-{at}")),
+        intent: IntentId(format!("{id}-{at}").into()),
         key,
         store_id: None,
         link: false,
         op,
     };
     Batch {
-        id: BatchId(id.to_owned()),
+        id: BatchId(id.into()),
         receipt: false,
         writes: writes.into_iter().enumerate().map(write).collect(),
         along: Vec::new(),

@@ -190,7 +190,7 @@ pub(crate) async fn metadata_is_read_as_written<H: Harness>() {
     let store = harness.store();
     let full = SyncMeta {
         sync_status: Some(SyncStatus::Conflict),
-        source_systems: vec!["app".into(), "o'local".into()],
+        source_systems: vec!["app".into(), "o'local".into()].into(),
         sync_errors: vec![trueup::model::SyncError {
             at: meta(1).last_updated.expect("a time"),
             store: "app".into(),

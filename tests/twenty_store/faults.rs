@@ -244,8 +244,10 @@ async fn elements(store: &TwentyStore, ways: &Mapped, person: &Json) -> Vec<Outc
         Write { store_id: at("email", "ann@example.com"), ..write(key("W2"), update) },
         Write { store_id: at("email", "second@example.org"), ..write(key("W3"), delete) },
     ];
-    let numbered =
-        writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
+    let numbered = writes
+        .into_iter()
+        .enumerate()
+        .map(|(at, write)| Write { intent: IntentId(at.to_string().into()), ..write });
     let batch =
         Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect(), along: Vec::new() };
     store.apply(ways, &batch).await.expect("an answer").into_values().collect()

@@ -362,8 +362,10 @@ async fn elements_are_listed_with_their_records_and_written_whole() {
             ..write(key("W3"), WriteOp::Delete { guard: stale })
         },
     ];
-    let numbered =
-        writes.into_iter().enumerate().map(|(at, write)| Write { intent: IntentId(at.to_string()), ..write });
+    let numbered = writes
+        .into_iter()
+        .enumerate()
+        .map(|(at, write)| Write { intent: IntentId(at.to_string().into()), ..write });
     let batch =
         Batch { id: BatchId("1".into()), receipt: false, writes: numbered.collect(), along: Vec::new() };
     let before = world.writes();

@@ -174,7 +174,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn write(intent: &str, record: &str, op: WriteOp) -> Write {
-    Write { intent: IntentId(intent.to_owned()), key: key(record), store_id: None, link: false, op }
+    Write { intent: IntentId(intent.into()), key: key(record), store_id: None, link: false, op }
 }
 
 fn create(fields: Fields<Value>) -> WriteOp {
@@ -212,12 +212,12 @@ async fn check(crm: &Crm, store: &TwentyStore, mapped: &Mapped, case: &str, rows
     }
     let writes: Vec<Write> =
         wanted.iter().map(|(record, fields)| write(record, record, create(fields.clone()))).collect();
-    let batch = Batch { id: BatchId(case.to_owned()), receipt: false, writes, along: Vec::new() };
+    let batch = Batch { id: BatchId(case.into()), receipt: false, writes, along: Vec::new() };
     let outcomes = store.apply(mapped, &batch).await.expect("an answer");
     let keys: Vec<_> = wanted.iter().map(|(record, _)| key(record)).collect();
     let read = store.read(mapped, &keys).await.expect("read");
     for (record, fields) in &wanted {
-        let outcome = &outcomes[&IntentId(record.clone())];
+        let outcome = &outcomes[&IntentId(record.clone().into())];
         let Outcome::Applied(Some(answered)) = outcome else { panic!("{record} {fields:?}: {outcome:?}") };
         let row = read[&key(record)].row().expect("there");
         for (field, value) in fields {

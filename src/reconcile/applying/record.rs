@@ -104,14 +104,14 @@ impl Applying {
         let writes = ops
             .into_iter()
             .map(|(key, op)| Write {
-                intent: IntentId(key.parts().join("/")),
+                intent: IntentId(key.parts().join("/").into()),
                 key,
                 store_id: None,
                 link: false,
                 op,
             })
             .collect();
-        let id = BatchId(format!("{}-{entity}", self.pass));
+        let id = BatchId(format!("{}-{entity}", self.pass).into());
         Effect::Write {
             store: self.inputs.spec.canonical.clone(),
             entity,
@@ -128,7 +128,7 @@ impl Applying {
                     for (intent, outcome) in outcomes {
                         // A conflict of this id is on record already: its id is its content.
                         if let Outcome::Refused(error) | Outcome::Unknown(error) = outcome {
-                            missing.insert(intent.0, error.to_string());
+                            missing.insert(intent.to_string(), error.to_string());
                         }
                     }
                 }

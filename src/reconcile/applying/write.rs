@@ -60,8 +60,8 @@ impl Applying {
         advances: ByStore<Arc<Shadow>>,
         receipt: bool,
     ) -> Arc<Intent> {
-        let batch = BatchId(format!("{}-{}-{}", self.pass, self.flight.lane, action.store));
-        let id = IntentId(format!("{batch}-{at}"));
+        let batch = BatchId(format!("{}-{}-{}", self.pass, self.flight.lane, action.store).into());
+        let id = IntentId(format!("{batch}-{at}").into());
         let kind = match action.kind {
             ActionKind::Create => IntentKind::Create,
             ActionKind::Delete => IntentKind::Delete,

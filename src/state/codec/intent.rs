@@ -2,12 +2,12 @@
 //! stand.
 
 use std::borrow::Borrow;
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, ByName, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, RecordId, Shadow,
-    StoreName, SyncMeta, Value,
+    BatchId, ByName, ByStore, Cell, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind, RecordId,
+    Shadow, StoreName, SyncMeta, Value,
 };
 
 use super::bytes::{Reader, put_bytes, put_varint, sum};
@@ -88,7 +88,7 @@ pub fn heads_from_bytes(bytes: &[u8]) -> Result<Vec<Head>, BadRecord> {
         id.extend(input.bytes()?);
         let byte = input.byte()?;
         heads.push(Head {
-            id: IntentId(String::from_utf8(id.clone()).map_err(|_| BadRecord)?),
+            id: IntentId(String::from_utf8(id.clone()).map_err(|_| BadRecord)?.into()),
             kind: match byte & 3 {
                 0 => IntentKind::Create,
                 1 => IntentKind::Update,
@@ -111,37 +111,78 @@ const RECEIPT: u8 = 1;
 const META_AFTER: u8 = 1 << 1;
 /// The batch is that of the intent before.
 const SAME_BATCH: u8 = 1 << 2;
+/// The shadows that follow are those of several intents of one record; then come the stores of this one's.
+const SHARED: u8 = 1 << 3;
+/// The record, and the shadows that these stores' are among, are those of the intent before.
+const SAME_RECORD: u8 = 1 << 4;
 
 /// Instead of a value: the one that the shadow to come holds. No kind of value has this number.
 const OF_SHADOW: u8 = 12;
+
+/// The shadows to come of some intents of one record.
+type Shared<'i> = BTreeMap<&'i StoreName, &'i Arc<Shadow>>;
+
+/// How many of some intents are of one record and have shadows that do not speak against each other, and these.
+fn together<I: Borrow<Intent>>(intents: &[I]) -> (usize, Shared<'_>) {
+    let mut shared = Shared::new();
+    let mut count = 0;
+    for intent in intents {
+        let intent: &Intent = intent.borrow();
+        let first: &Intent = intents[0].borrow();
+        let fits = |(store, shadow)| shared.get(store).is_none_or(|known| Arc::ptr_eq(known, shadow));
+        if intent.record != first.record || !intent.advances.iter().all(fits) {
+            break;
+        }
+        shared.extend(&intent.advances);
+        count += 1;
+    }
+    (count, shared)
+}
 
 /// Intents as bytes, without what their heads say.
 pub fn intents_to_bytes<I: Borrow<Intent>>(intents: &[I], dictionary: &mut Dictionary) -> Vec<u8> {
     let mut out = Vec::with_capacity(intents.len() * 512);
     let mut batch: Option<&BatchId> = None;
-    for intent in intents {
-        let intent: &Intent = intent.borrow();
-        let same_batch = batch == Some(&intent.batch);
-        out.push(sum(&[
-            (RECEIPT, intent.receipt),
-            (META_AFTER, intent.meta_after.is_some()),
-            (SAME_BATCH, same_batch),
-        ]));
-        if !same_batch {
-            put_bytes(&mut out, intent.batch.0.as_bytes());
-        }
-        batch = Some(&intent.batch);
-        put_varint(&mut out, dictionary.intern(intent.store.as_str()) as u64);
-        put_varint(&mut out, dictionary.intern(intent.record.entity.as_str()) as u64);
-        put_bytes(&mut out, &key_to_bytes(&intent.record.key));
-        let shadows: Vec<_> = intent.advances.iter().map(|(store, shadow)| (store, &**shadow)).collect();
-        put_bytes(&mut out, &pack_shadows(&shadows, dictionary));
-        let shadow = intent.advances.get(&intent.store).map(Arc::as_ref);
-        put_fields(&mut out, &intent.before, shadow);
-        put_fields(&mut out, &intent.after, shadow);
-        put_meta(&mut out, &intent.meta_before, dictionary);
-        if let Some(meta) = &intent.meta_after {
-            put_meta(&mut out, meta, dictionary);
+    let mut rest = intents;
+    while !rest.is_empty() {
+        let (count, shared) = together(rest);
+        let (of_record, others) = rest.split_at(count);
+        rest = others;
+        for (at, intent) in of_record.iter().enumerate() {
+            let intent: &Intent = intent.borrow();
+            let same_batch = batch == Some(&intent.batch);
+            let (is_first, is_shared) = (at == 0, count > 1);
+            out.push(sum(&[
+                (RECEIPT, intent.receipt),
+                (META_AFTER, intent.meta_after.is_some()),
+                (SAME_BATCH, same_batch),
+                (SHARED, is_first && is_shared),
+                (SAME_RECORD, !is_first),
+            ]));
+            if !same_batch {
+                put_bytes(&mut out, intent.batch.0.as_bytes());
+            }
+            batch = Some(&intent.batch);
+            put_varint(&mut out, dictionary.intern(intent.store.as_str()) as u64);
+            if is_first {
+                put_varint(&mut out, dictionary.intern(intent.record.entity.as_str()) as u64);
+                put_bytes(&mut out, &key_to_bytes(&intent.record.key));
+                let shadows = shared.iter().map(|(store, shadow)| (*store, &***shadow));
+                put_bytes(&mut out, &pack_shadows(shadows, dictionary));
+            }
+            if is_shared {
+                put_varint(&mut out, intent.advances.len() as u64);
+                for store in intent.advances.keys() {
+                    put_varint(&mut out, dictionary.intern(store.as_str()) as u64);
+                }
+            }
+            let shadow = intent.advances.get(&intent.store).map(Arc::as_ref);
+            put_fields(&mut out, &intent.before, shadow);
+            put_fields(&mut out, &intent.after, shadow);
+            put_meta(&mut out, &intent.meta_before, dictionary);
+            if let Some(meta) = &intent.meta_after {
+                put_meta(&mut out, meta, dictionary);
+            }
         }
     }
     squeeze(&out)
@@ -156,38 +197,59 @@ pub fn intents_from_bytes(
     let bytes = unsqueeze(bytes)?;
     let mut input = Reader::new(&bytes);
     let mut intents: Vec<Intent> = Vec::with_capacity(heads.len());
+    let mut shared: ByStore<Arc<Shadow>> = ByStore::new();
     for head in heads {
         let flags = input.byte()?;
-        let batch = if flags & SAME_BATCH == 0 {
-            BatchId(input.text()?)
-        } else {
+        let has = |flag| flags & flag != 0;
+        let batch = if has(SAME_BATCH) {
             intents.last().ok_or(BadRecord)?.batch.clone()
+        } else {
+            BatchId(input.text()?.into())
         };
-        let store = StoreName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)?;
-        let entity = EntityName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)?;
-        let key = key_from_bytes(input.bytes()?)?;
-        let advances = decode_shadows(input.bytes()?, dictionary)?.stores;
-        let shadow = advances.get(&store);
+        let store = take_store(&mut input, dictionary)?;
+        let record = if has(SAME_RECORD) {
+            intents.last().ok_or(BadRecord)?.record.clone()
+        } else {
+            let entity = EntityName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)?;
+            let key = key_from_bytes(input.bytes()?)?;
+            let shadows = decode_shadows(input.bytes()?, dictionary)?.stores;
+            shared = shadows.into_iter().map(|(store, shadow)| (store, Arc::new(shadow))).collect();
+            RecordId { entity, key }
+        };
+        let mut advances = ByStore::new();
+        if has(SHARED) || has(SAME_RECORD) {
+            for _ in 0..input.length()? {
+                let store = take_store(&mut input, dictionary)?;
+                let shadow = shared.get(&store).cloned().ok_or(BadRecord)?;
+                advances.insert(store, shadow);
+            }
+        } else {
+            advances.clone_from(&shared);
+        }
+        let shadow = advances.get(&store).map(Arc::as_ref);
         let before = take_fields(&mut input, shadow)?;
         let after = take_fields(&mut input, shadow)?;
         let meta_before: SyncMeta = take_meta(&mut input, dictionary)?;
-        let meta_after =
-            if flags & META_AFTER == 0 { None } else { Some(take_meta(&mut input, dictionary)?) };
+        let meta_after = if has(META_AFTER) { Some(take_meta(&mut input, dictionary)?) } else { None };
         intents.push(Intent {
             id: head.id.clone(),
             batch,
             store,
-            receipt: flags & RECEIPT != 0,
-            record: RecordId { entity, key },
+            receipt: has(RECEIPT),
+            record,
             kind: head.kind,
             before,
             after,
             meta_before,
             meta_after,
-            advances: advances.into_iter().map(|(store, shadow)| (store, Arc::new(shadow))).collect(),
+            advances,
         });
     }
     if input.is_empty() { Ok(intents) } else { Err(BadRecord) }
+}
+
+fn take_store(input: &mut Reader<'_>, dictionary: &Dictionary) -> Result<StoreName, BadRecord> {
+    StoreName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)
 }
 
 /// Fields with their values. Those of the shadow to come are named by their place in it, and nearly always hold what it holds.

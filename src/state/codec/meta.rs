@@ -55,7 +55,7 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &SyncMeta, dictionary: &mut Dict
     }
     if !meta.source_systems.is_empty() {
         put_varint(out, meta.source_systems.len() as u64);
-        for source in &meta.source_systems {
+        for source in meta.source_systems.iter() {
             put_name(out, source, dictionary);
         }
     }
@@ -87,9 +87,11 @@ pub(super) fn take_meta(input: &mut Reader<'_>, dictionary: &Dictionary) -> Resu
         meta.last_updated_by = Some(take_name(input, dictionary)?.into());
     }
     if has(HAS_SOURCES) {
+        let mut sources = Vec::new();
         for _ in 0..input.length()? {
-            meta.source_systems.push(take_name(input, dictionary)?);
+            sources.push(take_name(input, dictionary)?);
         }
+        meta.source_systems = sources.into();
     }
     if has(HAS_ERRORS) {
         meta.sync_errors = serde_json::from_slice(input.bytes()?).map_err(|_| BadRecord)?;

@@ -1,11 +1,12 @@
-//! Shadows as bytes. Between a shadow and its bytes stands a [`Raw`] one, whose values are bytes already.
+//! Shadows as bytes. What is read becomes a [`Raw`] shadow first, whose values are bytes still.
 
 use crate::model::{
     Cell, FieldShadow, MappingTag, Shadow, StoreName, StoreRecordId, Timestamp, Unreadable, Version,
 };
 
 use super::bytes::{Reader, put_bytes, put_signed, put_varint, sum, utf8};
-use super::meta::{put_meta, put_name, skim_meta, skim_name, take_meta, take_name};
+use super::content::{Content, FieldContent};
+use super::meta::{skim_meta, skim_name, take_meta, take_name};
 use super::{BadRecord, Dictionary, value};
 
 // What a shadow says of itself in its first byte.
@@ -34,31 +35,31 @@ const UNSURE: u8 = 1 << 5;
 pub(super) struct Raw<'a> {
     /// The store's number in the dictionary.
     pub(super) store: usize,
-    present: bool,
-    store_id: Option<&'a [u8]>,
-    updated: Option<i64>,
-    meta: &'a [u8],
-    layout: usize,
-    fields: Vec<RawField<'a>>,
+    pub(super) present: bool,
+    pub(super) store_id: Option<&'a [u8]>,
+    pub(super) updated: Option<i64>,
+    pub(super) meta: &'a [u8],
+    pub(super) layout: usize,
+    pub(super) fields: Vec<RawField<'a>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct RawField<'a> {
-    held: Held<'a>,
-    stands_for: Option<&'a [u8]>,
-    version: i64,
-    unsure: bool,
+pub(super) struct RawField<'a> {
+    pub(super) held: Held<'a>,
+    pub(super) stands_for: Option<&'a [u8]>,
+    pub(super) version: i64,
+    pub(super) unsure: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held<'a> {
+pub(super) enum Held<'a> {
     Value(&'a [u8]),
     /// A fingerprint, and why.
     Unreadable(&'a [u8]),
 }
 
 impl<'a> Held<'a> {
-    fn value(self) -> Option<&'a [u8]> {
+    pub(super) fn value(self) -> Option<&'a [u8]> {
         match self {
             Self::Value(bytes) => Some(bytes),
             Self::Unreadable(_) => None,
@@ -66,121 +67,18 @@ impl<'a> Held<'a> {
     }
 }
 
-impl RawField<'_> {
-    fn is_plain(&self) -> bool {
-        self.stands_for.is_none() && !self.unsure && self.held.value().is_some()
-    }
-}
-
-/// A part of a buffer.
-type Span = std::ops::Range<usize>;
-
-/// Shadows laid out in a buffer.
-pub(super) struct Laid<'s> {
-    buffer: Vec<u8>,
-    shadows: Vec<LaidShadow<'s>>,
-}
-
-struct LaidShadow<'s> {
-    store: usize,
-    shadow: &'s Shadow,
-    layout: usize,
-    meta: Span,
-    /// What each field holds, and what it stands for.
-    fields: Vec<(Span, Option<Span>)>,
-}
-
-/// Writes the values of shadows into a buffer. What a shadow has in common with the first one is written once.
-pub(super) fn lay_out<'s>(shadows: &[(&StoreName, &'s Shadow)], dictionary: &mut Dictionary) -> Laid<'s> {
-    let mut laid = Laid { buffer: Vec::with_capacity(1024), shadows: Vec::with_capacity(shadows.len()) };
-    let first: Vec<&FieldShadow> =
-        shadows.first().map(|(_, shadow)| shadow.fields.values().collect()).unwrap_or_default();
-    for (store, shadow) in shadows {
-        let (store, layout) = (dictionary.intern(store.as_str()), dictionary.intern_layout(shadow));
-        let base = laid.shadows.first().filter(|base| base.fields.len() == first.len());
-        let places = base.and_then(|base| dictionary.places(layout, base.layout).ok());
-        let known_meta = base.filter(|base| base.shadow.meta == shadow.meta).map(|base| base.meta.clone());
-        let known = |at: usize, cell: &Cell| {
-            let place = (*places.as_ref()?.get(at)?)?;
-            let same = first.get(place).is_some_and(|field| field.held == *cell);
-            base?.fields.get(place).filter(|_| same).map(|(held, _)| held.clone())
-        };
-        let known: Vec<Option<Span>> =
-            shadow.fields.values().enumerate().map(|(at, field)| known(at, &field.held)).collect();
-        let buffer = &mut laid.buffer;
-        let meta = known_meta.unwrap_or_else(|| span(buffer, |out| put_meta(out, &shadow.meta, dictionary)));
-        let mut fields = Vec::with_capacity(shadow.fields.len());
-        for (field, known) in shadow.fields.values().zip(known) {
-            let held = known.unwrap_or_else(|| {
-                span(buffer, |out| match &field.held {
-                    Cell::Value(held) => value::put(out, held),
-                    Cell::Unreadable(what) => {
-                        out.extend(what.fingerprint.to_le_bytes());
-                        put_name(out, &what.why, dictionary);
-                    }
-                })
-            });
-            let stands_for =
-                field.stands_for.as_ref().map(|value| span(buffer, |out| value::put(out, value)));
-            fields.push((held, stands_for));
-        }
-        laid.shadows.push(LaidShadow { store, shadow, layout, meta, fields });
-    }
-    laid
-}
-
-fn span(buffer: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Span {
-    let begin = buffer.len();
-    put(buffer);
-    begin..buffer.len()
-}
-
-impl Laid<'_> {
-    /// The shadows, in the order given.
-    pub(super) fn raws(&self) -> Vec<Raw<'_>> {
-        let bytes = |span: &Span| self.buffer.get(span.clone()).unwrap_or_default();
-        let raw = |laid: &'_ LaidShadow<'_>| {
-            let field = |(shadow, (held, stands_for)): (&FieldShadow, &(Span, Option<Span>))| RawField {
-                held: match &shadow.held {
-                    Cell::Value(_) => Held::Value(bytes(held)),
-                    Cell::Unreadable(_) => Held::Unreadable(bytes(held)),
-                },
-                stands_for: stands_for.as_ref().map(bytes),
-                version: shadow.version.0,
-                unsure: shadow.unsure,
-            };
-            (laid.shadow.fields.values().zip(&laid.fields).map(field).collect::<Vec<_>>(), bytes(&laid.meta))
-        };
-        self.shadows
-            .iter()
-            .map(|laid| {
-                let (fields, meta) = raw(laid);
-                Raw {
-                    store: laid.store,
-                    present: laid.shadow.present,
-                    store_id: laid.shadow.store_id.as_ref().map(|id| id.0.as_bytes()),
-                    updated: laid.shadow.updated.map(Timestamp::micros),
-                    meta,
-                    layout: laid.layout,
-                    fields,
-                }
-            })
-            .collect()
-    }
-}
-
 /// Shadows as bytes. They come in the order of their stores' names.
-pub(super) fn pack(raws: &[Raw<'_>], dictionary: &mut Dictionary) -> Vec<u8> {
+pub(super) fn pack<C: Content>(shadows: &[C], dictionary: &mut Dictionary) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     // The fullest shadow first; of equals the first by name, so that equal memories are equal bytes.
-    let fullest = raws
+    let fullest = shadows
         .iter()
         .enumerate()
-        .max_by(|(at, a), (other, b)| a.fields.len().cmp(&b.fields.len()).then(other.cmp(at)));
+        .max_by(|(at, a), (other, b)| a.count().cmp(&b.count()).then(other.cmp(at)));
     let Some((first, base)) = fullest else { return out };
     put_shadow(&mut out, base, None, dictionary);
-    for (_, raw) in raws.iter().enumerate().filter(|(at, _)| *at != first) {
-        put_shadow(&mut out, raw, Some(base), dictionary);
+    for (_, shadow) in shadows.iter().enumerate().filter(|(at, _)| *at != first) {
+        put_shadow(&mut out, shadow, Some(base), dictionary);
     }
     out
 }
@@ -196,98 +94,107 @@ pub(super) fn unpack<'a>(bytes: &'a [u8], dictionary: &mut Dictionary) -> Result
     Ok(raws)
 }
 
-fn put_shadow(out: &mut Vec<u8>, raw: &Raw<'_>, base: Option<&Raw<'_>>, dictionary: &mut Dictionary) {
+fn put_shadow<C: Content>(out: &mut Vec<u8>, shadow: &C, base: Option<&C>, dictionary: &mut Dictionary) {
     // Layouts that were interned can be read.
-    let places = base.and_then(|base| dictionary.places(raw.layout, base.layout).ok());
+    let places = base.and_then(|base| dictionary.places(shadow.layout(), base.layout()).ok());
     let of_base = |at: usize| {
         let place = (*places.as_ref()?.get(at)?)?;
-        base?.fields.get(place)
+        base?.field(place)
     };
-    let common = common_version(raw);
+    let common = common_version(shadow);
     let (mut fields_of_base, mut versions_of_base) = (base.is_some(), base.is_some());
     let (mut one_version, mut plain) = (true, true);
-    for (at, field) in raw.fields.iter().enumerate() {
+    for (at, field) in shadow.fields().enumerate() {
         let theirs = of_base(at);
-        fields_of_base &= field.is_plain() && theirs.is_some_and(|theirs| theirs.held == field.held);
-        versions_of_base &= theirs.is_some_and(|theirs| theirs.version == field.version);
-        one_version &= field.version == common;
-        plain &= field.is_plain();
+        let own = field.is_plain();
+        fields_of_base = fields_of_base && own && theirs.is_some_and(|theirs| field.holds_what(theirs));
+        versions_of_base &= theirs.is_some_and(|theirs| theirs.version() == field.version());
+        one_version &= field.version() == common;
+        plain &= own;
     }
     let versions_settled = versions_of_base || one_version;
     let settled = fields_of_base && versions_settled;
     let plain = plain && !fields_of_base && versions_settled;
-    let meta_of_base = base.is_some_and(|base| base.meta == raw.meta);
-    let updated_of_base = raw.updated.is_some() && base.is_some_and(|base| base.updated == raw.updated);
-    put_varint(out, raw.store as u64);
+    let meta_of_base = base.is_some_and(|base| shadow.has_meta_of(base));
+    let updated = shadow.updated();
+    let updated_of_base = updated.is_some() && base.is_some_and(|base| base.updated() == updated);
+    put_varint(out, shadow.store() as u64);
     out.push(sum(&[
-        (PRESENT, raw.present),
-        (HAS_STORE_ID, raw.store_id.is_some()),
-        (HAS_UPDATED, raw.updated.is_some() && !updated_of_base),
+        (PRESENT, shadow.present()),
+        (HAS_STORE_ID, shadow.store_id().is_some()),
+        (HAS_UPDATED, updated.is_some() && !updated_of_base),
         (META_OF_BASE, meta_of_base),
         (UPDATED_OF_BASE, updated_of_base),
         (FIELDS_OF_BASE, settled),
         (VERSIONS_OF_BASE, versions_of_base),
         (PLAIN, plain),
     ]));
-    if let Some(id) = raw.store_id {
+    if let Some(id) = shadow.store_id() {
         put_bytes(out, id);
     }
-    if let Some(updated) = raw.updated.filter(|_| !updated_of_base) {
+    if let Some(updated) = updated.filter(|_| !updated_of_base) {
         put_signed(out, updated);
     }
     if !meta_of_base {
-        out.extend(raw.meta);
+        shadow.put_meta(out, dictionary);
     }
-    put_varint(out, raw.layout as u64);
+    put_varint(out, shadow.layout() as u64);
     if !versions_of_base {
         put_signed(out, common);
     }
-    for (at, field) in raw.fields.iter().enumerate() {
+    if settled {
+        return;
+    }
+    for (at, field) in shadow.fields().enumerate() {
         if plain {
-            out.extend(field.held.value().unwrap_or_default());
-        } else if !settled {
+            field.put_held(out, dictionary);
+        } else {
             let theirs = of_base(at);
             let expected =
-                if versions_of_base { theirs.map_or(common, |theirs| theirs.version) } else { common };
-            put_field(out, field, theirs, expected);
+                if versions_of_base { theirs.map_or(common, FieldContent::version) } else { common };
+            put_field(out, field, theirs, expected, dictionary);
         }
     }
 }
 
 /// The version that most fields have; of equally many the highest.
-fn common_version(raw: &Raw<'_>) -> i64 {
-    let Some(first) = raw.fields.first().map(|field| field.version) else { return Version::NONE.0 };
-    if raw.fields.iter().all(|field| field.version == first) {
+fn common_version<C: Content>(shadow: &C) -> i64 {
+    let Some(first) = shadow.field(0).map(FieldContent::version) else { return Version::NONE.0 };
+    if shadow.fields().all(|field| field.version() == first) {
         return first;
     }
     let mut counts: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();
-    for field in &raw.fields {
-        *counts.entry(field.version).or_default() += 1;
+    for field in shadow.fields() {
+        *counts.entry(field.version()).or_default() += 1;
     }
     counts.into_iter().max_by_key(|(version, count)| (*count, *version)).map_or(first, |(version, _)| version)
 }
 
-fn put_field(out: &mut Vec<u8>, field: &RawField<'_>, base: Option<&RawField<'_>>, expected: i64) {
-    let base_held = base.and_then(|base| base.held.value());
-    let held_of_base = field.held.value().is_some() && field.held.value() == base_held;
-    let stands_for_base = field.stands_for.is_some() && field.stands_for == base_held;
+fn put_field<F: FieldContent>(
+    out: &mut Vec<u8>,
+    field: &F,
+    base: Option<&F>,
+    expected: i64,
+    dictionary: &mut Dictionary,
+) {
+    let held_of_base = base.is_some_and(|base| field.holds_what(base));
+    let stands_for_base = base.is_some_and(|base| field.stands_for_what(base));
     out.push(sum(&[
         (HELD_OF_BASE, held_of_base),
-        (UNREADABLE, field.held.value().is_none()),
-        (STANDS_FOR, field.stands_for.is_some() && !stands_for_base),
+        (UNREADABLE, !field.is_readable()),
+        (STANDS_FOR, field.stands_for_other() && !stands_for_base),
         (STANDS_FOR_BASE, stands_for_base),
-        (OTHER_VERSION, field.version != expected),
-        (UNSURE, field.unsure),
+        (OTHER_VERSION, field.version() != expected),
+        (UNSURE, field.is_unsure()),
     ]));
-    match field.held {
-        Held::Value(_) if held_of_base => {}
-        Held::Value(bytes) | Held::Unreadable(bytes) => out.extend(bytes),
+    if !held_of_base {
+        field.put_held(out, dictionary);
     }
-    if let Some(bytes) = field.stands_for.filter(|_| !stands_for_base) {
-        out.extend(bytes);
+    if !stands_for_base {
+        field.put_stands_for(out);
     }
-    if field.version != expected {
-        put_signed(out, field.version);
+    if field.version() != expected {
+        put_signed(out, field.version());
     }
 }
 

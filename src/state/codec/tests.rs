@@ -63,7 +63,7 @@ fn any_meta() -> impl Strategy<Value = SyncMeta> {
             version: version.map(Version),
             last_updated: time.and_then(Timestamp::from_micros),
             last_updated_by: by.map(Into::into),
-            source_systems,
+            source_systems: source_systems.into(),
             sync_status,
             sync_errors: Vec::new(),
         })
@@ -112,8 +112,8 @@ fn any_intent() -> impl Strategy<Value = Intent> {
     let meta = (any_meta(), prop::option::of(any_meta()));
     (ids, any::<bool>(), kind, fields(), fields(), meta, any_memory()).prop_map(
         |((batch, at, key, store), receipt, kind, before, after, (meta_before, meta_after), memory)| Intent {
-            id: IntentId(format!("{batch}-{at}")),
-            batch: BatchId(batch),
+            id: IntentId(format!("{batch}-{at}").into()),
+            batch: BatchId(batch.into()),
             store: StoreName::new(store).expect("a name"),
             receipt,
             record: RecordId { entity: EntityName::new("contacts").expect("a name"), key },
@@ -228,7 +228,16 @@ proptest! {
     }
 
     #[test]
-    fn intents_come_back(intents in prop::collection::vec(any_intent(), 0..5)) {
+    fn intents_come_back(
+        mut intents in prop::collection::vec(any_intent(), 0..5),
+        related in prop::collection::vec(any::<bool>(), 5),
+    ) {
+        // Some are of the same record as the one before, and share shadows with it.
+        for at in (1..intents.len()).filter(|at| related[*at]) {
+            let Intent { record, advances, .. } = intents[at - 1].clone();
+            intents[at].record = record;
+            intents[at].advances.extend(advances.into_iter().skip(usize::from(related[at - 1])));
+        }
         let mut dictionary = Dictionary::default();
         let heads: Vec<Head> = intents.iter().map(Head::of).collect();
         let (bytes, heads) = (intents_to_bytes(&intents, &mut dictionary), heads_to_bytes(&heads));

@@ -93,7 +93,7 @@ impl PostgresState {
         let noted: Vec<&Intent> =
             intents.iter().enumerate().filter(|(at, i)| last[&i.id] == *at).map(|(_, i)| &**i).collect();
         for chunk in noted.chunks(ROWS_PER_STATEMENT) {
-            let ids: Vec<String> = chunk.iter().map(|intent| intent.id.0.clone()).collect();
+            let ids: Vec<String> = chunk.iter().map(|intent| intent.id.to_string()).collect();
             let bodies: Result<Vec<Vec<u8>>, _> = chunk.iter().map(serde_json::to_vec).collect();
             let bodies = bodies.map_err(|_| StateError::new("an intent cannot be written"))?;
             self.execute(connection, self.sql("DELETE FROM {journal} WHERE id = ANY($1)").bind(ids.clone()))
@@ -119,7 +119,7 @@ impl PostgresState {
             first.entry(id).or_insert(*end);
         }
         let (ids, words): (Vec<String>, Vec<String>) =
-            first.iter().map(|(id, end)| (id.0.clone(), changes::end_word(*end).to_owned())).unzip();
+            first.iter().map(|(id, end)| (id.to_string(), changes::end_word(*end).to_owned())).unzip();
         for (ids, words) in ids.chunks(ROWS_PER_STATEMENT).zip(words.chunks(ROWS_PER_STATEMENT)) {
             let query = self.sql(
                 "UPDATE {journal} AS journal SET ended = closed.word \

@@ -58,7 +58,7 @@ struct Noted {
 impl Receipt {
     pub(super) fn empty(batch: &BatchId) -> Self {
         Self {
-            batch: batch.0.clone(),
+            batch: batch.to_string(),
             jobs: None,
             table: String::new(),
             key: Vec::new(),
@@ -93,11 +93,11 @@ impl Receipt {
             }
             Act::Delete => None,
         };
-        self.writes.push(Noted { intent: intent.0.clone(), key: key.to_vec(), after });
+        self.writes.push(Noted { intent: intent.to_string(), key: key.to_vec(), after });
     }
 
     fn intents(&self) -> Vec<IntentId> {
-        self.writes.iter().map(|write| IntentId(write.intent.clone())).collect()
+        self.writes.iter().map(|write| IntentId(write.intent.clone().into())).collect()
     }
 }
 
@@ -169,7 +169,7 @@ impl BigQueryStore {
             "SELECT T.`note`, T.`lost` FROM {} AS T JOIN UNNEST(@batches) AS b ON T.`batch` = b",
             self.receipts_table()
         );
-        let ids = texts("batches", batches.iter().map(|batch| batch.0.clone()));
+        let ids = texts("batches", batches.iter().map(|batch| batch.to_string()));
         let rows = match self.rest.rows(&sql, vec![ids]).await {
             // No table of receipts: nothing ever left one.
             Err(failure) if failure.is_not_found() => Vec::new(),
@@ -186,7 +186,7 @@ impl BigQueryStore {
                 None => Vec::new(),
             };
             let applied = self.applied(&receipt).await.map_err(failed)?;
-            let entry = receipts.entry(BatchId(receipt.batch.clone())).or_default();
+            let entry = receipts.entry(BatchId(receipt.batch.clone().into())).or_default();
             entry.extend(applied.into_iter().filter(|intent| !lost.contains(intent)));
         }
         for intents in receipts.values_mut() {
@@ -256,7 +256,7 @@ impl BigQueryStore {
                 digest(texts) == *hash
             }
         };
-        Ok(receipt.writes.iter().filter(stands).map(|write| IntentId(write.intent.clone())).collect())
+        Ok(receipt.writes.iter().filter(stands).map(|write| IntentId(write.intent.clone().into())).collect())
     }
 
     pub(super) async fn remove_receipts(&self, batches: &[BatchId]) -> Result<(), StoreError> {
@@ -264,7 +264,7 @@ impl BigQueryStore {
             return Ok(());
         }
         let sql = format!("DELETE FROM {} WHERE `batch` IN UNNEST(@batches)", self.receipts_table());
-        let ids = texts("batches", batches.iter().map(|batch| batch.0.clone()));
+        let ids = texts("batches", batches.iter().map(|batch| batch.to_string()));
         match self.rest.change_again(&self.receipts_lane(), &sql, vec![ids]).await {
             Err(failure) if failure.is_not_found() => Ok(()),
             done => done.map(drop).map_err(|failure| self.told(&failure)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{
-    ErrorKind, FieldType, Fields, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
+    ErrorKind, FieldType, Fields, Flat, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
     Timestamp, Value, encode,
 };
 
@@ -15,7 +15,7 @@ use super::kind::{Kind, is_number, is_uuid};
 use super::layout::{ColumnInfo, Layout, MetaPlace, Place};
 
 /// Columns by their place in the table, with the text that each gets; none: NULL.
-pub(super) type Columns = BTreeMap<usize, Option<String>>;
+pub(super) type Columns = Flat<usize, Option<String>>;
 
 /// A row that is being put together.
 pub(super) struct Image<'a> {
@@ -35,7 +35,7 @@ impl<'a> Image<'a> {
         layout: &'a Layout,
         current: &'a [Option<&'a [u8]>],
     ) -> Self {
-        Self { store, mapped, layout, current, whole: BTreeMap::new(), inner: BTreeMap::new() }
+        Self { store, mapped, layout, current, whole: Columns::new(), inner: BTreeMap::new() }
     }
 
     /// The columns that are set.
@@ -46,7 +46,7 @@ impl<'a> Image<'a> {
                 continue;
             };
             let native = Native::Text(json.to_string());
-            let text = column.kind.written(&Value::Null, &native, &self.mapped.mapping.timezone);
+            let text = column.kind.written(&Value::Null, native, &self.mapped.mapping.timezone);
             let text = text.map_err(|why| {
                 let message = format!("`{}.{}`: {why}", self.layout.title, column.name);
                 StoreError::new(ErrorKind::Invalid, self.store, message)
@@ -111,7 +111,7 @@ impl<'a> Image<'a> {
         let zone = &self.mapped.mapping.timezone;
         let native = encode(value, ty, form, zone).map_err(|error| told(self, &error.0))?;
         if place.path.is_empty() {
-            let text = column.kind.written(value, &native, zone).map_err(|why| told(self, why))?;
+            let text = column.kind.written(value, native, zone).map_err(|why| told(self, why))?;
             self.whole.insert(*at, text);
             return Ok(());
         }

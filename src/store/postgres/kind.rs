@@ -182,7 +182,7 @@ impl Kind {
     pub(super) fn written(
         self,
         value: &Value,
-        native: &Native,
+        native: Native,
         zone: &TimeZone,
     ) -> Result<Option<String>, &'static str> {
         let text = match (self, value, native) {
@@ -198,10 +198,10 @@ impl Kind {
                 let items: Option<Vec<&str>> = items.iter().map(Json::as_str).collect();
                 array_literal(items.ok_or("only a list of texts fits its column")?.into_iter())
             }
-            (Self::Bool, _, Native::Integer(number)) if matches!(number, 0 | 1) => (*number == 1).to_string(),
+            (Self::Bool, _, Native::Integer(number @ (0 | 1))) => (number == 1).to_string(),
             (_, _, Native::Integer(number)) => number.to_string(),
             (_, _, Native::Real(number)) => format!("{number:?}"),
-            (_, _, Native::Text(text)) => text.clone(),
+            (_, _, Native::Text(text)) => text,
             (_, _, Native::Blob(_)) => return Err("bytes do not fit its column"),
         };
         if text.contains('\0') {

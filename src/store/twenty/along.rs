@@ -55,7 +55,7 @@ impl TwentyStore {
             let own = along.iter().filter(|one| one.parent == *key && one.entity == *child.mapped.name());
             let writes: Vec<Write> = own
                 .map(|one| Write {
-                    intent: IntentId(String::new()),
+                    intent: IntentId(String::new().into()),
                     key: RecordKey::new(Vec::new()),
                     store_id: None,
                     link: false,
