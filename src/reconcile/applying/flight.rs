@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Intent, IntentId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition};
+use crate::model::{
+    Batch, Intent, IntentId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition,
+};
 use crate::plan::RecordPlan;
 
 use super::super::{Effect, Lane, Work, Worked};
@@ -32,8 +34,10 @@ pub(super) struct Flight {
     pub(super) loaded: BTreeMap<usize, Arc<RecordPlan>>,
     /// What is known since, and is noted together with the end: a record is remembered once, and not store by store.
     pub(super) later: Transition,
-    /// Writes that are noted and not ended.
-    pub(super) intents: BTreeMap<IntentId, (usize, Arc<Intent>)>,
+    /// Writes that are noted and not ended, with the places of their records.
+    pub(super) noted: BTreeMap<StoreName, Vec<(usize, Arc<Intent>)>>,
+    /// Those of them that are not sent yet. They are made when they are noted: when their turn comes a store is waiting.
+    pub(super) ready: BTreeMap<StoreName, Batch>,
     pub(super) outcomes: Vec<(StoreName, Outcomes)>,
     /// Rows that go, as their stores have them.
     pub(super) images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
@@ -134,10 +138,13 @@ impl Applying {
         if places.is_empty() {
             return None;
         }
-        let (plan, chunk) = (Arc::clone(&self.plan), self.next);
+        let (plan, chunk, spent) = (Arc::clone(&self.plan), self.next, std::mem::take(&mut self.spent));
         // One that is lost is missed when its turn comes.
         let record = move |at: usize| Some((at, plan.records.get(at).ok()?));
-        Some(Box::new(move || Worked { chunk, records: places.into_iter().filter_map(record).collect() }))
+        Some(Box::new(move || {
+            drop(spent);
+            Worked { chunk, records: places.into_iter().filter_map(record).collect() }
+        }))
     }
 
     /// Takes records that were worked out ahead, and says what may be done now; those that are too late are of no more use.

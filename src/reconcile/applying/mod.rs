@@ -104,6 +104,8 @@ pub struct Applying {
     ahead: BTreeMap<usize, Arc<RecordPlan>>,
     /// Of which chunk how many records were handed out to be worked out.
     handed: (usize, usize),
+    /// Records of chunks that are done. To let go of them takes a while, and is left to whoever works the next ones out.
+    spent: Vec<BTreeMap<usize, Arc<RecordPlan>>>,
     /// How many actions of each entity, store and kind have been reached; of the others nothing becomes in this pass.
     reached: BTreeMap<(EntityName, StoreName, ActionKind), u64>,
     /// Records that nothing more is done about, with their reason noted in the report.
@@ -150,6 +152,7 @@ impl Applying {
             others: Vec::new(),
             ahead: BTreeMap::new(),
             handed: (0, 0),
+            spent: Vec::new(),
             reached: BTreeMap::new(),
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),

@@ -20,20 +20,13 @@ impl Applying {
         let entity = self.chunk().entity.clone();
         for (store, outcomes) in std::mem::take(&mut self.flight.outcomes) {
             let deleted_before = self.report.applied.delete;
-            let sent: Vec<IntentId> = self
-                .flight
-                .intents
-                .iter()
-                .filter(|(_, (_, intent))| intent.store == store)
-                .map(|(id, _)| id.clone())
-                .collect();
-            let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &sent, error));
-            for id in sent {
-                let Some((at, intent)) = self.flight.intents.remove(&id) else { continue };
+            let noted = self.flight.noted.remove(&store).unwrap_or_default();
+            let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &noted, error));
+            for (at, intent) in noted {
                 let missing = || {
                     StoreError::new(ErrorKind::OutcomeUnknown, &store, "the store said nothing of this write")
                 };
-                let outcome = outcomes.remove(&id).unwrap_or_else(|| Outcome::Unknown(missing()));
+                let outcome = outcomes.remove(&intent.id).unwrap_or_else(|| Outcome::Unknown(missing()));
                 // The state has noted it and keeps no copy.
                 let intent = Arc::unwrap_or_clone(intent);
                 self.take_outcome(at, intent, outcome, &mut transition);
@@ -56,7 +49,7 @@ impl Applying {
     pub(super) fn whole_batch(
         &mut self,
         store: &StoreName,
-        sent: &[IntentId],
+        noted: &[(usize, Arc<Intent>)],
         error: StoreError,
     ) -> BTreeMap<IntentId, Outcome> {
         let outcome = match error.kind {
@@ -71,7 +64,7 @@ impl Applying {
             self.report.down.insert(store.clone());
         }
         self.down.insert(store.clone(), error);
-        sent.iter().map(|id| (id.clone(), outcome.clone())).collect()
+        noted.iter().map(|(_, intent)| (intent.id.clone(), outcome.clone())).collect()
     }
 
     pub(super) fn take_outcome(

@@ -170,7 +170,7 @@ impl Applying {
                 self.endings.troubled.push((record.record.clone(), meta.clone(), errors));
             }
         }
-        self.flight.loaded.clear();
+        self.spent.push(std::mem::take(&mut self.flight.loaded));
     }
 
     /// Conflicts that ended, deletes that every store confirmed, and records that are still waiting for a store.

@@ -1,12 +1,11 @@
 //! Noting and sending writes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
     Batch, BatchId, ByStore, Cell, ErrorKind, FieldName, Fields, Guard, Intent, IntentId, IntentKind,
-    RecordId, Shadow, StoreError, StoreName, Transition, Value, Write, WriteOp,
+    RecordId, Shadow, StoreError, Transition, Value, Write, WriteOp,
 };
 
 use super::super::Effect;
@@ -36,7 +35,7 @@ impl Applying {
             };
             let mut advances = record.adopt.clone();
             advances.insert(action.store.clone(), action.advance.clone());
-            transition.open.push(self.intend_action(at, &record.record, action, advances, true));
+            transition.open.push(self.note(at, &record.record, action, advances, true));
         }
         if transition.open.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
@@ -52,7 +51,8 @@ impl Applying {
         self.to(Stage::Landed)
     }
 
-    pub(super) fn intend_action(
+    /// Makes a write ready to be sent, and gives its intent.
+    fn note(
         &mut self,
         at: usize,
         record: &RecordId,
@@ -86,34 +86,28 @@ impl Applying {
             meta_after: action.meta_after.clone(),
             advances,
         });
-        self.flight.intents.insert(id, (at, Arc::clone(&intent)));
+        let write = Write {
+            intent: id,
+            key: record.key.clone(),
+            store_id: action.store_id.clone(),
+            link: action.link,
+            op: self.operation(record, action),
+        };
+        let batch = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new(), along: Vec::new() };
+        self.flight.ready.entry(action.store.clone()).or_insert_with(batch).writes.push(write);
+        self.flight.noted.entry(action.store.clone()).or_default().push((at, Arc::clone(&intent)));
         intent
     }
 
     pub(super) fn write_canonical(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::NoteReplicas;
-        self.writes_in_flight(true)
+        self.send(true)
     }
 
-    /// The batches of the writes that were noted and not sent.
-    pub(super) fn writes_in_flight(&mut self, receipt: bool) -> Vec<Effect> {
+    /// Sends the writes that were noted.
+    fn send(&mut self, receipt: bool) -> Vec<Effect> {
         let entity = self.chunk().entity.clone();
-        let mut batches: BTreeMap<StoreName, Batch> = BTreeMap::new();
-        for (id, (at, intent)) in &self.flight.intents {
-            let Some(record) = self.flight.loaded.get(at) else { continue };
-            let Some(action) = record.actions.iter().find(|action| action.store == intent.store) else {
-                continue;
-            };
-            let write = Write {
-                intent: id.clone(),
-                key: record.record.key.clone(),
-                store_id: action.store_id.clone(),
-                link: action.link,
-                op: self.operation(&record.record, action),
-            };
-            let empty = || Batch { id: intent.batch.clone(), receipt, writes: Vec::new(), along: Vec::new() };
-            batches.entry(intent.store.clone()).or_insert_with(empty).writes.push(write);
-        }
+        let mut batches = std::mem::take(&mut self.flight.ready);
         for (store, batch) in batches.iter_mut().filter(|_| !receipt) {
             let made = batch.writes.iter().filter(|write| matches!(write.op, WriteOp::Create { .. }));
             let made: Vec<_> = made.map(|write| write.key.clone()).collect();
@@ -194,7 +188,7 @@ impl Applying {
                 // was made from: else a delete there would pass for a row that never was.
                 let mut advances = if writes_canonical { ByStore::new() } else { record.adopt.clone() };
                 advances.insert(action.store.clone(), action.advance.clone());
-                transition.open.push(self.intend_action(at, &record.record, action, advances, false));
+                transition.open.push(self.note(at, &record.record, action, advances, false));
             }
         }
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
@@ -202,7 +196,7 @@ impl Applying {
 
     pub(super) fn write_replicas(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::NoteEnd;
-        self.writes_in_flight(false)
+        self.send(false)
     }
 
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
