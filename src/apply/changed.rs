@@ -62,12 +62,6 @@ impl Changed {
     }
 }
 
-/// The stores that a record is remembered to be in.
-fn stores_of(memory: &Memory) -> Vec<StoreName> {
-    let there = memory.stores.iter().filter(|(_, shadow)| shadow.present);
-    there.map(|(store, _)| store.clone()).collect()
-}
-
 impl Sight<'_> {
     /// What changed in every entity of which that can be told for certain.
     pub(super) async fn changed(&self) -> Result<BTreeMap<EntityName, Changed>, String> {
@@ -197,9 +191,8 @@ impl Sight<'_> {
 
     async fn remember(&self, changed: &mut Changed, keys: Vec<RecordKey>) -> Result<(), String> {
         for keys in keys.chunks(KEYS_PER_READ) {
-            let found = self.executor.state.recall(&changed.entity, keys).await;
-            let found = found.map_err(|error| error.to_string())?;
-            changed.there.extend(found.into_iter().map(|(key, memory)| (key, stores_of(&memory))));
+            let found = self.executor.state.places(&changed.entity, keys).await;
+            changed.there.extend(found.map_err(|error| error.to_string())?);
         }
         Ok(())
     }
@@ -271,7 +264,7 @@ impl Sight<'_> {
             for (key, memory) in page.drain(..).filter(|(key, _)| !beyond(key)) {
                 if present(Some(&memory), store) && !keys.contains(&key) {
                     changed.vanished.entry(key.clone()).or_default().insert(store.clone());
-                    changed.there.insert(key, stores_of(&memory));
+                    changed.there.insert(key, memory.places());
                 }
             }
             if ended {
@@ -446,8 +439,8 @@ impl Sight<'_> {
             let keys: Vec<RecordKey> = keys.into_iter().collect();
             for keys in keys.chunks(KEYS_PER_READ) {
                 let found =
-                    self.executor.state.recall(parent, keys).await.map_err(|error| error.to_string())?;
-                let there = found.into_iter().filter(|(_, memory)| present(Some(memory), &spec.canonical));
+                    self.executor.state.places(parent, keys).await.map_err(|error| error.to_string())?;
+                let there = found.into_iter().filter(|(_, stores)| stores.contains(&spec.canonical));
                 let there: BTreeSet<RecordKey> = there.map(|(key, _)| key).collect();
                 unknown.extend(keys.iter().filter(|key| !there.contains(*key)).cloned());
                 planner.add_alive(&parent.name, there);

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Entity, Presence, Row, StoreName, Unknown};
+use crate::model::{Entity, Memory, Presence, Row, StoreName, Unknown};
 use crate::plan::{Lost, Observed, Shelf};
 use crate::state::codec::{self, Dictionary};
 
@@ -32,8 +32,10 @@ struct Many {
     written: u64,
     /// What comes after that.
     buffer: Vec<u8>,
-    /// Of what is remembered: reading it adds to what is known of its layouts.
-    memories: Mutex<Dictionary>,
+    /// Of what is remembered.
+    memories: Dictionary,
+    /// Copies of it, for whoever reads: reading adds to what is known of layouts.
+    readers: Mutex<Vec<Dictionary>>,
     /// Of what was seen.
     rows: Dictionary,
     stores: Vec<StoreName>,
@@ -55,7 +57,8 @@ impl Spool {
             file: Mutex::new(file.map_err(|error| no_room(&error))?),
             written: 0,
             buffer: Vec::new(),
-            memories: Mutex::default(),
+            memories: Dictionary::default(),
+            readers: Mutex::default(),
             rows: Dictionary::default(),
             stores: Vec::new(),
         })
@@ -112,8 +115,7 @@ impl Many {
         let place = self.written + self.buffer.len() as u64;
         let mut record = Vec::with_capacity(1024);
         put_part(&mut record, &codec::key_to_bytes(&observed.key));
-        let memories = self.memories.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let memory = observed.memory.as_ref().map(|memory| codec::encode(memory, memories));
+        let memory = observed.memory.as_ref().map(|memory| codec::spell(memory, &mut self.memories));
         put_part(&mut record, &memory.unwrap_or_default());
         record.push(u8::try_from(observed.presences.len()).map_err(|_| Lost("too many stores".to_owned()))?);
         let mut first: Option<&Row> = None;
@@ -164,10 +166,7 @@ impl Many {
         let key = codec::key_from_bytes(take_part(&mut input).ok_or_else(bad)?).map_err(|_| bad())?;
         let memory = match take_part(&mut input).ok_or_else(bad)? {
             [] => None,
-            bytes => {
-                let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-                Some(codec::decode(bytes, &mut memories).map_err(|_| bad())?)
-            }
+            bytes => Some(self.memory(bytes).map_err(|_| bad())?),
         };
         let count = take_byte(&mut input).ok_or_else(bad)?;
         let mut presences: Vec<(StoreName, Presence)> = Vec::with_capacity(count.into());
@@ -188,6 +187,15 @@ impl Many {
             presences.push((store.ok_or_else(bad)?, presence));
         }
         Ok(Observed { key, memory, presences: presences.into_iter().collect() })
+    }
+
+    fn memory(&self, bytes: &[u8]) -> Result<Memory, codec::BadRecord> {
+        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = readers().pop().filter(|reader| reader.len() == self.memories.len());
+        let mut reader = known.unwrap_or_else(|| self.memories.clone());
+        let memory = codec::read(bytes, &mut reader);
+        readers().push(reader);
+        memory
     }
 
     fn read(&self, place: u64) -> Result<Vec<u8>, Lost> {
@@ -236,7 +244,7 @@ fn take_byte(input: &mut &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cell, FieldId, Memory, RecordKey, Shadow, SyncMeta, Value};
+    use crate::model::{Cell, FieldId, RecordKey, Shadow, SyncMeta, Value};
 
     fn seen(number: usize) -> Observed {
         let name = |name: &str| StoreName::new(name).expect("a name");

@@ -107,12 +107,8 @@ impl Engine {
             link: false,
             op: WriteOp::Update { fields, meta: None, updated: None, guard },
         };
-        let batch = Batch {
-            id: BatchId(intent.0.clone().into()),
-            receipt: false,
-            writes: vec![write],
-            along: Vec::new(),
-        };
+        let batch =
+            Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write], along: Vec::new() };
         let options = PassOptions::default();
         let executor = self.executor(&Silent, None, &options);
         let mut outcomes = executor.store(&self.spec.canonical)?.apply(mapped, &batch).await?;

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
 
-use super::{Outline, SidePlan, Standing, absent, outline, shadows};
+use super::{Outline, SidePlan, Standing, absent, shadows};
 
 /// How a store stands to a record about which there is nothing to settle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Plains {
     /// What every store needs.
     pub(crate) fn plans(&self, view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {
         let plan = |(side, plain): (&Side<'_>, &Plain)| match plain {
-            Plain::Lacks => absent(view, resolution, side),
+            Plain::Lacks => absent::absent(view, resolution, side),
             _ => Some(idle(view, side, *plain, resolution.version)),
         };
         view.sides.iter().zip(&self.0).filter_map(plan).collect()
@@ -101,7 +101,7 @@ impl Plains {
     /// What every store needs, in outline.
     pub(crate) fn outlines(&self, view: &View<'_>, resolution: &Resolution) -> Vec<Outline> {
         let outline = |(side, plain): (&Side<'_>, &Plain)| match plain {
-            Plain::Lacks => outline::of_lacking(view, resolution, side),
+            Plain::Lacks => absent::outline(view, resolution, side),
             Plain::Steady | Plain::Met => Some(Outline {
                 store: side.store.clone(),
                 standing: Standing::InSync,

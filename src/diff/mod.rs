@@ -2,6 +2,7 @@
 //!
 //! This is the only place that compares. Stores only translate what comes out of it.
 
+mod absent;
 mod bookkeeping;
 mod express;
 mod outline;
@@ -188,6 +189,8 @@ pub(crate) use express::same;
 pub(crate) use express::{Plains, express, is_in_order, telling_fields};
 pub use outline::{Act, Outline};
 
+use absent::absent;
+
 /// What every store needs for a record, the canonical one first. Stores that have nothing to do with it are left out.
 pub fn diff(view: &View<'_>, resolution: &Resolution) -> Vec<SidePlan> {
     let mut plans: Vec<SidePlan> =
@@ -348,84 +351,6 @@ fn leaves(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
     let removes = side.mapping.scope.as_ref().is_some_and(|scope| scope.exit == ScopeExit::Remove);
     let removes = removes || view.overrides.away.contains(side.store);
     removes && side.writable && !belongs(view, resolution, side)
-}
-
-fn absent(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<SidePlan> {
-    not_made(view, resolution, side).unwrap_or_else(|| Some(made(view, resolution, side)))
-}
-
-/// What an absence comes to where nothing is done about it; none where the row has to be made.
-fn not_made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<Option<SidePlan>> {
-    let was_there = side.shadow.is_some_and(|shadow| shadow.present);
-    let stays_away = !belongs(view, resolution, side)
-        || (view.entity.deletes == DeletePolicy::Ignore && side.shadow.is_some() && !side.canonical);
-    if stays_away {
-        let here = in_scope(view, &resolution.fields, side) && !view.overrides.away.contains(side.store);
-        let why = no_place(view, &resolution.fields, side).filter(|_| here);
-        let cannot_hold: Vec<(FieldName, String)> = why
-            .zip(side.mapping.embedded())
-            .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why))
-            .into_iter()
-            .collect();
-        return Some((was_there || !cannot_hold.is_empty()).then(|| SidePlan {
-            adopt: was_there.then(|| shadows::absent(side, resolution)),
-            cannot_hold,
-            ..SidePlan::idle(side.store, Standing::InSync)
-        }));
-    }
-    let drift = Some(Drift::Missing);
-    let skipped = || SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) };
-    (!side.writable).then(|| Some(skipped()))
-}
-
-/// A row that has to be made.
-fn made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> SidePlan {
-    let was_there = side.shadow.is_some_and(|shadow| shadow.present);
-    let mut cannot_hold = Vec::new();
-    let mut known = Vec::with_capacity(side.mapping.fields.len());
-    for (name, field) in view.entity.by_name() {
-        let mapped = side.mapping.fields.get(field).filter(|mapped| mapped.direction.writes());
-        let value = resolution.fields.get_near(field.index(), field);
-        let Some((mapped, value)) = mapped.zip(value) else { continue };
-        match held_as(view, side, mapped, value) {
-            Err(why) => cannot_hold.push((*field, name.clone(), why)),
-            Ok(held) => {
-                let shadow = shadows::field(mapped, Cell::Value(held), value, resolution.version);
-                known.push((name.clone(), shadow));
-            }
-        }
-    }
-    cannot_hold.sort_unstable();
-    let writes = side.mapping.fields.iter().filter(|(field, mapped)| {
-        mapped.direction.writes() && cannot_hold.iter().all(|(other, ..)| other != *field)
-    });
-    let mut changes = Vec::with_capacity(known.len());
-    changes.extend(writes.filter_map(|(field, _)| {
-        let value = resolution.fields.get_near(field.index(), field)?;
-        Some(change(view, resolution, *field, &Cell::Value(Value::Null), value))
-    }));
-    let reason = if was_there { Reason::Restored } else { Reason::Missing };
-    let meta = meta_after(view, resolution, side);
-    let action = Action {
-        store: side.store.clone(),
-        kind: ActionKind::Create,
-        reason,
-        store_id: None,
-        link: false,
-        guard: ByName::new(),
-        meta_before: SyncMeta::default(),
-        advance: shadows::created(view, resolution, side, known.into_iter().collect(), meta.as_ref()),
-        changes,
-        meta_after: meta,
-        created: resolution.created.filter(|_| side.mapping.created.is_some()),
-        updated: side.mapping.updated.as_ref().map(|_| view.now),
-    };
-    SidePlan {
-        drift: Some(Drift::Missing),
-        action: Some(action),
-        cannot_hold: cannot_hold.into_iter().map(|(_, name, why)| (name, why)).collect(),
-        ..SidePlan::idle(side.store, Standing::Written)
-    }
 }
 
 fn change(view: &View<'_>, resolution: &Resolution, field: FieldId, before: &Cell, after: &Value) -> Change {

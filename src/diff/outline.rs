@@ -1,9 +1,8 @@
 //! What a store needs for a record, without the values: all that a plan has to know of its records while it is made.
 
 use crate::model::{FieldName, StoreName};
-use crate::resolve::{Resolution, Side, View};
 
-use super::{Action, ActionKind, Drift, SidePlan, Standing, held_as, not_made};
+use super::{Action, ActionKind, Drift, SidePlan, Standing};
 
 /// A [`SidePlan`], in outline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,25 +61,4 @@ impl From<&SidePlan> for Outline {
             cannot_hold: plan.cannot_hold.clone(),
         }
     }
-}
-
-/// What a store that may be written needs that does not have the record and never had it.
-pub(super) fn of_lacking(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<Outline> {
-    if let Some(plan) = not_made(view, resolution, side) {
-        return plan.as_ref().map(Outline::from);
-    }
-    let written = side.mapping.fields.values().filter(|mapped| mapped.direction.writes());
-    let cannot_hold = written.filter_map(|mapped| {
-        let value = resolution.fields.get_near(mapped.field.index(), &mapped.field)?;
-        let why = held_as(view, side, mapped, value).err()?;
-        Some((view.entity.field(mapped.field).name.clone(), why))
-    });
-    Some(Outline {
-        store: side.store.clone(),
-        standing: Standing::Written,
-        drift: Some(Drift::Missing),
-        act: Some(Act { kind: ActionKind::Create, fields: Vec::new(), overwrites: false }),
-        adopts: false,
-        cannot_hold: cannot_hold.collect(),
-    })
 }

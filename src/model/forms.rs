@@ -139,8 +139,7 @@ fn to_text(value: &Value) -> Result<String, FormError> {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Float(number) => format!("{:?}", number.get()),
-        Value::Numeric(text) => text.as_ref().to_owned(),
-        Value::Text(text) => text.as_ref().to_owned(),
+        Value::Numeric(text) | Value::Text(text) => text.as_ref().to_owned(),
         Value::Date(date) => date.to_string(),
         Value::Time(time) => time.to_string(),
         Value::Json(_) | Value::List(_) => to_json(value)?.as_text().to_owned(),
@@ -153,8 +152,7 @@ fn to_integer(value: &Value, ty: FieldType) -> Result<i64, FormError> {
         Value::Int(number) => Some(*number),
         Value::Float(number) => whole_number(number.get()),
         // Only a text that the number gives back: `007` and `+7` would come back as `7`.
-        Value::Numeric(text) => canonical_integer(text),
-        Value::Text(text) => canonical_integer(text),
+        Value::Numeric(text) | Value::Text(text) => canonical_integer(text),
         _ => None,
     };
     whole.ok_or_else(|| unholdable(ty, Form::Int64))

@@ -38,6 +38,11 @@ impl Json {
         }
     }
 
+    /// Takes a text that [`Self::as_text`] gave and that was kept since. It is not looked at: of a text that is no JSON the value would be null.
+    pub fn kept(text: &str) -> Self {
+        Self(Arc::new(Inner { text: text.into(), value: OnceLock::new() }))
+    }
+
     fn of_canonical(value: Value) -> Self {
         let text = value.to_string().into();
         Self(Arc::new(Inner { text, value: OnceLock::from(value) }))

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flat::ByName;
 use super::flat::ByStore;
-use super::ids::{StoreRecordId, Version};
+use super::ids::{StoreName, StoreRecordId, Version};
 use super::mapping::MappingTag;
 use super::meta::SyncMeta;
 use super::observed::Cell;
@@ -71,6 +71,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The stores that are remembered to have the record.
+    pub fn places(&self) -> Vec<StoreName> {
+        let there = self.stores.iter().filter(|(_, shadow)| shadow.present);
+        there.map(|(store, _)| store.clone()).collect()
+    }
+
     /// The highest version any shadow knows of.
     pub fn highest_version(&self) -> Version {
         self.stores.values().map(Shadow::highest_version).fold(Version::NONE, Version::max)

@@ -97,8 +97,7 @@ impl Value {
             Self::Int(number) => (*number).into(),
             Self::Float(number) => serde_json::Number::from_f64(number.get())
                 .map_or_else(|| number.get().to_string().into(), Into::into),
-            Self::Numeric(text) => text.as_ref().into(),
-            Self::Text(text) => text.as_ref().into(),
+            Self::Numeric(text) | Self::Text(text) => text.as_ref().into(),
             Self::Date(date) => date.to_string().into(),
             Self::Time(time) => time.to_string().into(),
             Self::Json(json) => json.as_value().clone(),

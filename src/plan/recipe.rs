@@ -105,17 +105,14 @@ pub(super) fn consider(
 
 /// What a record should be, and what every store needs for it.
 fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, Vec<SidePlan>) {
-    let (mut resolution, mut sides) = match express(view) {
-        Some((resolution, plains)) => {
-            check(view, &resolution, &plains);
-            let sides = plains.plans(view, &resolution);
-            (resolution, sides)
-        }
-        None => {
-            let resolution = resolve(view);
-            let sides = diff(view, &resolution);
-            (resolution, sides)
-        }
+    let (mut resolution, mut sides) = if let Some((resolution, plains)) = express(view) {
+        check(view, &resolution, &plains);
+        let sides = plains.plans(view, &resolution);
+        (resolution, sides)
+    } else {
+        let resolution = resolve(view);
+        let sides = diff(view, &resolution);
+        (resolution, sides)
     };
     if !inputs.orders.holds.is_empty() {
         inputs.orders.holds.keep(id, &inputs.spec.canonical, &mut resolution, &mut sides);

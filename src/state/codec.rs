@@ -89,17 +89,30 @@ fn pack_shadows<'s>(
     pack(&numbered.collect::<Vec<_>>(), dictionary)
 }
 
+/// A memory as bytes that were not made small: for what is soon read again.
+pub fn spell(memory: &Memory, dictionary: &mut Dictionary) -> Vec<u8> {
+    pack_shadows(&memory.stores, dictionary)
+}
+
 /// A memory as bytes.
 pub fn encode(memory: &Memory, dictionary: &mut Dictionary) -> Vec<u8> {
-    squeeze(&pack_shadows(&memory.stores, dictionary))
+    squeeze(&spell(memory, dictionary))
 }
 
 /// A memory from its bytes.
 pub fn decode(bytes: &[u8], dictionary: &mut Dictionary) -> Result<Memory, BadRecord> {
-    decode_shadows(&unsqueeze(bytes)?, dictionary)
+    read(&unsqueeze(bytes)?, dictionary)
 }
 
-fn decode_shadows(bytes: &[u8], dictionary: &mut Dictionary) -> Result<Memory, BadRecord> {
+/// The stores that a memory says have the record, from its bytes.
+pub fn places(bytes: &[u8], dictionary: &mut Dictionary) -> Result<Vec<StoreName>, BadRecord> {
+    let bytes = unsqueeze(bytes)?;
+    let raws = unpack(&bytes, dictionary)?;
+    raws.iter().filter(|raw| raw.present).map(|raw| raw.name(dictionary)).collect()
+}
+
+/// A memory from bytes that were not made small.
+pub fn read(bytes: &[u8], dictionary: &mut Dictionary) -> Result<Memory, BadRecord> {
     let mut memory = Memory::default();
     let raws = unpack(bytes, dictionary)?;
     for raw in &raws {

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::model::{
-    Entity, EntityName, Header, Intent, Marks, Memory, RecentDeletes, RecordKey, Timestamp, Transition,
+    Entity, EntityName, Header, Intent, Marks, Memory, RecentDeletes, RecordKey, StoreName, Timestamp,
+    Transition,
 };
 
 mod changes;
@@ -97,6 +98,16 @@ pub trait State: Send + Sync {
         entity: &Entity,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Memory>, StateError>;
+
+    /// The stores that some records are remembered to be in.
+    async fn places(
+        &self,
+        entity: &Entity,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, Vec<StoreName>>, StateError> {
+        let memories = self.recall(entity, keys).await?;
+        Ok(memories.into_iter().map(|(key, memory)| (key, memory.places())).collect())
+    }
 
     /// How many records of an entity are remembered.
     async fn count(&self, entity: &EntityName) -> Result<u64, StateError>;

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::store::sqlite::pool::{Pool, PoolError, code};
 
-use super::codec::{self, Dictionary};
+use super::codec::{self, BadRecord, Dictionary};
 use super::{Lease, State, StateError, held_by};
 
 mod commit;
@@ -128,6 +128,28 @@ impl SqliteState {
             let transaction = connection.transaction()?;
             sync_names(&transaction, &mut names)?;
             read(&transaction, &mut names.dictionary)
+        })
+        .await
+    }
+
+    /// What the memories of some records say.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        entity: &Entity,
+        keys: &[RecordKey],
+        read: fn(&[u8], &mut Dictionary) -> Result<T, BadRecord>,
+    ) -> Result<BTreeMap<RecordKey, T>, StateError> {
+        let entity = entity.name.clone();
+        let wanted: BTreeSet<Vec<u8>> = keys.iter().map(codec::key_to_bytes).collect();
+        self.reading(move |transaction, names| {
+            let mut found = BTreeMap::new();
+            let Some(entity) = entity_number(transaction, entity.as_str())? else { return Ok(found) };
+            let keys: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
+            visit_rows(transaction, entity, &keys, |key, memory| {
+                found.insert(codec::key_from_bytes(key)?, read(memory, names)?);
+                Ok(())
+            })?;
+            Ok(found)
         })
         .await
     }
@@ -355,19 +377,15 @@ impl State for SqliteState {
         entity: &Entity,
         keys: &[RecordKey],
     ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
-        let entity = entity.name.clone();
-        let wanted: BTreeSet<Vec<u8>> = keys.iter().map(codec::key_to_bytes).collect();
-        self.reading(move |transaction, names| {
-            let mut found = BTreeMap::new();
-            let Some(entity) = entity_number(transaction, entity.as_str())? else { return Ok(found) };
-            let keys: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
-            visit_rows(transaction, entity, &keys, |key, memory| {
-                found.insert(codec::key_from_bytes(key)?, codec::decode(memory, names)?);
-                Ok(())
-            })?;
-            Ok(found)
-        })
-        .await
+        self.look_up(entity, keys, codec::decode).await
+    }
+
+    async fn places(
+        &self,
+        entity: &Entity,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, Vec<StoreName>>, StateError> {
+        self.look_up(entity, keys, codec::places).await
     }
 
     async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {

@@ -13,7 +13,7 @@ use crate::model::{
 use super::bytes::{Reader, put_bytes, put_varint, sum};
 use super::meta::{put_meta, take_meta};
 use super::squeeze::{squeeze, unsqueeze};
-use super::{BadRecord, Dictionary, decode_shadows, key_from_bytes, key_to_bytes, pack_shadows, value};
+use super::{BadRecord, Dictionary, key_from_bytes, key_to_bytes, pack_shadows, read, value};
 
 /// How an intent stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +212,7 @@ pub fn intents_from_bytes(
         } else {
             let entity = EntityName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)?;
             let key = key_from_bytes(input.bytes()?)?;
-            let shadows = decode_shadows(input.bytes()?, dictionary)?.stores;
+            let shadows = read(input.bytes()?, dictionary)?.stores;
             shared = shadows.into_iter().map(|(store, shadow)| (store, Arc::new(shadow))).collect();
             RecordId { entity, key }
         };

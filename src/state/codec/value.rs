@@ -97,7 +97,7 @@ pub(super) fn take(input: &mut Reader<'_>) -> Result<Value, BadRecord> {
             let micros = input.signed()?.checked_mul(1_000_000).ok_or(BadRecord)?;
             Value::Time(Timestamp::from_micros(micros).ok_or(BadRecord)?)
         }
-        JSON => Value::Json(Json::parse(take_text(first, input)?).map_err(|_| BadRecord)?),
+        JSON => Value::Json(Json::kept(take_text(first, input)?)),
         LIST => {
             let mut items = Vec::new();
             for _ in 0..input.length()? {

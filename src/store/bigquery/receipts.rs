@@ -169,7 +169,7 @@ impl BigQueryStore {
             "SELECT T.`note`, T.`lost` FROM {} AS T JOIN UNNEST(@batches) AS b ON T.`batch` = b",
             self.receipts_table()
         );
-        let ids = texts("batches", batches.iter().map(|batch| batch.to_string()));
+        let ids = texts("batches", batches.iter().map(ToString::to_string));
         let rows = match self.rest.rows(&sql, vec![ids]).await {
             // No table of receipts: nothing ever left one.
             Err(failure) if failure.is_not_found() => Vec::new(),
@@ -264,7 +264,7 @@ impl BigQueryStore {
             return Ok(());
         }
         let sql = format!("DELETE FROM {} WHERE `batch` IN UNNEST(@batches)", self.receipts_table());
-        let ids = texts("batches", batches.iter().map(|batch| batch.to_string()));
+        let ids = texts("batches", batches.iter().map(ToString::to_string));
         match self.rest.change_again(&self.receipts_lane(), &sql, vec![ids]).await {
             Err(failure) if failure.is_not_found() => Ok(()),
             done => done.map(drop).map_err(|failure| self.told(&failure)),

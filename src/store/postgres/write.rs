@@ -212,7 +212,7 @@ impl PostgresStore {
         let failed = |error| store_error(&self.name, &error);
         let mut session = self.server.begin(READ).await?;
         let sql = format!("SELECT batch, intents FROM {} WHERE batch = ANY ($1)", self.receipts_table());
-        let ids: Vec<String> = batches.iter().map(|batch| batch.to_string()).collect();
+        let ids: Vec<String> = batches.iter().map(ToString::to_string).collect();
         let query = session.query(&sql).bind(ids);
         let rows = match session.all(query).await {
             // No table of receipts: nothing ever left one.
@@ -235,7 +235,7 @@ impl PostgresStore {
         let failed = |error| store_error(&self.name, &error);
         let mut session = self.server.begin(WRITE).await?;
         let sql = format!("DELETE FROM {} WHERE batch = ANY ($1)", self.receipts_table());
-        let ids: Vec<String> = batches.iter().map(|batch| batch.to_string()).collect();
+        let ids: Vec<String> = batches.iter().map(ToString::to_string).collect();
         let query = session.query(&sql).bind(ids);
         match session.execute(query).await {
             Err(error) if matches!(error::code(&error), Some("42P01" | "3F000")) => {}
