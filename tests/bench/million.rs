@@ -35,8 +35,12 @@ fn main() -> ExitCode {
     let mut table = Table::default();
     let outcome = run(&scenarios, &mut table);
     print!("\n{}", table.markdown());
+    for missed in table.missed() {
+        eprintln!("missed: {missed}");
+    }
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) if table.missed().is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

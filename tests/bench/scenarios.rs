@@ -15,6 +15,16 @@ const FEW: usize = 2;
 const MANY: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many times as fast as the other program a first plan has to be, and every later one.
+const FIRST_PLAN: f64 = 4.0;
+const LATER_PLAN: f64 = 10.0;
+
+/// From so many records on: with fewer, beginning and ending take most of the time.
+const COMPARED_FROM: u64 = 1_000_000;
+
+/// What a state may keep of a record.
+const STATE_BYTES: u64 = 600;
+
 const NO_CHANGES: &str = "No changes. Every store holds what the manifests say it should.";
 
 /// Measures something that writes nothing some times.
@@ -42,16 +52,33 @@ fn medians(runs: &[Measured]) -> Measured {
     }
 }
 
-/// A figure next to what the other program took, where it ran.
-fn against(name: String, ours: &Measured, theirs: Option<&Measured>) -> Figure {
+/// Adds a figure next to what the other program took, where it ran. Ours has to be so many times as fast.
+fn against(
+    ground: &Ground,
+    table: &mut Table,
+    name: String,
+    (ours, theirs): (&Measured, Option<&Measured>),
+    times: f64,
+) {
     let figure =
         Figure { name, result: seconds(ours.wall_seconds), peak_bytes: ours.peak_bytes, ..Figure::default() };
-    let Some(theirs) = theirs else { return figure };
-    Figure {
+    let Some(theirs) = theirs else { return table.add(figure) };
+    let ratio = theirs.wall_seconds / ours.wall_seconds;
+    table.demand(ratio >= times || ground.rows < COMPARED_FROM, || {
+        format!("{}: {ratio:.1} times as fast, and {times} is wanted", figure.name)
+    });
+    table.add(Figure {
         compared_with: format!("reladiff: {}, {}", seconds(theirs.wall_seconds), mib(theirs.peak_bytes)),
-        ratio: format!("{:.1} times as fast", theirs.wall_seconds / ours.wall_seconds),
+        ratio: format!("{ratio:.1} times as fast"),
         ..figure
-    }
+    });
+}
+
+/// What the state keeps of a record.
+fn state(ground: &Ground, table: &mut Table, world: &World) -> Outcome<String> {
+    let bytes = world.state_bytes()? / ground.rows;
+    table.demand(bytes < STATE_BYTES, || format!("{bytes} bytes a record in the state, not {STATE_BYTES}"));
+    Ok(format!("state: {bytes} bytes a record"))
 }
 
 fn expect(what: &str, found: u64, wanted: u64) -> Outcome<()> {
@@ -79,7 +106,7 @@ pub(crate) fn plan(ground: &Ground, table: &mut Table) -> Outcome<()> {
     }
     let (ours, theirs) = (medians(&ours), (!theirs.is_empty()).then(|| medians(&theirs)));
     let name = format!("first plan of {rows} equal records in two databases, of which 100 differ");
-    table.add(against(name, &ours, theirs.as_ref()));
+    against(ground, table, name, (&ours, theirs.as_ref()), FIRST_PLAN);
 
     let applied = world.trueup_says(
         &["apply", "--auto-approve"],
@@ -87,10 +114,11 @@ pub(crate) fn plan(ground: &Ground, table: &mut Table) -> Outcome<()> {
     )?;
     expect("records that still differ", ground.count(&app, "organization = 'Edited Works'")?, 0)?;
     ground.all_fields(&hub)?.must_equal(&ground.all_fields(&app)?, "after the first apply")?;
+    let compared_with = state(ground, table, &world)?;
     table.add(Figure {
         name: "first apply of that: 100 records written, all remembered".to_owned(),
         result: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
-        compared_with: format!("state: {} bytes a record", world.state_bytes()? / rows),
+        compared_with,
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
     });
@@ -109,17 +137,19 @@ fn later_plans(
     let hundred = "Plan: 0 to add, 100 to change, 0 to destroy.";
     let many = |says: &str| repeat(|| world.trueup_says(&["plan"], says));
     ground.settle([hub, app]);
-    table.add(against("later plan, nothing changed".to_owned(), &many(NO_CHANGES)?, theirs));
+    let name = "later plan, nothing changed".to_owned();
+    against(ground, table, name, (&many(NO_CHANGES)?, theirs), LATER_PLAN);
     pass(ground, table, world, hub, "two databases")?;
 
     let edit = "notes = notes || ' (edited)', updated_at = now()";
     ground.sql(app, &contacts::edit_a_hundred(ground.rows, edit));
-    table.add(against("later plan, 100 records edited".to_owned(), &many(hundred)?, theirs));
+    let name = "later plan, 100 records edited".to_owned();
+    against(ground, table, name, (&many(hundred)?, theirs), LATER_PLAN);
 
     let other = ground.database();
     ground.sql(&other, "CREATE TABLE things AS SELECT n FROM generate_series(1, 1000) AS n");
     let name = "later plan, 100 records edited and another database of the server written".to_owned();
-    table.add(against(name, &many(hundred)?, theirs));
+    against(ground, table, name, (&many(hundred)?, theirs), LATER_PLAN);
     ground.remove([&other]);
 
     let says = "Apply complete! Records: 0 added, 100 changed, 0 destroyed.";
@@ -170,12 +200,13 @@ pub(crate) fn load(ground: &Ground, table: &mut Table, edits: bool) -> Outcome<(
     expect("records in the file", local.records, rows)?;
     before.must_equal(&after, "after the first load")?;
     ground.texts(&hub)?.must_equal(&local, "after the first load")?;
+    let compared_with = state(ground, table, &world)?;
     table.add(Figure {
         name: format!(
             "first load of {rows} records from Postgres into an empty Postgres and an empty SQLite"
         ),
         result: format!("{}, {}", seconds(applied.wall_seconds), rate(rows, applied.wall_seconds)),
-        compared_with: format!("state: {} bytes a record", world.state_bytes()? / rows),
+        compared_with,
         peak_bytes: applied.peak_bytes,
         ..Figure::default()
     });
