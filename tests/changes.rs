@@ -259,3 +259,10 @@ proptest! {
         runtime().block_on(play(&ops));
     }
 }
+
+/// Found by chance: what a store held before our own delete, and holds again.
+#[test]
+fn a_row_that_is_made_again_as_it_was_is_seen() {
+    let (set, gone) = (|store| Op::Set(2, store, 3, "a", "z", 0), Op::Delete(2, 0, 3));
+    runtime().block_on(play(&[set(0), Op::Pass, gone, Op::Pass, set(2)]));
+}

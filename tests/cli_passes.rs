@@ -39,9 +39,13 @@ struct World(tempfile::TempDir);
 impl World {
     /// Two stores with tables, and one record in the replica.
     fn new() -> Self {
+        Self::with(MANIFESTS)
+    }
+
+    fn with(manifests: &str) -> Self {
         let world = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir(world.path().join("manifests")).unwrap();
-        std::fs::write(world.path().join("manifests/all.yaml"), MANIFESTS).unwrap();
+        std::fs::write(world.path().join("manifests/all.yaml"), manifests).unwrap();
         world.run(&["migrate", "-auto-approve"], 0);
         world.sql("app", "insert into contacts (contact_id, title, passport) values ('C1', 'Dr', 'P-4711')");
         world
@@ -158,4 +162,22 @@ fn one_pass_of_run_brings_the_stores_to_agree() {
     let status: serde_json::Value = serde_json::from_str(&world.run(&["status", "-json"], 0)).unwrap();
     assert_eq!(status["books"]["contacts"]["app"]["standing"]["in_sync"], 1);
     assert!(world.run(&["conflicts"], 0).contains("No conflict waits"));
+}
+
+/// A row that trueup removed is made again, to the letter as it was: the file is as it was when it was last looked at.
+#[test]
+fn what_is_put_back_as_it_was_before_our_own_write_is_an_edit() {
+    let synced = "app: {table: contacts, fields: {\"*\": same}, sync: {columns: same}}";
+    assert!(MANIFESTS.contains(synced));
+    let world = World::with(&MANIFESTS.replace(synced, "app: {table: contacts, fields: {\"*\": same}}"));
+    world.sql("app", "insert into contacts (contact_id, title) values ('C2', 'Ms'), ('C3', 'Mr')");
+    for _ in 0..2 {
+        world.run(&["run", "--once"], 0);
+    }
+    world.sql("hub", "delete from contacts where contact_id = 'C2'");
+    world.run(&["run", "--once"], 0);
+    world.run(&["plan", "-detailed-exitcode"], 0);
+    world.sql("app", "insert into contacts (contact_id, title) values ('C2', 'Ms')");
+    let page = world.run(&["plan", "-detailed-exitcode"], 2);
+    assert!(page.contains("Plan: 1 to add, 0 to change, 0 to destroy.\n"), "{page}");
 }

@@ -68,6 +68,7 @@ conformance! {
     writes::what_is_created_is_read_back,
     writes::creating_twice_moves_nothing,
     writes::updates_set_only_what_they_name,
+    writes::what_is_put_back_after_our_write_is_told,
     writes::updates_without_metadata_leave_it,
     writes::a_moved_row_is_not_written,
     writes::a_changed_version_guards,

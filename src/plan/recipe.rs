@@ -87,17 +87,15 @@ pub(super) fn consider(
 ) -> Entry {
     let id = RecordId { entity: entity.name.clone(), key: observed.key.clone() };
     let view = view(inputs, entity, &id, &observed, overrides);
-    let (resolution, sides) = match express(&view) {
-        // What is held back is taken out of what would be done.
-        Some((resolution, plains)) if inputs.orders.holds.is_empty() => {
-            check(&view, &resolution, &plains);
-            let sides = plains.outlines(&view, &resolution);
-            (resolution, sides)
-        }
-        _ => {
-            let (resolution, sides) = settle(inputs, &id, &view);
-            (resolution, sides.iter().map(Outline::from).collect())
-        }
+    // What is held back is taken out of what would be done.
+    let short = if inputs.orders.holds.is_empty() { express(&view) } else { None };
+    let (resolution, sides) = if let Some((resolution, plains)) = short {
+        check(&view, &resolution, &plains);
+        let sides = plains.outlines(&view, &resolution);
+        (resolution, sides)
+    } else {
+        let (resolution, sides) = settle(inputs, &id, &view);
+        (resolution, sides.iter().map(Outline::from).collect())
     };
     let overrides = view.overrides;
     Entry { observed, overrides, resolution, sides }

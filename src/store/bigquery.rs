@@ -17,6 +17,7 @@ use crate::model::{
     StoreError, StoreName,
 };
 
+use super::buckets::Touched;
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store, Usage};
 use auth::{Credentials, Tokens};
 use layout::TableNames;
@@ -142,6 +143,7 @@ pub struct BigQueryStore {
     trusts_modified: bool,
     paths: Arc<Paths>,
     moment: Arc<Mutex<OfPass>>,
+    touched: Arc<Touched>,
 }
 
 /// What whole tables are read as of.
@@ -211,6 +213,7 @@ impl BigQueryStore {
             trusts_modified,
             paths: Arc::default(),
             moment: Arc::default(),
+            touched: Arc::default(),
         })
     }
 
@@ -276,11 +279,17 @@ impl Store for BigQueryStore {
     }
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
+        self.touched.forget(&mapped);
         self.read_whole(mapped).await
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        self.touched.forget(mapped);
         self.changed_since(mapped, since).await
+    }
+
+    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        mark::seal(mark, &self.touched, mapped)
     }
 
     async fn read(
@@ -300,6 +309,7 @@ impl Store for BigQueryStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        self.touched.note(mapped, batch.writes.iter().flat_map(|write| mark::hashes(&write.key)));
         self.apply_batch(mapped, batch).await
     }
 

@@ -1,5 +1,11 @@
 //! Digests of a table's rows by buckets of keys, so that later only the rows of buckets that differ have to be looked at.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::{Mapped, Shape};
+
 /// Rows that a bucket is meant to have: so many are looked at for one that changed.
 const ROWS_A_BUCKET: u64 = 64;
 /// Buckets at least and at most. Eight bytes are kept of each.
@@ -19,7 +25,12 @@ struct Bucket {
     /// The sum of the hashes of its rows, which does not depend on their order.
     sum: u64,
     rows: u64,
+    /// Whether the sum says nothing: it differs from every other.
+    doubted: bool,
 }
+
+/// What stands for the sum of such a bucket.
+const DOUBTED: &str = "????????????????";
 
 impl Buckets {
     /// Buckets for a table of so many rows.
@@ -59,19 +70,20 @@ impl Buckets {
 
     /// Which buckets differ, and how many rows there are in them.
     pub(super) fn differing(&self, before: &Self) -> (Vec<bool>, u64) {
-        let differs: Vec<bool> =
-            self.0.iter().zip(&before.0).map(|(now, then)| now.sum != then.sum).collect();
+        let differs = |(now, then): (&Bucket, &Bucket)| then.doubted || now.sum != then.sum;
+        let differs: Vec<bool> = self.0.iter().zip(&before.0).map(differs).collect();
         let rows =
             self.0.iter().zip(&differs).filter(|(_, differs)| **differs).map(|(bucket, _)| bucket.rows).sum();
         (differs, rows)
     }
 
-    /// The buckets' sums, sixteen hexadecimal digits each.
+    /// The buckets' sums, sixteen hexadecimal digits each, or as many question marks.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::with_capacity(16 * self.len());
         for bucket in &self.0 {
             // Writing to a text cannot fail.
-            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{:016x}", bucket.sum));
+            let _ =
+                if bucket.doubted { text.write_str(DOUBTED) } else { write!(text, "{:016x}", bucket.sum) };
         }
         text
     }
@@ -80,10 +92,57 @@ impl Buckets {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let sums = text.as_bytes().chunks(16).map(|digits| {
             let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 16)?;
-            let sum = u64::from_str_radix(digits, 16).ok()?;
-            Some(Bucket { sum, rows: 0 })
+            if digits == DOUBTED {
+                return Some(Bucket { doubted: true, ..Bucket::default() });
+            }
+            Some(Bucket { sum: u64::from_str_radix(digits, 16).ok()?, ..Bucket::default() })
         });
-        sums.collect::<Option<Vec<_>>>().filter(|buckets| !buckets.is_empty()).map(Self)
+        sums.collect::<Option<Vec<_>>>().filter(|buckets| buckets.len().is_power_of_two()).map(Self)
+    }
+}
+
+/// A hash for every bucket that there can be.
+pub(super) fn every_hash() -> std::ops::Range<u64> {
+    0..BUCKETS.1
+}
+
+/// What a store object wrote to since a table was last looked at. A table that holds again what it held at that look may do so because
+/// somebody put it back after that: such an edit must not pass for none.
+#[derive(Debug, Default)]
+pub(super) struct Touched(Mutex<BTreeMap<String, BTreeSet<u64>>>);
+
+impl Touched {
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the hashes of keys that are about to be written. All there may be room for is the bucket of each among the most there can be.
+    pub(super) fn note(&self, mapped: &Mapped, hashes: impl Iterator<Item = u64>) {
+        self.tables().entry(table_of(mapped)).or_default().extend(hashes.map(|hash| hash % BUCKETS.1));
+    }
+
+    /// A table is about to be looked at: what it holds then is no news.
+    pub(super) fn forget(&self, mapped: &Mapped) {
+        self.tables().remove(&table_of(mapped));
+    }
+
+    /// Doubts what is known of the buckets that were written to.
+    pub(super) fn doubt(&self, mapped: &Mapped, buckets: &mut Buckets) {
+        let tables = self.tables();
+        let count = buckets.len() as u64;
+        for touched in tables.get(&table_of(mapped)).into_iter().flatten() {
+            // As many buckets as there are divide the most there can be: both are powers of two.
+            if let Some(bucket) = usize::try_from(touched % count).ok().and_then(|at| buckets.0.get_mut(at)) {
+                bucket.doubted = true;
+            }
+        }
+    }
+}
+
+fn table_of(mapped: &Mapped) -> String {
+    match &mapped.mapping.shape {
+        Shape::Table(table) => table.to_string(),
+        Shape::Object(_) | Shape::Embedded(_) => mapped.name().to_string(),
     }
 }
 
@@ -104,6 +163,12 @@ mod tests {
         let at: Vec<usize> = (0..differs.len()).filter(|at| differs[*at]).collect();
         assert_eq!(at, [5]);
         assert_eq!(rows, 40);
+        // What is doubted differs, also from what is equal to it.
+        let mut doubted = now.clone();
+        doubted.0[3].doubted = true;
+        let doubted = Buckets::parse(&doubted.to_text()).expect("buckets");
+        let (differs, rows) = now.differing(&doubted);
+        assert_eq!((differs.iter().position(|differs| *differs), rows), (Some(3), 1));
         for wrong in ["", "0", "000000000000000g", "é0000000000000000"] {
             assert_eq!(Buckets::parse(wrong), None, "{wrong}");
         }

@@ -157,6 +157,11 @@ impl Store for MemoryStore {
         Ok(receive)
     }
 
+    fn seal(&self, _mapped: &Mapped, mark: Mark) -> Mark {
+        self.db().seal(&mark);
+        mark
+    }
+
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
         // Rows that carry no key are not to be found by what changed since.
         if mapped.mapping.own_ids {
@@ -188,7 +193,10 @@ impl Store for MemoryStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.db().apply(mapped, batch)
+        let mut db = self.db();
+        let touched = batch.writes.iter().map(|write| (db::table_name(mapped), write.key.clone()));
+        db.touched.extend(touched);
+        db.apply(mapped, batch)
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use crate::model::{
     RecordKey, StoreError, StoreName, Unknown,
 };
 
+use super::buckets::Touched;
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
 use error::{pool_error, store_error};
 use layout::Layout;
@@ -67,6 +69,7 @@ pub struct SqliteStore {
     path: PathBuf,
     capabilities: Capabilities,
     pool: Pool,
+    touched: Arc<Touched>,
 }
 
 impl SqliteStore {
@@ -79,7 +82,8 @@ impl SqliteStore {
         let file = path.to_owned();
         let patience = Duration::from_millis(options.busy_timeout_ms.max(1_000));
         let pool = Pool::new(CONNECTIONS, patience, move || connect(&file, options));
-        let store = Self { name, path: path.to_owned(), capabilities: capabilities(), pool };
+        let store =
+            Self { name, path: path.to_owned(), capabilities: capabilities(), pool, touched: Arc::default() };
         store.probe().await?;
         Ok(store)
     }
@@ -91,7 +95,8 @@ impl SqliteStore {
     pub async fn blank(name: StoreName) -> Result<Self, StoreError> {
         // Each further connection would be another database.
         let pool = Pool::new(1, Duration::from_secs(1), Connection::open_in_memory);
-        let store = Self { name, path: PathBuf::new(), capabilities: capabilities(), pool };
+        let store =
+            Self { name, path: PathBuf::new(), capabilities: capabilities(), pool, touched: Arc::default() };
         store.probe().await?;
         Ok(store)
     }
@@ -220,11 +225,17 @@ impl Store for SqliteStore {
     }
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
+        self.touched.forget(&mapped);
         snapshot::snapshot(self, mapped).await
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {
+        self.touched.forget(mapped);
         self.changed_since(mapped, since).await
+    }
+
+    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        digest::seal(mark, &self.touched, mapped)
     }
 
     async fn read(
@@ -268,6 +279,7 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        self.touched.note(mapped, batch.writes.iter().map(|write| digest::hash(&write.key)));
         let (mapped, batch) = (mapped.clone(), batch.clone());
         self.work(move |store, connection| store.apply_batch(connection, &mapped, &batch)).await
     }

@@ -57,6 +57,29 @@ pub(crate) async fn updates_set_only_what_they_name<H: Harness>() {
     assert_eq!(row.meta, meta(2));
 }
 
+/// Somebody else makes a row again what it was when it was last looked at, before we wrote to it.
+pub(crate) async fn what_is_put_back_after_our_write_is_told<H: Harness>() {
+    let mapped = things();
+    let harness = H::with(&[&mapped]).await;
+    let store = harness.store();
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        harness.insert(&mapped, &key(name), &[("count", Value::Int(1))], &meta(1)).await;
+    }
+    // A store that leaves no mark is always read whole.
+    let Some(mark) = snapshot(&store, &mapped).await.1.mark else { return };
+    let guard = guard(&mapped, &[("count", Value::Int(1))], &meta(1));
+    let write = update(&mapped, &[("count", Value::Int(2))], None, guard);
+    assert!(applied(&apply(&store, &mapped, vec![(key("a"), write)]).await[0]));
+    let mark = store.seal(&mapped, mark);
+    harness.edit(&mapped, &key("a"), &[("count", Value::Int(1))]).await;
+    let mut look = store.changes(&mapped, &mark).await.expect("a look").expect("it can tell");
+    let mut told = Vec::new();
+    while let Some(rows) = look.rows().await.expect("rows") {
+        told.extend(rows.iter().map(|row| row.key().clone()));
+    }
+    assert!(told.contains(&key("a")), "{told:?}");
+}
+
 pub(crate) async fn updates_without_metadata_leave_it<H: Harness>() {
     let mapped = things();
     let harness = H::with(&[&mapped]).await;

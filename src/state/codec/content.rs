@@ -2,7 +2,7 @@
 //!
 //! A value has one text, so it does not matter which of the two they are: equal ones are told apart by neither.
 
-use crate::model::{Cell, FieldShadow, Shadow, StoreName, Timestamp};
+use crate::model::{Cell, FieldShadow, Shadow, StoreName, Timestamp, Value};
 
 use super::meta::{put_meta, put_name};
 use super::shadow::{Held, Raw, RawField};
@@ -32,21 +32,33 @@ pub(super) trait Content {
 
 /// A field of such a shadow.
 pub(super) trait FieldContent {
+    type Value<'v>: PartialEq
+    where
+        Self: 'v;
+
     fn version(&self) -> i64;
     fn is_unsure(&self) -> bool;
-    fn is_readable(&self) -> bool;
-    /// Whether it stands for something else than what is held.
-    fn stands_for_other(&self) -> bool;
-    /// Whether both hold a value, the same one.
-    fn holds_what(&self, other: &Self) -> bool;
-    /// Whether it stands for the value that the other one holds.
-    fn stands_for_what(&self, other: &Self) -> bool;
+    /// The value that is held; none where it cannot be read.
+    fn held(&self) -> Option<Self::Value<'_>>;
+    /// What that stands for, where it is something else.
+    fn stands_for(&self) -> Option<Self::Value<'_>>;
+    /// Puts what is held, readable or not.
     fn put_held(&self, out: &mut Vec<u8>, dictionary: &mut Dictionary);
     fn put_stands_for(&self, out: &mut Vec<u8>);
 
+    /// Whether both hold a value, the same one.
+    fn holds_what(&self, other: &Self) -> bool {
+        self.held().is_some_and(|held| other.held() == Some(held))
+    }
+
+    /// Whether it stands for the value that the other one holds.
+    fn stands_for_what(&self, other: &Self) -> bool {
+        self.stands_for().is_some_and(|value| other.held() == Some(value))
+    }
+
     /// Whether it holds a value for certain, and that stands for itself.
     fn is_plain(&self) -> bool {
-        !self.stands_for_other() && !self.is_unsure() && self.is_readable()
+        self.stands_for().is_none() && !self.is_unsure() && self.held().is_some()
     }
 }
 
@@ -105,6 +117,8 @@ impl Content for Numbered<'_> {
 }
 
 impl FieldContent for FieldShadow {
+    type Value<'v> = &'v Value;
+
     fn version(&self) -> i64 {
         self.version.0
     }
@@ -113,20 +127,12 @@ impl FieldContent for FieldShadow {
         self.unsure
     }
 
-    fn is_readable(&self) -> bool {
-        self.held.value().is_some()
+    fn held(&self) -> Option<&Value> {
+        self.held.value()
     }
 
-    fn stands_for_other(&self) -> bool {
-        self.stands_for.is_some()
-    }
-
-    fn holds_what(&self, other: &Self) -> bool {
-        self.is_readable() && self.held == other.held
-    }
-
-    fn stands_for_what(&self, other: &Self) -> bool {
-        self.stands_for.is_some() && self.stands_for.as_deref() == other.held.value()
+    fn stands_for(&self) -> Option<&Value> {
+        self.stands_for.as_deref()
     }
 
     fn put_held(&self, out: &mut Vec<u8>, dictionary: &mut Dictionary) {
@@ -186,7 +192,12 @@ impl<'a> Content for Raw<'a> {
     }
 }
 
-impl FieldContent for RawField<'_> {
+impl<'a> FieldContent for RawField<'a> {
+    type Value<'v>
+        = &'a [u8]
+    where
+        Self: 'v;
+
     fn version(&self) -> i64 {
         self.version
     }
@@ -195,20 +206,12 @@ impl FieldContent for RawField<'_> {
         self.unsure
     }
 
-    fn is_readable(&self) -> bool {
-        self.held.value().is_some()
+    fn held(&self) -> Option<&'a [u8]> {
+        self.held.value()
     }
 
-    fn stands_for_other(&self) -> bool {
-        self.stands_for.is_some()
-    }
-
-    fn holds_what(&self, other: &Self) -> bool {
-        self.is_readable() && self.held == other.held
-    }
-
-    fn stands_for_what(&self, other: &Self) -> bool {
-        self.stands_for.is_some() && self.stands_for == other.held.value()
+    fn stands_for(&self) -> Option<&'a [u8]> {
+        self.stands_for
     }
 
     fn put_held(&self, out: &mut Vec<u8>, _: &mut Dictionary) {

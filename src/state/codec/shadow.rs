@@ -181,8 +181,8 @@ fn put_field<F: FieldContent>(
     let stands_for_base = base.is_some_and(|base| field.stands_for_what(base));
     out.push(sum(&[
         (HELD_OF_BASE, held_of_base),
-        (UNREADABLE, !field.is_readable()),
-        (STANDS_FOR, field.stands_for_other() && !stands_for_base),
+        (UNREADABLE, field.held().is_none()),
+        (STANDS_FOR, field.stands_for().is_some() && !stands_for_base),
         (STANDS_FOR_BASE, stands_for_base),
         (OTHER_VERSION, field.version() != expected),
         (UNSURE, field.is_unsure()),

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ErrorKind, Mapped, Mark, RecordKey, StoreError, fingerprint};
 
-use super::super::buckets::{Buckets, MOST_ROWS};
+use super::super::buckets::{Buckets, MOST_ROWS, Touched, every_hash};
 use super::super::keys::joined;
 use super::super::{Changes, LazyRow};
 use super::BigQueryStore;
@@ -57,6 +58,28 @@ fn hash_of<'a>(slots: impl Iterator<Item = &'a Slot>) -> String {
     let texts: Vec<String> = slots.map(Slot::text_sql).collect();
     let text = format!("TO_JSON_STRING([{}])", texts.join(", "));
     format!("CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5({text})), 1, 15)) AS INT64)")
+}
+
+/// What [`hash_of`] makes of a key; all that it might make of one that may be written otherwise in JSON.
+pub(super) fn hashes(key: &RecordKey) -> Vec<u64> {
+    let plain =
+        |part: &String| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !key.parts().iter().all(plain) {
+        return every_hash().collect();
+    }
+    let parts: Vec<String> = key.parts().iter().map(|part| format!("\"{part}\"")).collect();
+    let hash = Md5::digest(format!("[{}]", parts.join(",")));
+    // The first 15 of its hexadecimal digits.
+    vec![hash.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)) >> 4]
+}
+
+/// A mark that says nothing of the rows that were written to since the table was looked at.
+pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+    let Ok(mut known) = serde_json::from_str::<Remembered>(&mark.0) else { return mark };
+    let Some(mut buckets) = known.sums.as_deref().and_then(Buckets::parse) else { return mark };
+    touched.doubt(mapped, &mut buckets);
+    known.sums = Some(buckets.to_text());
+    known.to_mark().unwrap_or(mark)
 }
 
 /// An expression that names a row's bucket.

@@ -1,6 +1,6 @@
 //! The data of a store in memory, its reads and migrations, and what other applications do to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     BatchId, Capabilities, Certificate, EntityName, ErrorKind, FieldName, IntentId, Mapped, Mark, Presence,
@@ -34,6 +34,10 @@ pub struct MemoryDb {
     /// Whether it remembers how its tables stood, so that it can say what changed since.
     pub tells_changes: bool,
     pub(super) stood: Vec<BTreeMap<String, MemoryTable>>,
+    /// Rows that were written to by batches since then.
+    pub(super) touched: BTreeSet<(String, RecordKey)>,
+    /// Of some of those times, the rows of which they say nothing.
+    pub(super) doubted: BTreeMap<usize, BTreeSet<(String, RecordKey)>>,
     /// Whether new rows get an id of the store's own.
     pub gives_ids: bool,
     /// Whether rows are found by those ids and need not carry a key, as in a CRM.
@@ -67,6 +71,8 @@ impl MemoryDb {
             own_ids: false,
             tells_changes: false,
             stood: Vec::new(),
+            touched: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             tables: BTreeMap::new(),
             objects: BTreeMap::new(),
             mapped: Vec::new(),
@@ -218,17 +224,29 @@ impl MemoryDb {
     /// Remembers how the tables stand.
     pub(super) fn mark(&mut self) -> Mark {
         self.stood.push(self.tables.clone());
+        self.touched.clear();
         Mark((self.stood.len() - 1).to_string())
+    }
+
+    /// Makes a mark say nothing of the rows that were written to since.
+    pub(super) fn seal(&mut self, mark: &Mark) {
+        if let Ok(at) = mark.0.parse() {
+            self.doubted.entry(at).or_default().extend(self.touched.iter().cloned());
+        }
     }
 
     /// The rows that are new or changed since a mark, and the keys of all.
     pub(super) fn changed(&self, mapped: &Mapped, since: &Mark) -> Option<(Vec<Row>, Vec<RecordKey>)> {
-        let then = self.stood.get(since.0.parse::<usize>().ok()?)?.get(&table_name(mapped))?;
+        let (at, name) = (since.0.parse::<usize>().ok()?, table_name(mapped));
+        let then = self.stood.get(at)?.get(&name)?;
+        let doubted = |key: &RecordKey| {
+            self.doubted.get(&at).is_some_and(|doubted| doubted.contains(&(name.clone(), key.clone())))
+        };
         let now = self.table(mapped)?;
         if then.columns != now.columns || now.rows.keys().any(|key| self.is_double(mapped.name(), key)) {
             return None;
         }
-        let changed = now.rows.iter().filter(|(key, row)| then.rows.get(*key) != Some(*row));
+        let changed = now.rows.iter().filter(|(key, row)| then.rows.get(*key) != Some(*row) || doubted(key));
         let rows = changed.map(|(key, row)| now.show(mapped, key, row)).collect();
         Some((rows, now.rows.keys().cloned().collect()))
     }

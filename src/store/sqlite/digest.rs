@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::model::{Mark, RecordKey, fingerprint};
+use crate::model::{Mapped, Mark, RecordKey, fingerprint};
 
-use super::super::buckets::Buckets;
+use super::super::buckets::{Buckets, Touched};
 use super::snapshot::Decoder;
 
 /// A mark as it is written.
@@ -24,11 +24,14 @@ struct MarkData {
 
 const FORM: u8 = 1;
 
+/// What tells a key's bucket.
+pub(super) fn hash(key: &RecordKey) -> u64 {
+    key.parts().iter().fold(0, |seed, part| XxHash3_64::oneshot_with_seed(seed, part.as_bytes()))
+}
+
 /// The bucket of a key.
 pub(super) fn bucket(buckets: &Buckets, key: &RecordKey) -> usize {
-    let parts = key.parts().iter();
-    let hash = parts.fold(0, |seed, part| XxHash3_64::oneshot_with_seed(seed, part.as_bytes()));
-    usize::try_from(hash % buckets.len() as u64).unwrap_or(0)
+    usize::try_from(hash(key) % buckets.len() as u64).unwrap_or(0)
 }
 
 /// Takes a row, of which these are the bytes.
@@ -47,6 +50,15 @@ pub(super) fn parse(mark: &Mark, decoder: &Decoder) -> Option<Buckets> {
     let data: MarkData = serde_json::from_str(&mark.0).ok()?;
     let ours = data.form == FORM && data.layout == meaning(decoder);
     ours.then(|| Buckets::parse(&data.sums)).flatten()
+}
+
+/// A mark that says nothing of the rows that were written to since the table was looked at.
+pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+    let Ok(mut data) = serde_json::from_str::<MarkData>(&mark.0) else { return mark };
+    let Some(mut buckets) = Buckets::parse(&data.sums) else { return mark };
+    touched.doubt(mapped, &mut buckets);
+    data.sums = buckets.to_text();
+    serde_json::to_string(&data).map_or(mark, Mark)
 }
 
 fn meaning(decoder: &Decoder) -> String {
