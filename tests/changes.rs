@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions, Refresh};
 use trueup::model::{
-    Cell, ConflictId, EntityName, FieldName, Mapped, RecordKey, StateId, StoreName, Timestamp, Value, Version,
+    Cell, ConflictId, EntityName, FieldName, Mapped, RecordId, RecordKey, StateId, StoreName, Timestamp,
+    Value, Version,
 };
 use trueup::plan::{Notice, Plan, RecordPlan};
 use trueup::reconcile::Ledger;
@@ -265,4 +266,25 @@ proptest! {
 fn a_row_that_is_made_again_as_it_was_is_seen() {
     let (set, gone) = (|store| Op::Set(2, store, 3, "a", "z", 0), Op::Delete(2, 0, 3));
     runtime().block_on(play(&[set(0), Op::Pass, gone, Op::Pass, set(2)]));
+}
+
+/// The pass that deletes looks at that record alone, and leaves where the stores stood.
+#[test]
+fn a_row_that_is_made_again_after_a_hinted_delete_is_seen() {
+    runtime().block_on(async {
+        let world = World::new();
+        let pass = async |options: PassOptions| {
+            world.engine.pass(&options, &Silent, &CancellationToken::new()).await.expect("a pass")
+        };
+        world.act(&Op::Set(2, 0, 3, "a", "z", 0));
+        pass(PassOptions::default()).await;
+        pass(PassOptions::default()).await;
+        world.act(&Op::Delete(2, 0, 3));
+        let one = RecordId { entity: EntityName::new("others").expect("a name"), key: key(3) };
+        let report = pass(PassOptions { only: Some([one].into()), ..PassOptions::default() }).await;
+        assert_eq!((report.applied.delete, report.look_further), (2, false));
+        world.act(&Op::Set(2, 2, 3, "a", "z", 0));
+        world.compare(&[]).await;
+        assert_eq!(world.plan(Refresh::Changed).await.records.len(), 1);
+    });
 }

@@ -3,6 +3,7 @@
 mod conflicts;
 mod hints;
 mod identity;
+mod marks;
 mod notes;
 mod open;
 mod pace;
@@ -21,9 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
-use crate::model::{
-    EntityName, Mapped, Marks, RecordId, RecordKey, StateId, StoreError, StoreName, Timestamp, Transition,
-};
+use crate::model::{EntityName, Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{
     self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
@@ -439,54 +438,16 @@ impl Engine {
             recheck,
         };
         let (marks, unsettled) = (plan.marks.clone(), plan.unsettled.clone());
+        let of_plan = |entity: &&EntityName| !plan.records.of_entity(entity).is_empty();
+        let written: Vec<EntityName> = plan.entities.iter().filter(of_plan).cloned().collect();
         let mut machine = Stoppable { machine: Applying::new(inputs, plan), stop };
         executor.drive(&mut machine).await;
+        // However it ended.
+        let doubted = self.doubt_marks(&written).await;
         let report = machine.machine.result().map_err(EngineError::new)?;
-        self.keep_marks(&*self.state, marks, unsettled, &report).await?;
+        doubted?;
+        self.keep_marks(marks, unsettled, &report).await?;
         Ok(report)
-    }
-
-    /// Notes where the stores stand, with what was just written, so that the next pass reads only what changes from now on. Entities in
-    /// which something went wrong in a way that cannot be noted by record are left: the next pass reads as much as this one did.
-    async fn keep_marks(
-        &self,
-        state: &dyn State,
-        marks: BTreeMap<EntityName, Marks>,
-        mut unsettled: BTreeMap<EntityName, BTreeSet<RecordKey>>,
-        report: &Report,
-    ) -> Result<(), EngineError> {
-        if report.stopped || report.rows.more || !report.unknown.is_empty() {
-            return Ok(());
-        }
-        for trouble in report.failed.iter().chain(&report.skipped) {
-            unsettled.entry(trouble.record.entity.clone()).or_default().insert(trouble.record.key.clone());
-        }
-        let mut kept = Vec::new();
-        for (entity, mut marks) in marks {
-            if report.guards.iter().any(|trip| trip.entity == entity) {
-                continue;
-            }
-            marks.unsettled = unsettled.remove(&entity).unwrap_or_default();
-            if marks.unsettled.len() > MOST_UNSETTLED {
-                continue;
-            }
-            for (record, store, by) in report.rows.few.iter().filter(|(record, ..)| record.entity == entity) {
-                if let Some(mark) = marks.stores.get_mut(store) {
-                    mark.rows.change(&record.key, *by);
-                }
-            }
-            for (store, mark) in &mut marks.stores {
-                let opened = self.stores.get(store).and_then(|store| store.as_ref().ok());
-                if let (Some(mapped), Some(opened)) = (self.spec.mapped(&entity, store), opened) {
-                    mark.mark = opened.seal(&mapped, mark.mark.clone());
-                }
-            }
-            kept.push((entity, Some(marks)));
-        }
-        if !kept.is_empty() {
-            state.commit(&Transition { marks: kept, ..Transition::default() }).await?;
-        }
-        Ok(())
     }
 
     /// The smallest batch that any store takes.

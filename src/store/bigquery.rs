@@ -288,8 +288,8 @@ impl Store for BigQueryStore {
         self.changed_since(mapped, since).await
     }
 
-    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
-        mark::seal(mark, &self.touched, mapped)
+    fn doubt(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        mark::doubt(mark, &self.touched, mapped)
     }
 
     async fn read(

@@ -157,8 +157,8 @@ impl Store for MemoryStore {
         Ok(receive)
     }
 
-    fn seal(&self, _mapped: &Mapped, mark: Mark) -> Mark {
-        self.db().seal(&mark);
+    fn doubt(&self, _mapped: &Mapped, mark: Mark) -> Mark {
+        self.db().doubt(&mark);
         mark
     }
 

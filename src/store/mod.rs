@@ -153,6 +153,12 @@ pub trait Store: Send + Sync {
         mark
     }
 
+    /// A mark that says nothing of the rows that this store object has written to since it last looked at the entity. That takes a store
+    /// whose marks say what stood there: who puts a row back as it was before such a write must not be overlooked.
+    fn doubt(&self, _mapped: &Mapped, mark: Mark) -> Mark {
+        mark
+    }
+
     /// Reads some records of an entity. The answer has a presence for every key asked for.
     async fn read(
         &self,

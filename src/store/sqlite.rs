@@ -234,8 +234,8 @@ impl Store for SqliteStore {
         self.changed_since(mapped, since).await
     }
 
-    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
-        digest::seal(mark, &self.touched, mapped)
+    fn doubt(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        digest::doubt(mark, &self.touched, mapped)
     }
 
     async fn read(

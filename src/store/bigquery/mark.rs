@@ -74,7 +74,7 @@ pub(super) fn hashes(key: &RecordKey) -> Vec<u64> {
 }
 
 /// A mark that says nothing of the rows that were written to since the table was looked at.
-pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+pub(super) fn doubt(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
     let Ok(mut known) = serde_json::from_str::<Remembered>(&mark.0) else { return mark };
     let Some(mut buckets) = known.sums.as_deref().and_then(Buckets::parse) else { return mark };
     touched.doubt(mapped, &mut buckets);

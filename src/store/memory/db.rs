@@ -229,7 +229,7 @@ impl MemoryDb {
     }
 
     /// Makes a mark say nothing of the rows that were written to since.
-    pub(super) fn seal(&mut self, mark: &Mark) {
+    pub(super) fn doubt(&mut self, mark: &Mark) {
         if let Ok(at) = mark.0.parse() {
             self.doubted.entry(at).or_default().extend(self.touched.iter().cloned());
         }

@@ -53,7 +53,7 @@ pub(super) fn parse(mark: &Mark, decoder: &Decoder) -> Option<Buckets> {
 }
 
 /// A mark that says nothing of the rows that were written to since the table was looked at.
-pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+pub(super) fn doubt(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
     let Ok(mut data) = serde_json::from_str::<MarkData>(&mark.0) else { return mark };
     let Some(mut buckets) = Buckets::parse(&data.sums) else { return mark };
     touched.doubt(mapped, &mut buckets);
