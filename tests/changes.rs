@@ -268,6 +268,15 @@ fn a_row_that_is_made_again_as_it_was_is_seen() {
     runtime().block_on(play(&[set(0), Op::Pass, gone, Op::Pass, set(2)]));
 }
 
+/// Found by chance: the pass that made it could not say where the stores stood, and it went before the next one could.
+#[test]
+fn a_row_that_came_and_went_since_the_stores_were_looked_at_is_seen() {
+    let gone = |store| Op::Delete(0, store, 4);
+    let (away, back) = (Op::Reach(2, false), Op::Reach(2, true));
+    let ops = [Op::Pass, away, Op::Set(0, 0, 4, "a", "x", 0), Op::Pass, gone(0), gone(1), back];
+    runtime().block_on(play(&ops));
+}
+
 /// The pass that deletes looks at that record alone, and leaves where the stores stood.
 #[test]
 fn a_row_that_is_made_again_after_a_hinted_delete_is_seen() {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
-use crate::model::{EntityName, Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
+use crate::model::{Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
 use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
 use crate::reconcile::{
     self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
@@ -438,15 +438,14 @@ impl Engine {
             recheck,
         };
         let (marks, unsettled) = (plan.marks.clone(), plan.unsettled.clone());
-        let of_plan = |entity: &&EntityName| !plan.records.of_entity(entity).is_empty();
-        let written: Vec<EntityName> = plan.entities.iter().filter(of_plan).cloned().collect();
         let mut machine = Stoppable { machine: Applying::new(inputs, plan), stop };
         executor.drive(&mut machine).await;
-        // However it ended.
-        let doubted = self.doubt_marks(&written).await;
-        let report = machine.machine.result().map_err(EngineError::new)?;
-        doubted?;
-        self.keep_marks(marks, unsettled, &report).await?;
+        let plan = machine.machine.plan();
+        let report = machine.machine.result().map_err(EngineError::new);
+        let kept = report.as_ref().map(|report| self.new_marks(marks, unsettled, report));
+        let noted = self.keep_marks(kept.unwrap_or_default(), &plan).await;
+        let report = report?;
+        noted?;
         Ok(report)
     }
 

@@ -182,6 +182,11 @@ impl Applying {
         }
     }
 
+    /// The plan that is carried out.
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+
     /// The report so far.
     pub fn report(&self) -> &Report {
         &self.report
