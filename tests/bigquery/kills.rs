@@ -110,7 +110,7 @@ async fn the_emulator_killed_under_an_apply() {
         std::thread::sleep(length * (run + 3) / 7);
         emulator.kill();
         child.wait().unwrap();
-        emulator.restart();
+        emulator.restart().await;
         check(&emulator, &setting, run).await;
     }
 }

@@ -109,10 +109,22 @@ impl Emulator {
         kill(&mut self.child, self.folder.path());
     }
 
-    /// Starts it again on the same ports, with the data that it had.
-    pub(crate) fn restart(&mut self) {
+    /// Starts it again on the same ports, with the data that it had. Jobs that ran when it was killed would run for ever by its books, as no
+    /// job of the service does: they are taken out.
+    pub(crate) async fn restart(&mut self) {
         self.child = spawn(self.folder.path(), self.rest, self.grpc);
         self.wait_until_ready();
+        let jobs = format!("{}/bigquery/v2/projects/{PROJECT}/jobs", self.rest_url());
+        let client = reqwest::Client::new();
+        let list = client.get(format!("{jobs}?maxResults=100000")).send().await.expect("an answer");
+        let list: Json = list.json().await.expect("JSON");
+        for job in list["jobs"].as_array().into_iter().flatten() {
+            if job["status"]["state"] != "DONE" {
+                let id = job["jobReference"]["jobId"].as_str().expect("an id");
+                let gone = client.delete(format!("{jobs}/{id}/delete")).send().await.expect("an answer");
+                assert!(gone.status().is_success(), "{id}: {}", gone.status());
+            }
+        }
     }
 
     /// A new dataset, empty.

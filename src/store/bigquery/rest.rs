@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -419,13 +419,24 @@ impl Rest {
         json!({ "jobReference": reference, "configuration": { "query": self.query_body(sql, parameters) } })
     }
 
-    /// Waits for a job's end.
+    /// Waits for a job's end, and tells of it where that takes long.
     pub(super) async fn wait_for(&self, job: &str) -> JobEnd {
         let location: Vec<(&str, String)> =
             self.location.iter().map(|location| ("location", location.clone())).collect();
         let path = format!("/jobs/{}", encoded(job));
         let mut wait = Duration::from_millis(50);
+        let begun = Instant::now();
+        let mut told = 0;
         loop {
+            let minutes = begun.elapsed().as_secs() / 60;
+            if minutes > told {
+                told = minutes;
+                tracing::warn!(
+                    job,
+                    minutes,
+                    "the service still works on a job; nothing goes on before it has ended"
+                );
+            }
             match self.call(Method::GET, &path, &location, None).await {
                 Ok(answer) if is_done(&answer) => return ended(&answer),
                 Ok(_) => {}
