@@ -565,6 +565,62 @@ async fn what_changed_is_told_by_what_the_rows_hold() {
 }
 
 #[tokio::test]
+async fn own_writes_are_no_news_and_what_is_put_back_after_them_is() {
+    let rows = "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 3000)
+                INSERT INTO things SELECT 'k' || n, 'name', n, 'x' FROM s";
+    let table = "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT CHECK (name <> 'no'), count INTEGER, more TEXT DEFAULT 'x');";
+    let mapped = bare(|mapping| {
+        let ours = |column: &Column| ["name", "count"].iter().any(|name| *column == Column::plain(*name));
+        mapping.fields.retain(|_, field| ours(&field.column));
+    });
+    let writes = || {
+        let named = |name: &str| [("name", Value::text(name))];
+        let stands = guard(&mapped, &named("name"), &none());
+        let mut writes: Vec<(_, WriteOp)> = (1..=1000)
+            .map(|n| (key(&format!("k{n}")), update(&mapped, &named("new"), None, stands.clone())))
+            .collect();
+        writes.push((key("k2000"), WriteOp::Delete { guard: stands.clone() }));
+        writes.push((key("made"), create(&mapped, &named("made"), &none())));
+        // Of these nothing becomes.
+        writes.push((key("k2001"), update(&mapped, &named("no"), None, stands.clone())));
+        writes.push((
+            key("k2002"),
+            update(&mapped, &named("late"), None, guard(&mapped, &named("else"), &none())),
+        ));
+        writes.push((key("k2003"), update(&mapped, &named("name"), None, stands)));
+        writes
+    };
+    let theirs = Theirs::new(&format!("{table} {rows}")).await;
+    let store = theirs.open().await;
+    let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+    let done = apply(&store, &mapped, writes())
+        .await
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Applied(_)))
+        .count();
+    assert_eq!(done, 1003);
+    let sealed = store.seal(&mapped, mark.clone());
+    assert_ne!(sealed, mark);
+    theirs.run("UPDATE things SET name = 'name' WHERE id = 'k7'; INSERT INTO things VALUES ('k2000', 'name', 2000, 'x')").await;
+    let (keys, _) = changed(&store, &mapped, &sealed).await.expect("told");
+    assert!(["k7", "k2000"].iter().all(|put_back| keys.iter().any(|key| key == put_back)), "{keys:?}");
+    assert!(keys.len() < 200, "{}", keys.len());
+    theirs.run("UPDATE things SET name = 'new' WHERE id = 'k7'; DELETE FROM things WHERE id = 'k2000'").await;
+    // It is the very mark that a look at the table gives.
+    assert_eq!(changed(&store, &mapped, &sealed).await.expect("told"), (Vec::new(), sealed));
+
+    // Where something else has a hand in it, they are looked at.
+    let trigger = "CREATE TRIGGER theirs AFTER UPDATE ON things WHEN NEW.name = 'new' BEGIN
+                   UPDATE things SET count = -count WHERE id = NEW.id; END";
+    let theirs = Theirs::new(&format!("{table} {rows}; {trigger}")).await;
+    let store = theirs.open().await;
+    let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+    apply(&store, &mapped, writes()).await;
+    let (keys, _) = changed(&store, &mapped, &store.seal(&mapped, mark)).await.expect("told");
+    assert!((1..=1000).all(|n| keys.contains(&format!("k{n}"))), "{}", keys.len());
+}
+
+#[tokio::test]
 async fn keys_that_cannot_be_used_are_left_to_a_whole_read() {
     let theirs = Theirs::new("CREATE TABLE things (id, name); INSERT INTO things VALUES ('a', 'b')").await;
     let store = theirs.open().await;

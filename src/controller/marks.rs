@@ -40,7 +40,7 @@ impl Engine {
             for (store, mark) in &mut marks.stores {
                 let opened = self.stores.get(store).and_then(|store| store.as_ref().ok());
                 if let (Some(mapped), Some(opened)) = (self.spec.mapped(&entity, store), opened) {
-                    mark.mark = opened.doubt(&mapped, opened.seal(&mapped, mark.mark.clone()));
+                    mark.mark = opened.seal(&mapped, mark.mark.clone());
                 }
             }
             kept.insert(entity, marks);

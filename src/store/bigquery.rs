@@ -288,8 +288,8 @@ impl Store for BigQueryStore {
         self.changed_since(mapped, since).await
     }
 
-    fn doubt(&self, mapped: &Mapped, mark: Mark) -> Mark {
-        mark::doubt(mark, &self.touched, mapped)
+    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        mark::seal(mark, &self.touched, mapped)
     }
 
     async fn read(
@@ -309,7 +309,7 @@ impl Store for BigQueryStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.touched.note(mapped, batch.writes.iter().flat_map(|write| mark::hashes(&write.key)));
+        self.touched.begin(mapped, batch.writes.iter().flat_map(|write| mark::hashes(&write.key)));
         self.apply_batch(mapped, batch).await
     }
 

@@ -1,17 +1,23 @@
 //! Digests of a table's rows by buckets of keys, so that later only the rows of buckets that differ have to be looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::{Mapped, Shape};
 
-/// Rows that a bucket is meant to have: so many are looked at for one that changed.
-const ROWS_A_BUCKET: u64 = 64;
-/// Buckets at least and at most. Eight bytes are kept of each.
-const BUCKETS: (u64, u64) = (16, 8192);
+/// Buckets at least and, whatever the store, at most; both are powers of two.
+const BUCKETS: (u64, u64) = (16, 65_536);
 /// How many times as many rows there may be before the table is read whole again, for more buckets.
 const MOST_GROWTH: u64 = 8;
+
+/// How many buckets a store's tables have.
+pub(super) struct Sizes {
+    /// Rows that a bucket is meant to have: so many are looked at for one that changed.
+    pub(super) rows_a_bucket: u64,
+    /// Buckets at most, a power of two. Sixteen bytes are kept of each.
+    pub(super) most: u64,
+}
 
 /// Rows of buckets that differ which are held at a time; when there are more, the table is read whole instead.
 pub(super) const MOST_ROWS: u64 = 100_000;
@@ -34,9 +40,9 @@ const DOUBTED: &str = "????????????????";
 
 impl Buckets {
     /// Buckets for a table of so many rows.
-    pub(super) fn for_rows(rows: u64) -> Self {
+    pub(super) fn for_rows(rows: u64, sizes: &Sizes) -> Self {
         let (least, most) = BUCKETS;
-        let count = (rows / ROWS_A_BUCKET).next_power_of_two().clamp(least, most);
+        let count = (rows / sizes.rows_a_bucket).next_power_of_two().clamp(least, sizes.most.min(most));
         Self::of(usize::try_from(count).unwrap_or(1))
     }
 
@@ -63,9 +69,9 @@ impl Buckets {
     }
 
     /// Whether there are too many rows for so few buckets.
-    pub(super) fn are_crowded(&self, rows: u64) -> bool {
+    pub(super) fn are_crowded(&self, rows: u64, sizes: &Sizes) -> bool {
         let count = self.len() as u64;
-        count < BUCKETS.1 && rows > count.saturating_mul(ROWS_A_BUCKET).saturating_mul(MOST_GROWTH)
+        count < sizes.most && rows > count.saturating_mul(sizes.rows_a_bucket).saturating_mul(MOST_GROWTH)
     }
 
     /// Which buckets differ, and how many rows there are in them.
@@ -109,16 +115,42 @@ pub(super) fn every_hash() -> std::ops::Range<u64> {
 /// What a store object wrote to since a table was last looked at. A table that holds again what it held at that look may do so because
 /// somebody put it back after that: such an edit must not pass for none.
 #[derive(Debug, Default)]
-pub(super) struct Touched(Mutex<BTreeMap<String, BTreeSet<u64>>>);
+pub(super) struct Touched(Mutex<BTreeMap<String, HashMap<u64, Trace>>>);
+
+/// What was done to the rows of a bucket.
+#[derive(Debug, Default)]
+struct Trace {
+    /// By how much that changed the sum, as far as it is known.
+    by: u64,
+    /// Writes of which that is not known, or not yet.
+    open: u64,
+}
 
 impl Touched {
-    fn tables(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<u64>>> {
+    fn tables(&self) -> MutexGuard<'_, BTreeMap<String, HashMap<u64, Trace>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the hashes of keys that are about to be written. All there may be room for is the bucket of each among the most there can be.
-    pub(super) fn note(&self, mapped: &Mapped, hashes: impl Iterator<Item = u64>) {
-        self.tables().entry(table_of(mapped)).or_default().extend(hashes.map(|hash| hash % BUCKETS.1));
+    pub(super) fn begin(&self, mapped: &Mapped, hashes: impl Iterator<Item = u64>) {
+        let mut tables = self.tables();
+        let traces = tables.entry(table_of(mapped)).or_default();
+        for hash in hashes {
+            traces.entry(hash % BUCKETS.1).or_default().open += 1;
+        }
+    }
+
+    /// Takes what became of writes that were begun: the hash of each one's key, and the hash of its row as it is now without that of the
+    /// row as it was.
+    pub(super) fn end(&self, mapped: &Mapped, ended: impl Iterator<Item = (u64, u64)>) {
+        let mut tables = self.tables();
+        let Some(traces) = tables.get_mut(&table_of(mapped)) else { return };
+        for (hash, by) in ended {
+            if let Some(trace) = traces.get_mut(&(hash % BUCKETS.1)) {
+                trace.by = trace.by.wrapping_add(by);
+                trace.open = trace.open.saturating_sub(1);
+            }
+        }
     }
 
     /// A table is about to be looked at: what it holds then is no news.
@@ -126,14 +158,15 @@ impl Touched {
         self.tables().remove(&table_of(mapped));
     }
 
-    /// Doubts what is known of the buckets that were written to.
-    pub(super) fn doubt(&self, mapped: &Mapped, buckets: &mut Buckets) {
+    /// Brings what is known of a table up by what was written to it, and doubts it where that is not known.
+    pub(super) fn seal(&self, mapped: &Mapped, buckets: &mut Buckets) {
         let tables = self.tables();
         let count = buckets.len() as u64;
-        for touched in tables.get(&table_of(mapped)).into_iter().flatten() {
+        for (hash, trace) in tables.get(&table_of(mapped)).into_iter().flatten() {
             // As many buckets as there are divide the most there can be: both are powers of two.
-            if let Some(bucket) = usize::try_from(touched % count).ok().and_then(|at| buckets.0.get_mut(at)) {
-                bucket.doubted = true;
+            if let Some(bucket) = usize::try_from(hash % count).ok().and_then(|at| buckets.0.get_mut(at)) {
+                bucket.sum = bucket.sum.wrapping_add(trace.by);
+                bucket.doubted |= trace.open > 0;
             }
         }
     }
@@ -150,9 +183,21 @@ fn table_of(mapped: &Mapped) -> String {
 mod tests {
     use super::*;
 
+    const SIZES: Sizes = Sizes { rows_a_bucket: 64, most: 8192 };
+
+    #[test]
+    fn tables_have_as_many_buckets_as_they_need_and_may_have() {
+        assert_eq!(Buckets::for_rows(0, &SIZES).len(), 16);
+        assert_eq!(Buckets::for_rows(10_000, &SIZES).len(), 256);
+        assert_eq!(Buckets::for_rows(u64::MAX, &SIZES).len(), 8192);
+        let few = Buckets::for_rows(1_024, &SIZES);
+        assert_eq!((few.are_crowded(8_192, &SIZES), few.are_crowded(8_193, &SIZES)), (false, true));
+        assert!(!Buckets::for_rows(u64::MAX, &SIZES).are_crowded(u64::MAX, &SIZES), "there are no more");
+    }
+
     #[test]
     fn what_changed_is_told_after_a_journey_through_text() {
-        let mut then = Buckets::for_rows(10_000);
+        let mut then = Buckets::for_rows(10_000, &SIZES);
         then.add(3, 17, 1);
         then.add(5, u64::MAX, 2);
         let then = Buckets::parse(&then.to_text()).expect("buckets");

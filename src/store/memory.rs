@@ -157,7 +157,7 @@ impl Store for MemoryStore {
         Ok(receive)
     }
 
-    fn doubt(&self, _mapped: &Mapped, mark: Mark) -> Mark {
+    fn seal(&self, _mapped: &Mapped, mark: Mark) -> Mark {
         self.db().doubt(&mark);
         mark
     }

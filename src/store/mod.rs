@@ -147,15 +147,10 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
-    /// A mark brought up by the writes that this store object has made since, so that they are not looked at again: what they left in
-    /// the rows was read back with them. A store that cannot vouch for that gives the mark back as it is.
+    /// A mark brought up by the writes that this store object has made since it last looked at the entity. Where it is certain what they
+    /// left, they are not looked at again. Where it is not, they are looked at as if they were somebody else's; a store whose marks say
+    /// what stood there makes them say nothing of such rows: who puts one back as it was before the write must not be overlooked.
     fn seal(&self, _mapped: &Mapped, mark: Mark) -> Mark {
-        mark
-    }
-
-    /// A mark that says nothing of the rows that this store object has written to since it last looked at the entity. That takes a store
-    /// whose marks say what stood there: who puts a row back as it was before such a write must not be overlooked.
-    fn doubt(&self, _mapped: &Mapped, mark: Mark) -> Mark {
         mark
     }
 

@@ -234,8 +234,8 @@ impl Store for SqliteStore {
         self.changed_since(mapped, since).await
     }
 
-    fn doubt(&self, mapped: &Mapped, mark: Mark) -> Mark {
-        digest::doubt(mark, &self.touched, mapped)
+    fn seal(&self, mapped: &Mapped, mark: Mark) -> Mark {
+        digest::seal(mark, &self.touched, mapped)
     }
 
     async fn read(
@@ -279,7 +279,7 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.touched.note(mapped, batch.writes.iter().map(|write| digest::hash(&write.key)));
+        self.touched.begin(mapped, batch.writes.iter().map(|write| digest::hash(&write.key)));
         let (mapped, batch) = (mapped.clone(), batch.clone());
         self.work(move |store, connection| store.apply_batch(connection, &mapped, &batch)).await
     }

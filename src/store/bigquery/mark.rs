@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ErrorKind, Mapped, Mark, RecordKey, StoreError, fingerprint};
 
-use super::super::buckets::{Buckets, MOST_ROWS, Touched, every_hash};
+use super::super::buckets::{Buckets, MOST_ROWS, Sizes, Touched, every_hash};
 use super::super::keys::joined;
 use super::super::{Changes, LazyRow};
 use super::BigQueryStore;
@@ -20,6 +20,9 @@ use super::sql;
 
 /// Makes the number of a bucket's rows count in its sum: what rows hold that stand twice cancels out.
 const ROWS_WEIGH: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The sums come back as so many rows.
+const SIZES: Sizes = Sizes { rows_a_bucket: 64, most: 8192 };
 
 /// What a mark remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,10 +77,10 @@ pub(super) fn hashes(key: &RecordKey) -> Vec<u64> {
 }
 
 /// A mark that says nothing of the rows that were written to since the table was looked at.
-pub(super) fn doubt(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
     let Ok(mut known) = serde_json::from_str::<Remembered>(&mark.0) else { return mark };
     let Some(mut buckets) = known.sums.as_deref().and_then(Buckets::parse) else { return mark };
-    touched.doubt(mapped, &mut buckets);
+    touched.seal(mapped, &mut buckets);
     known.sums = Some(buckets.to_text());
     known.to_mark().unwrap_or(mark)
 }
@@ -103,9 +106,10 @@ impl BigQueryStore {
     /// The mark of a table that was read as of a moment; none where nothing could be told by it. The table was described before.
     pub(super) async fn mark(&self, decoder: &Decoder, rows: u64, moment: i64) -> Option<Mark> {
         let layout = &decoder.layout;
-        let buckets = self.buckets(layout, moment, Buckets::for_rows(rows)).await.map_err(|failure| {
-            tracing::debug!(store = %self.name, reason = %failure.reason, "no digests are to be had");
-        });
+        let buckets =
+            self.buckets(layout, moment, Buckets::for_rows(rows, &SIZES)).await.map_err(|failure| {
+                tracing::debug!(store = %self.name, reason = %failure.reason, "no digests are to be had");
+            });
         let sums = buckets.ok().filter(|(_, counted)| *counted == rows).map(|(buckets, _)| buckets.to_text());
         Remembered { modified: self.modified(layout, moment), ..self.remembered(decoder, rows, sums) }
             .to_mark()
@@ -180,7 +184,7 @@ impl BigQueryStore {
         let (buckets, count) = self.buckets(&layout, moment, Buckets::like(&before)).await?;
         let (differs, suspects) = buckets.differing(&before);
         // Two looks at most of a table cost more than one at all of it.
-        if buckets.are_crowded(count) || suspects > MOST_ROWS || suspects > count.div_ceil(2) {
+        if buckets.are_crowded(count, &SIZES) || suspects > MOST_ROWS || suspects > count.div_ceil(2) {
             return Ok(None);
         }
         let mut rows = Vec::new();

@@ -6,10 +6,11 @@
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::model::{Mapped, Mark, RecordKey, fingerprint};
+use crate::model::{Mapped, Mark, Native, RecordKey, fingerprint};
 
-use super::super::buckets::{Buckets, Touched};
-use super::snapshot::Decoder;
+use super::super::buckets::{Buckets, Sizes, Touched};
+use super::native::value_ref;
+use super::snapshot::{Decoder, put};
 
 /// A mark as it is written.
 #[derive(Serialize, Deserialize)]
@@ -23,6 +24,9 @@ struct MarkData {
 }
 
 const FORM: u8 = 1;
+
+/// The file is near: many small buckets cost nothing but the size of the mark, a megabyte at most.
+pub(super) const SIZES: Sizes = Sizes { rows_a_bucket: 16, most: 65_536 };
 
 /// What tells a key's bucket.
 pub(super) fn hash(key: &RecordKey) -> u64 {
@@ -39,6 +43,13 @@ pub(super) fn add(buckets: &mut Buckets, key: &RecordKey, bytes: &[u8]) {
     buckets.add(bucket(buckets, key), XxHash3_64::oneshot(bytes), 1);
 }
 
+/// The hash of a row that has these values.
+pub(super) fn of_row<'n>(values: impl Iterator<Item = &'n Native>) -> u64 {
+    let mut bytes = Vec::with_capacity(1024);
+    values.for_each(|value| put(&mut bytes, value_ref(value)));
+    XxHash3_64::oneshot(&bytes)
+}
+
 /// The mark of a table that holds this.
 pub(super) fn mark(buckets: &Buckets, decoder: &Decoder) -> Option<Mark> {
     let data = MarkData { form: FORM, layout: meaning(decoder), sums: buckets.to_text() };
@@ -52,11 +63,11 @@ pub(super) fn parse(mark: &Mark, decoder: &Decoder) -> Option<Buckets> {
     ours.then(|| Buckets::parse(&data.sums)).flatten()
 }
 
-/// A mark that says nothing of the rows that were written to since the table was looked at.
-pub(super) fn doubt(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
+/// A mark brought up by what was written since the table was looked at, saying nothing where it is not known what that left.
+pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
     let Ok(mut data) = serde_json::from_str::<MarkData>(&mark.0) else { return mark };
     let Some(mut buckets) = Buckets::parse(&data.sums) else { return mark };
-    touched.doubt(mapped, &mut buckets);
+    touched.seal(mapped, &mut buckets);
     data.sums = buckets.to_text();
     serde_json::to_string(&data).map_or(mark, Mark)
 }

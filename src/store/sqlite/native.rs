@@ -14,13 +14,18 @@ pub(super) fn quoted(name: &str) -> String {
 
 impl ToSql for Native {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
-            Self::Integer(number) => ValueRef::Integer(*number),
-            Self::Real(number) => ValueRef::Real(*number),
-            Self::Text(text) => ValueRef::Text(text.as_bytes()),
-            Self::Blob(bytes) => ValueRef::Blob(bytes),
-        }))
+        Ok(ToSqlOutput::Borrowed(value_ref(self)))
+    }
+}
+
+/// A value as a row would show it.
+pub(super) fn value_ref(value: &Native) -> ValueRef<'_> {
+    match value {
+        Native::Null => ValueRef::Null,
+        Native::Integer(number) => ValueRef::Integer(*number),
+        Native::Real(number) => ValueRef::Real(*number),
+        Native::Text(text) => ValueRef::Text(text.as_bytes()),
+        Native::Blob(bytes) => ValueRef::Blob(bytes),
     }
 }
 

@@ -91,7 +91,7 @@ impl Reader {
             missing_columns: layout.missing.clone(),
             ..Certificate::default()
         };
-        let digests = Buckets::for_rows(certificate.rows_claimed);
+        let digests = Buckets::for_rows(certificate.rows_claimed, &digest::SIZES);
         let decoder = Arc::new(Decoder::new(layout, mapped));
         Ok(Self { decoder, certificate, digests, buffer: Vec::new(), rows: Vec::new(), send })
     }
@@ -177,7 +177,7 @@ const TEXT: u8 = 3;
 const BLOB: u8 = 4;
 
 /// Packs a value: its class, its length where that may differ, and its bytes.
-fn put(out: &mut Vec<u8>, value: ValueRef<'_>) {
+pub(super) fn put(out: &mut Vec<u8>, value: ValueRef<'_>) {
     match value {
         ValueRef::Null => out.push(NULL),
         ValueRef::Integer(number) => {
@@ -303,6 +303,7 @@ impl RowDecoder for Decoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::native::value_ref;
     use super::*;
 
     #[test]
@@ -321,16 +322,7 @@ mod tests {
         ];
         let mut packed = Vec::new();
         for value in &values {
-            put(
-                &mut packed,
-                match value {
-                    Native::Null => ValueRef::Null,
-                    Native::Integer(number) => ValueRef::Integer(*number),
-                    Native::Real(number) => ValueRef::Real(*number),
-                    Native::Text(text) => ValueRef::Text(text.as_bytes()),
-                    Native::Blob(bytes) => ValueRef::Blob(bytes),
-                },
-            );
+            put(&mut packed, value_ref(value));
         }
         put(&mut packed, ValueRef::Text(b"no \xff text"));
         let mut bytes = &packed[..];

@@ -13,6 +13,7 @@ use crate::model::{
 
 use super::super::{check_write, guard_holds, repeated_keys};
 use super::SqliteStore;
+use super::digest;
 use super::error::{did_not_happen, store_error};
 use super::exchange::Exchange;
 use super::image::Image;
@@ -99,6 +100,15 @@ impl SqliteStore {
             }
             StoreError { kind: ErrorKind::OutcomeUnknown, ..told }
         })?;
+        let ended = writes.iter().filter_map(|write| {
+            let by = match outcomes.get(&write.intent)? {
+                Outcome::Applied(_) => *sent.differences.get(&write.key)?,
+                Outcome::Moved | Outcome::Refused(_) => 0,
+                Outcome::Unknown(_) => return None,
+            };
+            Some((digest::hash(&write.key), by))
+        });
+        self.touched.end(mapped, ended);
         Ok(Attempt::Committed(outcomes))
     }
 
@@ -204,13 +214,15 @@ pub(super) struct Sent<'w> {
     texts: BTreeMap<(bool, Vec<usize>), String>,
     /// Writes that happened and have still to be read back.
     pub(super) unsure: Vec<&'w Write>,
+    /// What rows hash to now, without what they hashed to before, where a table that changes nothing of what is put into it tells.
+    differences: BTreeMap<&'w RecordKey, u64>,
     /// The table has triggers that tell of edits, which these writes are not.
     pub(super) triggers: bool,
 }
 
 impl Sent<'_> {
     pub(super) fn new(triggers: bool) -> Self {
-        Self { texts: BTreeMap::new(), unsure: Vec::new(), triggers }
+        Self { texts: BTreeMap::new(), unsure: Vec::new(), differences: BTreeMap::new(), triggers }
     }
 }
 
@@ -249,7 +261,7 @@ impl<'a> Task<'a> {
                     .and_then(|set| self.update(connection, sent, row, set, fields))
             }
             (WriteOp::Delete { guard }, Some(row)) if guard_holds(guard, &row.row) => {
-                self.delete(connection, row).map(|()| None)
+                self.delete(connection, sent, row).map(|()| None)
             }
             _ => return Outcome::Moved,
         };
@@ -319,6 +331,9 @@ impl<'a> Task<'a> {
             .filter(|slot| !named(slot))
             .all(|slot| self.layout.column(slot).is_some_and(|column| !column.has_default));
         let natives = vec![Native::Null; self.layout.slots.len()];
+        if others_null {
+            sent.differences.insert(&self.write.key, with(&natives, &set));
+        }
         Ok(self.answer(sent, others_null, natives, set, fields, None))
     }
 
@@ -348,6 +363,7 @@ impl<'a> Task<'a> {
     ) -> Result<Option<Row>, StoreError> {
         if set.is_empty() {
             // Nothing to set: the row is as it is.
+            sent.differences.insert(&self.write.key, 0);
             return Ok(Some(found.row.clone()));
         }
         let slots: Vec<usize> = set.iter().map(|(slot, _)| *slot).collect();
@@ -360,13 +376,18 @@ impl<'a> Task<'a> {
             triggers::mark(connection).map_err(|error| store_error(&self.store.name, &error))?;
         }
         self.execute(connection, sql, set.iter().map(|(_, native)| native).chain(&key))?;
+        let before = digest::of_row(found.natives.iter());
+        sent.differences.insert(&self.write.key, with(&found.natives, &set).wrapping_sub(before));
         Ok(self.answer(sent, true, found.natives.clone(), set, fields, Some(&found.row)))
     }
 
-    fn delete(&self, connection: &Connection, found: &Found) -> Result<(), StoreError> {
+    fn delete(&self, connection: &Connection, sent: &mut Sent<'a>, found: &Found) -> Result<(), StoreError> {
         let (condition, key) = self.this_row(found);
         let sql = format!("DELETE FROM {} AS t WHERE {condition}", self.layout.table);
-        self.execute(connection, &sql, key.iter())
+        self.execute(connection, &sql, key.iter())?;
+        let before = digest::of_row(found.natives.iter());
+        sent.differences.insert(&self.write.key, 0_u64.wrapping_sub(before));
+        Ok(())
     }
 
     /// What the row holds now, unless that surely is what was given: where the table changes nothing of what is put into it, what it
@@ -447,6 +468,17 @@ impl<'a> Task<'a> {
     pub(super) fn invalid(&self, message: String) -> StoreError {
         self.store.refusal(ErrorKind::Invalid, message)
     }
+}
+
+/// The hash of a row with some of its columns set. Where the table makes something else of them, the row is looked at again.
+fn with(natives: &[Native], set: &[(usize, Native)]) -> u64 {
+    let mut row: Vec<&Native> = natives.iter().collect();
+    for (slot, native) in set {
+        if let Some(place) = row.get_mut(*slot) {
+            *place = native;
+        }
+    }
+    digest::of_row(row.into_iter())
 }
 
 /// Whether every value of a type that a column of this form was given is read back as the same one.
