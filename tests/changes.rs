@@ -17,6 +17,7 @@ use trueup::spec::{Source, Spec, compile};
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::{MemoryDb, MemoryRow, MemoryStore};
+use trueup::store::sqlite::{SqliteOptions, SqliteStore};
 use trueup::telemetry::Silent;
 
 const MANIFESTS: &str = r#"
@@ -79,8 +80,21 @@ const ENTITIES: [&str; 3] = ["parents", "children", "others"];
 
 struct World {
     spec: Arc<Spec>,
-    stores: BTreeMap<&'static str, MemoryStore>,
+    stores: BTreeMap<&'static str, Held>,
     engine: Engine,
+}
+
+/// A store, as other applications get at it.
+enum Held {
+    Memory(MemoryStore),
+    File { file: rusqlite::Connection, _folder: tempfile::TempDir },
+}
+
+/// What `local` is.
+#[derive(Clone, Copy, PartialEq)]
+enum Local {
+    Memory,
+    File,
 }
 
 #[derive(Debug, Clone)]
@@ -113,26 +127,36 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 impl World {
-    fn new() -> Self {
+    async fn new(local: Local) -> Self {
         let source = Source { file: "world.yaml".to_owned(), text: MANIFESTS.to_owned() };
         let (spec, _) = compile(Path::new("."), &[source], &BTreeMap::new())
             .unwrap_or_else(|found| panic!("the manifests: {found:#?}"));
         let spec = Arc::new(spec);
-        let mut stores = BTreeMap::new();
+        let (mut stores, mut opened) = (BTreeMap::new(), BTreeMap::new());
         for name in STORES {
             let name_of = StoreName::new(name).expect("a name");
             let mut mapped: Vec<Mapped> = ENTITIES.iter().map(|entity| mapped(&spec, entity, name)).collect();
             if name == "hub" {
                 mapped.extend(Ledger::new(&name_of).all().into_iter().cloned());
             }
-            let mut db = MemoryDb::new(name_of).with_tables(&mapped);
-            db.tells_changes = true;
-            stores.insert(name, MemoryStore::with(db));
+            let (held, store): (_, Arc<dyn Store>) = if name == "local" && local == Local::File {
+                let folder = tempfile::tempdir().expect("a folder");
+                let file = folder.path().join("local.db");
+                let options = SqliteOptions { create: true, ..SqliteOptions::default() };
+                let store = SqliteStore::open(name_of.clone(), &file, options).await.expect("opened");
+                let steps = store.plan_migration(&mapped).await.expect("steps");
+                store.migrate(&steps).await.expect("migrated");
+                let theirs = rusqlite::Connection::open(&file).expect("opened");
+                (Held::File { file: theirs, _folder: folder }, Arc::new(store))
+            } else {
+                let mut db = MemoryDb::new(name_of.clone()).with_tables(&mapped);
+                db.tells_changes = true;
+                let store = MemoryStore::with(db);
+                (Held::Memory(store.clone()), Arc::new(store))
+            };
+            stores.insert(name, held);
+            opened.insert(name_of, Ok(store));
         }
-        let opened = stores
-            .values()
-            .map(|store| (store.name().clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>)))
-            .collect();
         let state = Arc::new(MemoryState::new(StateId("s".to_owned())));
         let engine = Engine::with(spec.clone(), opened, state);
         Self { spec, stores, engine }
@@ -143,10 +167,27 @@ impl World {
             Op::Set(entity, store, number, field, value, raise) => {
                 let mapped = mapped(&self.spec, ENTITIES[*entity], STORES[*store]);
                 let field = FieldName::new(field).expect("a name");
-                if mapped.entity.field_id(&field).is_none() {
-                    return;
-                }
-                let mut db = self.stores[STORES[*store]].db();
+                let Some(id) = mapped.entity.field_id(&field) else { return };
+                let store = match &self.stores[STORES[*store]] {
+                    Held::Memory(store) => store,
+                    Held::File { file, .. } => {
+                        let (table, key) = (ENTITIES[*entity], format!("k{number}"));
+                        let make = format!("INSERT INTO {table} (id) VALUES (?) ON CONFLICT DO NOTHING");
+                        file.execute(&make, [&key]).expect("made");
+                        if mapped.mapping.fields.contains_key(&id) {
+                            let set = format!("UPDATE {table} SET {field} = ? WHERE id = ?");
+                            file.execute(&set, [*value, key.as_str()]).expect("set");
+                        }
+                        if *raise > 0 && mapped.mapping.has_sync() {
+                            let raised = format!(
+                                "UPDATE {table} SET version = ifnull(version, 0) + {raise} WHERE id = ?"
+                            );
+                            file.execute(&raised, [key]).expect("raised");
+                        }
+                        return;
+                    }
+                };
+                let mut db = store.db();
                 let mut row = db
                     .table(&mapped)
                     .and_then(|table| table.rows.get(&key(*number)))
@@ -162,9 +203,19 @@ impl World {
             }
             Op::Delete(entity, store, number) => {
                 let mapped = mapped(&self.spec, ENTITIES[*entity], STORES[*store]);
-                self.stores[STORES[*store]].db().delete(&mapped, &key(*number));
+                match &self.stores[STORES[*store]] {
+                    Held::Memory(store) => drop(store.db().delete(&mapped, &key(*number))),
+                    Held::File { file, .. } => {
+                        let gone = format!("DELETE FROM {} WHERE id = ?", ENTITIES[*entity]);
+                        file.execute(&gone, [format!("k{number}")]).expect("gone");
+                    }
+                }
             }
-            Op::Reach(store, there) => self.stores[STORES[*store]].db().faults.unreachable = !there,
+            Op::Reach(store, there) => match &self.stores[STORES[*store]] {
+                Held::Memory(store) => store.db().faults.unreachable = !there,
+                // A file is always there.
+                Held::File { .. } => {}
+            },
             Op::Pass | Op::Deep => {}
         }
     }
@@ -236,8 +287,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-async fn play(ops: &[Op]) {
-    let world = World::new();
+async fn play(local: Local, ops: &[Op]) {
+    let world = World::new(local).await;
     for at in 0..ops.len() {
         world.act(&ops[at]);
         let refresh = match ops[at] {
@@ -257,7 +308,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]
     fn both_ways_of_looking_agree(ops in ops()) {
-        runtime().block_on(play(&ops));
+        runtime().block_on(play(Local::Memory, &ops));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #[test]
+    fn both_ways_of_looking_agree_with_a_file(ops in ops()) {
+        runtime().block_on(play(Local::File, &ops));
     }
 }
 
@@ -265,7 +324,9 @@ proptest! {
 #[test]
 fn a_row_that_is_made_again_as_it_was_is_seen() {
     let (set, gone) = (|store| Op::Set(2, store, 3, "a", "z", 0), Op::Delete(2, 0, 3));
-    runtime().block_on(play(&[set(0), Op::Pass, gone, Op::Pass, set(2)]));
+    for local in [Local::Memory, Local::File] {
+        runtime().block_on(play(local, &[set(0), Op::Pass, gone.clone(), Op::Pass, set(2)]));
+    }
 }
 
 /// Found by chance: the pass that made it could not say where the stores stood, and it went before the next one could.
@@ -274,14 +335,14 @@ fn a_row_that_came_and_went_since_the_stores_were_looked_at_is_seen() {
     let gone = |store| Op::Delete(0, store, 4);
     let (away, back) = (Op::Reach(2, false), Op::Reach(2, true));
     let ops = [Op::Pass, away, Op::Set(0, 0, 4, "a", "x", 0), Op::Pass, gone(0), gone(1), back];
-    runtime().block_on(play(&ops));
+    runtime().block_on(play(Local::Memory, &ops));
 }
 
 /// The pass that deletes looks at that record alone, and leaves where the stores stood.
 #[test]
 fn a_row_that_is_made_again_after_a_hinted_delete_is_seen() {
     runtime().block_on(async {
-        let world = World::new();
+        let world = World::new(Local::Memory).await;
         let pass = async |options: PassOptions| {
             world.engine.pass(&options, &Silent, &CancellationToken::new()).await.expect("a pass")
         };
