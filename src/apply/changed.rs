@@ -5,11 +5,11 @@
 //! something was deleted that others may refer to, a value may only be had once), everything is read instead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::{BoxFuture, join, join_all};
-use futures_util::stream::FuturesOrdered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::future::{BoxFuture, join, join_all, try_join_all};
+use futures_util::stream::{self, FuturesOrdered};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
     ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey,
@@ -38,19 +38,25 @@ type Looked<'k> = (Vec<(&'k RecordKey, Presence)>, Option<StoreError>);
 /// What is remembered of some records, or why that cannot be told.
 type Remembered = Result<BTreeMap<RecordKey, Memory>, String>;
 
+/// Rows that changed, as the stores where they did have them now.
+type ChangedRows = BTreeMap<RecordKey, ByStore<LazyRow>>;
+
+/// The stores that have a record.
+type Places = BTreeMap<RecordKey, Vec<StoreName>>;
+
 /// What changed in an entity.
 pub(super) struct Changed {
     entity: Arc<Entity>,
     before: Marks,
     after: BTreeMap<StoreName, StoreMark>,
     counts: BTreeMap<StoreName, u64>,
-    rows: BTreeMap<RecordKey, ByStore<LazyRow>>,
+    rows: ChangedRows,
     vanished: BTreeMap<RecordKey, BTreeSet<StoreName>>,
     /// Records that are looked at whether or not they changed.
     called: BTreeSet<RecordKey>,
     /// The stores that are remembered to have a record, of those at hand. What else is remembered of them is read when their turn comes: of
     /// all at once it would fill the memory.
-    there: BTreeMap<RecordKey, Vec<StoreName>>,
+    there: Places,
     /// Whether a delete may be waiting for a store.
     deletes: bool,
 }
@@ -119,13 +125,23 @@ impl Sight<'_> {
         }) else {
             return Ok(None);
         };
+        let rows = Mutex::new(ChangedRows::new());
+        // A store that cannot be asked is named when everything is read.
+        let asks: Vec<BoxFuture<'_, Result<Box<dyn Changes>, ()>>> = stores
+            .iter()
+            .map(|store| {
+                let asked = self.ask(entity, &marks, store, &rows);
+                asked.map(|look| look.ok().flatten().ok_or(())).boxed()
+            })
+            .collect();
+        let Ok(looks) = try_join_all(asks).await else { return Ok(None) };
         let mut changed = Changed {
             entity: entity.clone(),
             called: self.called(entity, &marks),
             before: marks,
             after: BTreeMap::new(),
             counts: BTreeMap::new(),
-            rows: BTreeMap::new(),
+            rows: rows.into_inner().unwrap_or_else(PoisonError::into_inner),
             vanished: BTreeMap::new(),
             there: BTreeMap::new(),
             deletes: self
@@ -135,16 +151,10 @@ impl Sight<'_> {
                 .iter()
                 .any(|(id, tombstone)| id.entity == entity.name && !tombstone.memory.stores.is_empty()),
         };
-        let mut looks = BTreeMap::new();
-        for store in stores {
-            // A store that cannot be asked is named when everything is read.
-            let Ok(Some(look)) = self.ask(&mut changed, &store).await else { return Ok(None) };
-            looks.insert(store, look);
-        }
         let wanted: Vec<RecordKey> = changed.rows.keys().chain(&changed.called).cloned().collect();
-        self.remember(&mut changed, wanted).await?;
-        for (store, mut look) in looks {
-            if !self.count(&mut changed, &store, look.as_mut()).await? {
+        changed.there = self.remember(entity, &wanted).await?;
+        for (store, mut look) in stores.iter().zip(looks) {
+            if !self.count(&mut changed, store, look.as_mut()).await? {
                 return Ok(None);
             }
         }
@@ -164,37 +174,41 @@ impl Sight<'_> {
         of_entity.chain(marks.unsettled.iter().cloned()).collect()
     }
 
-    /// Asks a store what changed. None when it cannot say, or when that is too much.
+    /// Asks a store what changed. None when it cannot say, or when that is too much, what the others said included.
     async fn ask(
         &self,
-        changed: &mut Changed,
+        entity: &Entity,
+        marks: &Marks,
         store: &StoreName,
+        changed: &Mutex<ChangedRows>,
     ) -> Result<Option<Box<dyn Changes>>, StoreError> {
-        let mapped = self.executor.mapped(&changed.entity.name, store)?;
-        let Some(before) = changed.before.stores.get(store) else { return Ok(None) };
+        let mapped = self.executor.mapped(&entity.name, store)?;
+        let Some(before) = marks.stores.get(store) else { return Ok(None) };
         let Some(mut look) = self.executor.store(store)?.changes(&mapped, &before.mark).await? else {
             return Ok(None);
         };
         while let Some(rows) = look.rows().await? {
             let count = rows.len() as u64;
-            let entity = &changed.entity.name;
-            self.executor.observer.notice(&Event::RowsRead { entity, store, rows: count });
+            self.executor.observer.notice(&Event::RowsRead { entity: &entity.name, store, rows: count });
+            let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
             for row in rows {
-                changed.rows.entry(row.key().clone()).or_default().insert(store.clone(), row);
+                changed.entry(row.key().clone()).or_default().insert(store.clone(), row);
             }
-            if changed.rows.len() > MOST_CHANGED {
+            if changed.len() > MOST_CHANGED {
                 return Ok(None);
             }
         }
         Ok(Some(look))
     }
 
-    async fn remember(&self, changed: &mut Changed, keys: Vec<RecordKey>) -> Result<(), String> {
-        for keys in keys.chunks(KEYS_PER_READ) {
-            let found = self.executor.state.places(&changed.entity, keys).await;
-            changed.there.extend(found.map_err(|error| error.to_string())?);
-        }
-        Ok(())
+    /// The stores that are remembered to have some records.
+    async fn remember(&self, entity: &Entity, keys: &[RecordKey]) -> Result<Places, String> {
+        let state = self.executor.state;
+        let asks: Vec<BoxFuture<'_, _>> =
+            keys.chunks(KEYS_PER_READ).map(|keys| state.places(entity, keys).boxed()).collect();
+        let found: Result<Vec<Places>, _> = stream::iter(asks).buffered(PIECES_AHEAD).try_collect().await;
+        let found = found.map_err(|error| error.to_string())?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Finds the rows that are gone: where a stretch of keys has fewer rows than it had, with those that came. False when that
