@@ -252,9 +252,9 @@ impl Store for SqliteStore {
             let mut found = read::find(&transaction, &layout, &mapped, &wanted).map_err(failed)?;
             let mut presence = |key: &RecordKey| match found.remove(key) {
                 None => Presence::Absent,
-                Some(mut rows) if rows.len() == 1 => {
-                    rows.pop().map_or(Presence::Absent, |found| Presence::Present(found.row))
-                }
+                Some(mut rows) if rows.len() == 1 => rows
+                    .pop()
+                    .map_or(Presence::Absent, |found| Presence::Present(found.row(&layout, &mapped))),
                 Some(_) => Presence::Unknown(Unknown::DuplicateKey),
             };
             Ok(wanted.into_iter().map(|key| (key.clone(), presence(key))).collect())

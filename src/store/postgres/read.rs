@@ -11,10 +11,10 @@ use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Certificate, ErrorKind, Mapped, Presence, RecordKey, Row, StoreError, StoreName, Unknown,
+    Certificate, ErrorKind, Guard, Mapped, Presence, RecordKey, Row, StoreError, StoreName, Unknown,
 };
 
-use super::super::{LazyRow, SnapshotItem, SnapshotStream};
+use super::super::{LazyRow, SnapshotItem, SnapshotStream, guard_holds};
 use super::PostgresStore;
 use super::error::store_error;
 use super::kind::{Kind, is_number, is_uuid};
@@ -108,7 +108,7 @@ impl PostgresStore {
         let mut presence = |key: &RecordKey| match found.remove(key) {
             None => Presence::Absent,
             Some(mut rows) if rows.len() == 1 => {
-                rows.pop().map_or(Presence::Absent, |found| Presence::Present(found.row))
+                rows.pop().map_or(Presence::Absent, |found| Presence::Present(found.row(&layout, mapped)))
             }
             Some(_) => Presence::Unknown(Unknown::DuplicateKey),
         };
@@ -260,14 +260,25 @@ pub(super) struct Found {
     pub(super) at: [String; 2],
     /// The transaction that wrote it.
     pub(super) writer: u32,
+    key: RecordKey,
     /// The row as it was sent.
     sent: PgRow,
     keys: usize,
     slots: usize,
-    pub(super) row: Row,
 }
 
 impl Found {
+    /// The row in canonical form.
+    pub(super) fn row(&self, layout: &Layout, mapped: &Mapped) -> Row {
+        layout.read_row(mapped, self.key.clone(), &self.values())
+    }
+
+    /// Whether the row still is what a guard says.
+    pub(super) fn is_as(&self, guard: &Guard, layout: &Layout, mapped: &Mapped) -> bool {
+        let guarded = |field| guard.fields.contains_key(&field);
+        guard_holds(guard, &layout.read_some(mapped, self.key.clone(), &self.values(), &guarded))
+    }
+
     /// The slots as they stand.
     pub(super) fn values(&self) -> Values<'_> {
         values_of(&self.sent, self.keys, self.slots)
@@ -322,8 +333,8 @@ pub(super) async fn find(
             if layout.info.writable { sent.try_get(key_count + slots + at) } else { Ok(String::new()) }
         };
         let (at, writer) = ([text(0)?, text(1)?], text(2)?.parse().unwrap_or(0));
-        let row = layout.read_row(mapped, key.clone(), &values_of(&sent, key_count, slots));
-        found.entry(key).or_default().push(Found { at, writer, sent, keys: key_count, slots, row });
+        let row = Found { at, writer, key: key.clone(), sent, keys: key_count, slots };
+        found.entry(key).or_default().push(row);
     }
     Ok(found)
 }

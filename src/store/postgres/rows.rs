@@ -240,7 +240,7 @@ impl Layout {
     }
 
     /// A row with some of its fields, and those that might hold no value of theirs.
-    fn read_some(
+    pub(super) fn read_some(
         &self,
         mapped: &Mapped,
         key: RecordKey,

@@ -12,7 +12,7 @@ use crate::model::{
     Batch, BatchId, ErrorKind, IntentId, Mapped, Outcome, RecordKey, StoreError, Write, WriteOp,
 };
 
-use super::super::{check_write, guard_holds, repeated_keys};
+use super::super::{check_write, repeated_keys};
 use super::PostgresStore;
 use super::error::{self, store_error};
 use super::image::{Columns, Image};
@@ -185,7 +185,7 @@ impl PostgresStore {
         };
         match (&write.op, there.first()) {
             (WriteOp::Create { .. }, None) => image(&[]).map(Act::Insert).map_err(Outcome::Refused),
-            (WriteOp::Update { guard, .. }, Some(row)) if guard_holds(guard, &row.row) => {
+            (WriteOp::Update { guard, .. }, Some(row)) if row.is_as(guard, layout, mapped) => {
                 let columns = image(&row.values()).map_err(Outcome::Refused)?;
                 // Nothing to set: the row is as it is.
                 if columns.is_empty() {
@@ -193,7 +193,7 @@ impl PostgresStore {
                 }
                 Ok(Act::Update(row.at.clone(), columns))
             }
-            (WriteOp::Delete { guard }, Some(row)) if guard_holds(guard, &row.row) => {
+            (WriteOp::Delete { guard }, Some(row)) if row.is_as(guard, layout, mapped) => {
                 Ok(Act::Delete(row.at.clone()))
             }
             _ => Err(Outcome::Moved),
@@ -482,7 +482,7 @@ impl Work<'_> {
                     if let Some(base) = base.filter(|_| self.written.contains(&write.key)) {
                         own.insert(whole(base, row.writer));
                     }
-                    Outcome::Applied(Some(row.row))
+                    Outcome::Applied(Some(row.row(self.layout, self.mapped)))
                 }
                 // A trigger moved it or took it away.
                 None => Outcome::Unknown(self.store.refusal(

@@ -6,8 +6,9 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
 
-use crate::model::{Cell, FieldType, Fields, Form, Mapped, Native, RecordKey, Row, decode};
+use crate::model::{Cell, FieldType, Fields, Form, Guard, Mapped, Native, RecordKey, Row, decode};
 
+use super::super::guard_holds;
 use super::super::places::{Columns, Inner};
 use super::layout::{Affinity, FieldPlace, Layout};
 use super::native::{native, native_json, quoted, unreadable};
@@ -21,9 +22,22 @@ const CHAIN_PER_QUERY: usize = 400;
 pub(super) struct Found {
     /// The row's number, in tables that have one.
     pub(super) rowid: Option<i64>,
+    key: RecordKey,
     /// The columns that are read, as they stand.
     pub(super) natives: Vec<Native>,
-    pub(super) row: Row,
+}
+
+impl Found {
+    /// The row in canonical form.
+    pub(super) fn row(&self, layout: &Layout, mapped: &Mapped) -> Row {
+        layout.read_row(mapped, self.key.clone(), &self.natives)
+    }
+
+    /// Whether the row still is what a guard says.
+    pub(super) fn is_as(&self, guard: &Guard, layout: &Layout, mapped: &Mapped) -> bool {
+        let guarded = |field: &FieldPlace| guard.fields.contains_key(&field.id);
+        guard_holds(guard, &layout.read_some(mapped, self.key.clone(), &self.natives, guarded, |_| None))
+    }
 }
 
 /// The columns of a row.
@@ -70,21 +84,22 @@ impl Layout {
 
     /// A row in canonical form.
     pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, natives: &[Native]) -> Row {
-        self.read_row_with(mapped, key, natives, |_| None)
+        self.read_some(mapped, key, natives, |_| true, |_| None)
     }
 
-    /// A row in canonical form, of whose fields some are known.
-    pub(super) fn read_row_with(
+    /// A row with some of its fields, of which some are known.
+    pub(super) fn read_some(
         &self,
         mapped: &Mapped,
         key: RecordKey,
         natives: &[Native],
+        wanted: impl Fn(&FieldPlace) -> bool,
         known: impl Fn(&FieldPlace) -> Option<Cell>,
     ) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner::new(Natives(natives));
         let mut fields = Fields::new();
-        for field in &self.fields {
+        for field in self.fields.iter().filter(|field| wanted(field)) {
             let cell = if let Some(known) = known(field) {
                 known
             } else if field.place.path.is_empty() {
@@ -133,8 +148,7 @@ pub(super) fn find(
         let key = layout.read_key(mapped, |slot| natives.get(slot).cloned());
         let Some(key) = key.filter(|key| keys.contains(key)) else { return Ok(()) };
         let rowid = layout.info.rowid.map(|_| row.get(layout.slots.len())).transpose()?;
-        let row = layout.read_row(mapped, key.clone(), &natives);
-        found.entry(key).or_default().push(Found { rowid, natives, row });
+        found.entry(key.clone()).or_default().push(Found { rowid, key, natives });
         Ok(())
     })?;
     Ok(found)

@@ -11,7 +11,7 @@ use crate::model::{
     Row, StoreError, SyncMeta, Timestamp, Value, Write, WriteOp,
 };
 
-use super::super::{check_write, guard_holds, repeated_keys};
+use super::super::{check_write, repeated_keys};
 use super::SqliteStore;
 use super::digest;
 use super::error::{did_not_happen, store_error};
@@ -196,7 +196,7 @@ fn read_back(
     let mut found = found.map_err(|error| store_error(&store.name, &error))?;
     for write in written {
         let outcome = match found.remove(&write.key).and_then(|rows| rows.into_iter().next()) {
-            Some(row) => Outcome::Applied(Some(row.row)),
+            Some(row) => Outcome::Applied(Some(row.row(layout, mapped))),
             // A trigger moved it or took it away.
             None => Outcome::Unknown(store.refusal(
                 ErrorKind::Corrupt,
@@ -256,11 +256,13 @@ impl<'a> Task<'a> {
             (WriteOp::Create { fields, meta, created, updated }, None) => self
                 .new_row(fields, meta, *created, *updated)
                 .and_then(|set| self.insert(connection, sent, set, fields)),
-            (WriteOp::Update { fields, meta, updated, guard }, Some(row)) if guard_holds(guard, &row.row) => {
+            (WriteOp::Update { fields, meta, updated, guard }, Some(row))
+                if row.is_as(guard, self.layout, self.mapped) =>
+            {
                 self.changed_row(row, fields, meta.as_ref(), *updated)
                     .and_then(|set| self.update(connection, sent, row, set, fields))
             }
-            (WriteOp::Delete { guard }, Some(row)) if guard_holds(guard, &row.row) => {
+            (WriteOp::Delete { guard }, Some(row)) if row.is_as(guard, self.layout, self.mapped) => {
                 self.delete(connection, sent, row).map(|()| None)
             }
             _ => return Outcome::Moved,
@@ -334,7 +336,7 @@ impl<'a> Task<'a> {
         if others_null {
             sent.differences.insert(&self.write.key, with(&natives, &set));
         }
-        Ok(self.answer(sent, others_null, natives, set, fields, None))
+        Ok(self.answer(sent, others_null, natives, set, fields))
     }
 
     fn changed_row(
@@ -364,7 +366,7 @@ impl<'a> Task<'a> {
         if set.is_empty() {
             // Nothing to set: the row is as it is.
             sent.differences.insert(&self.write.key, 0);
-            return Ok(Some(found.row.clone()));
+            return Ok(Some(found.row(self.layout, self.mapped)));
         }
         let slots: Vec<usize> = set.iter().map(|(slot, _)| *slot).collect();
         let (condition, key) = self.this_row(found);
@@ -378,7 +380,7 @@ impl<'a> Task<'a> {
         self.execute(connection, sql, set.iter().map(|(_, native)| native).chain(&key))?;
         let before = digest::of_row(found.natives.iter());
         sent.differences.insert(&self.write.key, with(&found.natives, &set).wrapping_sub(before));
-        Ok(self.answer(sent, true, found.natives.clone(), set, fields, Some(&found.row)))
+        Ok(self.answer(sent, true, found.natives.clone(), set, fields))
     }
 
     fn delete(&self, connection: &Connection, sent: &mut Sent<'a>, found: &Found) -> Result<(), StoreError> {
@@ -399,7 +401,6 @@ impl<'a> Task<'a> {
         mut natives: Vec<Native>,
         set: Vec<(usize, Native)>,
         fields: &Fields<Value>,
-        before: Option<&Row>,
     ) -> Option<Row> {
         let layout = self.layout;
         let kept = |(slot, native): &(usize, Native)| {
@@ -412,21 +413,19 @@ impl<'a> Task<'a> {
         if self.keeps_as_given(fields) {
             return None;
         }
-        let mut whole = vec![true; layout.slots.len()];
+        let mut given = vec![false; layout.slots.len()];
         for (slot, native) in set {
-            if let (Some(place), Some(changed)) = (natives.get_mut(slot), whole.get_mut(slot)) {
+            if let (Some(place), Some(given)) = (natives.get_mut(slot), given.get_mut(slot)) {
                 *place = native;
-                *changed = false;
+                *given = true;
             }
         }
         let known = |field: &FieldPlace| {
-            if whole.get(field.place.slot) == Some(&true) {
-                return before?.fields.get(&field.id).cloned();
-            }
-            let same = field.place.path.is_empty() && comes_back(field.ty, field.form);
+            let given = given.get(field.place.slot) == Some(&true) && field.place.path.is_empty();
+            let same = given && comes_back(field.ty, field.form);
             fields.get(&field.id).filter(|_| same).cloned().map(Cell::Value)
         };
-        Some(layout.read_row_with(self.mapped, self.write.key.clone(), &natives, known))
+        Some(layout.read_some(self.mapped, self.write.key.clone(), &natives, |_| true, known))
     }
 
     /// Whether a table that changes nothing of what is put into it gives these fields, the metadata and the time back as they were.
