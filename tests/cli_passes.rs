@@ -181,3 +181,33 @@ fn what_is_put_back_as_it_was_before_our_own_write_is_an_edit() {
     let page = world.run(&["plan", "-detailed-exitcode"], 2);
     assert!(page.contains("Plan: 1 to add, 0 to change, 0 to destroy.\n"), "{page}");
 }
+
+/// A column that is gone and added again is empty everywhere, which nobody did.
+#[test]
+fn a_column_that_migrate_adds_again_is_filled_and_clears_nothing() {
+    for at in ["app", "hub"] {
+        let world = World::with(MANIFESTS);
+        world.sql("hub", "insert into contacts (contact_id, title) values ('C2', 'Ms'), ('C3', 'Mr')");
+        world.run(&["apply", "-auto-approve"], 0);
+        match at {
+            "app" => world.sql("app", "alter table contacts rename column title to old_title"),
+            _ => world.sql("hub", "alter table contacts drop column title"),
+        }
+        let page = world.run(&["plan"], 0);
+        assert!(page.contains("trueup migrate"), "{page}");
+        world.run(&["migrate", "-auto-approve"], 0);
+        world.run(&["apply", "-auto-approve"], 0);
+        for store in ["hub", "app"] {
+            let file = rusqlite::Connection::open(world.path().join(format!("{store}.db"))).unwrap();
+            let titles: String = file
+                .query_row(
+                    "select group_concat(title) from contacts where contact_id in ('C2', 'C3')",
+                    [],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            assert_eq!(titles, "Ms,Mr", "in {store}, gone in {at}");
+        }
+        world.run(&["plan", "-detailed-exitcode"], 0);
+    }
+}

@@ -4,6 +4,7 @@ mod conflicts;
 mod hints;
 mod identity;
 mod marks;
+mod migrating;
 mod notes;
 mod open;
 mod pace;
@@ -496,37 +497,6 @@ impl Engine {
     fn mapped_in(&self, store: &StoreName) -> Vec<Mapped> {
         let system = self.ledger.all().into_iter().filter(|_| *store == self.spec.canonical).cloned();
         self.spec.mapped_in(store).chain(system).collect()
-    }
-
-    /// What the stores lack.
-    ///
-    /// # Errors
-    /// When a store cannot be looked at.
-    pub async fn migration(&self) -> Result<Migration, EngineError> {
-        let mut migration = Migration::new();
-        for (name, store) in &self.stores {
-            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
-            let steps = store.plan_migration(&self.mapped_in(name)).await?;
-            if !steps.is_empty() {
-                migration.insert(name.clone(), steps);
-            }
-        }
-        Ok(migration)
-    }
-
-    /// Adds what the stores lack.
-    ///
-    /// # Errors
-    /// When a store refuses; what the stores before it were given stays.
-    pub async fn migrate(&self, migration: &Migration) -> Result<(), EngineError> {
-        for (name, steps) in migration {
-            let store = self
-                .stores
-                .get(name)
-                .ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
-            store.as_ref().map_err(|error| EngineError::from(error.clone()))?.migrate(steps).await?;
-        }
-        Ok(())
     }
 
     /// What the stores cannot do of what the manifests ask, said before anything is contacted.

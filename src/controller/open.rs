@@ -58,7 +58,8 @@ async fn one(
         }
         StoreKind::Sqlite { path } => {
             let path = folder.join(look_up(folder, &store.name, path)?);
-            let options = SqliteOptions { create, read_only: store.read_only, ..SqliteOptions::default() };
+            let (create, read_only) = (create && !store.read_only, store.read_only);
+            let options = SqliteOptions { create, read_only, ..SqliteOptions::default() };
             Ok(Arc::new(SqliteStore::open(store.name.clone(), &path, options).await?))
         }
         StoreKind::Postgres { url, schema } => {

@@ -76,7 +76,7 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
         let shadow = field_shadow(entity, side, field);
         let remembered = || shadow.and_then(FieldShadow::canonical).cloned().unwrap_or_default();
         let Some(row) = side.row() else {
-            values.insert(field, remembered());
+            values.insert(field, if shadow.is_some() { remembered() } else { elsewhere(view, field) });
             continue;
         };
         let Some(cell) = row.fields.get(&field) else {
@@ -98,7 +98,8 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
         match cell {
             Cell::Value(value) => values.insert(field, value.clone()),
             Cell::Unreadable(_) => {
-                if edited.contains(&field) {
+                // What nobody could read is nobody's to write over, not even at a first meeting.
+                if edited.contains(&field) || met.contains(&field) {
                     unreadable.insert(field, cell.clone());
                 }
                 values.insert(field, remembered())
@@ -117,6 +118,15 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
         Claim { side: 0, kind, values: values.clone(), changed, unreadable, evidence, has_seen: true, json }
     });
     Standing { values, claim, unknown }
+}
+
+/// What the replicas were last brought up to, of a record that the canonical store has forgotten: when it comes back from one of them, it
+/// comes back whole.
+fn elsewhere(view: &View<'_>, field: FieldId) -> Value {
+    let replicas = view.sides.iter().skip(1).filter(|side| side.row().is_some());
+    let known = replicas.filter_map(|side| field_shadow(view.entity, side, field));
+    let latest = known.filter(|shadow| !shadow.unsure).max_by_key(|shadow| shadow.version);
+    latest.and_then(FieldShadow::canonical).cloned().unwrap_or_default()
 }
 
 /// What a replica says of a unit; none when it says nothing.

@@ -134,7 +134,7 @@ pub(super) fn touched(view: &View<'_>, side: &Side<'_>) -> bool {
         return false;
     }
     if side.shadow.is_none_or(|shadow| !shadow.present) {
-        return !side.canonical || view.tombstone.is_some() || side.shadow.is_some();
+        return !side.canonical || view.tombstone.is_some() || side.shadow.is_some() || is_new_there(view);
     }
     row.fields.iter().any(|(field, cell)| {
         let read = side.mapping.fields.get(field).is_some_and(|mapped| mapped.direction.reads());
@@ -142,6 +142,12 @@ pub(super) fn touched(view: &View<'_>, side: &Side<'_>) -> bool {
         let own = !side.mapping.tells_first(*field);
         read && own && field_shadow(view.entity, side, *field).is_some_and(|shadow| !unchanged(shadow, cell))
     })
+}
+
+/// Whether nobody but the canonical store ever had the record: it was just made there.
+fn is_new_there(view: &View<'_>) -> bool {
+    let lacks = |side: &Side<'_>| side.shadow.is_none() && *side.presence == Presence::Absent;
+    !view.rebuild && view.sides.iter().skip(1).all(lacks)
 }
 
 /// Whether the canonical record changed in a way that a store had not received.

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ByName, Cell, FieldId, FieldRef, Fields, Recompute, RecordId, StoreName, Timestamp, Value,
+    ByName, Cell, FieldId, FieldRef, FieldShadow, Fields, Recompute, RecordId, StoreName, Timestamp, Value,
 };
 
-use super::claims::{Claim, Kind};
+use super::claims::{self, Claim, Kind};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 use super::settle::{self, Settled};
 use super::validate::violations;
@@ -165,6 +165,14 @@ fn standing_value(view: &View<'_>, field: FieldId) -> Value {
         .unwrap_or_default()
 }
 
+/// What all were last known to agree on: what the canonical store has may be a change that was just made there.
+fn agreed_value(view: &View<'_>, field: FieldId) -> Value {
+    let canonical = view.canonical();
+    let agreed = canonical.row().and_then(|_| claims::field_shadow(view.entity, canonical, field));
+    let agreed = agreed.filter(|shadow| !shadow.unsure).and_then(FieldShadow::canonical).cloned();
+    agreed.unwrap_or_else(|| standing_value(view, field))
+}
+
 /// Computes derived fields: those that are empty, and those whose source changed, unless somebody set them in the same
 /// breath.
 fn derive(view: &View<'_>, resolution: &mut Resolution) {
@@ -182,14 +190,15 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             let source_changed = derive.args.iter().any(|arg| match arg {
                 FieldRef::Key(_) => is_new,
                 FieldRef::Field(source) => {
-                    resolution.fields.get(source) != Some(&standing_value(view, *source))
+                    !resolution.held.contains(source)
+                        && resolution.fields.get(source) != Some(&agreed_value(view, *source))
                 }
             });
             let compute = match derive.recompute {
                 Recompute::Always => current.is_null() || (source_changed && !somebody),
                 Recompute::Follow => {
                     let before = |source| match source {
-                        FieldRef::Field(source) => standing_value(view, source),
+                        FieldRef::Field(source) => agreed_value(view, source),
                         FieldRef::Key(_) => view.lookup(&resolution.fields)(source),
                     };
                     let region = view.entity.default_region.as_deref();

@@ -145,7 +145,8 @@ fn reject(
     settled: &mut Settled,
 ) -> BTreeSet<usize> {
     let mut rejected = BTreeSet::new();
-    let own: Vec<Claim> = standing.claim.iter().filter(|claim| claim.kind == Kind::Edit).cloned().collect();
+    let says = |claim: &&Claim| claim.kind == Kind::Edit || !claim.unreadable.is_empty();
+    let own: Vec<Claim> = standing.claim.iter().filter(says).cloned().collect();
     for claim in own.iter().chain(claims.iter()) {
         let broken = broken_rules(view, claim, standing);
         let side = &view.sides[claim.side];

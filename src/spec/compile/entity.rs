@@ -71,7 +71,27 @@ fn entity(
     entity.times = times(doc, &entity, out);
     entity.units = units(doc, &entity, out);
     field::link_fields(doc, &mut entity, out);
+    spread_sensitivity(&mut entity);
     Some(entity)
+}
+
+/// What is worked out of a sensitive field is as sensitive as that.
+fn spread_sensitivity(entity: &mut Entity) {
+    // One that is derived may be another one's source, at most through all of them.
+    for _ in 0..entity.fields.len() {
+        let sensitive = |from: &FieldRef| matches!(from, FieldRef::Field(of) if entity.field(*of).sensitive);
+        let derived = |id: &FieldId| {
+            let derive = entity.field(*id).derive.as_ref();
+            !entity.field(*id).sensitive && derive.is_some_and(|derive| derive.args.iter().any(sensitive))
+        };
+        let more: Vec<FieldId> = entity.field_ids().filter(derived).collect();
+        if more.is_empty() {
+            return;
+        }
+        for id in more {
+            entity.fields[id.index()].sensitive = true;
+        }
+    }
 }
 
 fn key(doc: &Doc<EntityBody>, out: &mut Diagnostics) -> Vec<KeyField> {

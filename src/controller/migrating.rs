@@ -1,0 +1,130 @@
+//! What stores lack, and adding it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{FieldId, Mapped, RecordId, RecordKey, StoreName, Transition};
+use crate::store::Store;
+use crate::telemetry::Silent;
+
+use super::{Engine, EngineError, Migration};
+
+/// Records whose shadows are looked at together.
+const PAGE: usize = 1_000;
+
+/// How long a pass that is under way is waited for.
+const PATIENCE_MS: u64 = 30_000;
+
+impl Engine {
+    /// What the stores lack. Nothing is added to those that are only read.
+    ///
+    /// # Errors
+    /// When a store cannot be looked at.
+    pub async fn migration(&self) -> Result<Migration, EngineError> {
+        let mut migration = Migration::new();
+        for (name, store) in &self.stores {
+            if self.spec.stores.get(name).is_some_and(|store| store.read_only) {
+                continue;
+            }
+            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
+            let steps = store.plan_migration(&self.mapped_in(name)).await?;
+            if !steps.is_empty() {
+                migration.insert(name.clone(), steps);
+            }
+        }
+        Ok(migration)
+    }
+
+    /// Adds what the stores lack.
+    ///
+    /// # Errors
+    /// When a store or the state refuses; what the stores before it were given stays.
+    pub async fn migrate(&self, migration: &Migration) -> Result<(), EngineError> {
+        for (name, steps) in migration {
+            let store = self
+                .stores
+                .get(name)
+                .ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
+            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
+            for mapped in self.spec.mapped_in(name) {
+                self.forget_missing(name, store, &mapped).await?;
+            }
+            store.migrate(steps).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what fields held whose column is gone. It will be back, empty, and that must not pass for somebody's clearing it.
+    async fn forget_missing(
+        &self,
+        name: &StoreName,
+        store: &Arc<dyn Store>,
+        mapped: &Mapped,
+    ) -> Result<(), EngineError> {
+        let missing = self.missing_fields(name, store, mapped).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let lease = self.take_lease(PATIENCE_MS, &Silent, &CancellationToken::new()).await?;
+        let done = self.forget_fields(name, mapped, &missing).await;
+        self.give_lease_up(&lease, &Silent).await;
+        done
+    }
+
+    /// The fields that rows of a store lack: any row tells.
+    async fn missing_fields(
+        &self,
+        name: &StoreName,
+        store: &Arc<dyn Store>,
+        mapped: &Mapped,
+    ) -> Result<BTreeSet<FieldId>, EngineError> {
+        let mut after: Option<RecordKey> = None;
+        loop {
+            let page = self.state.page(&mapped.entity, after.as_ref(), PAGE).await?;
+            let there = page.iter().filter(|(_, memory)| memory.places().contains(name));
+            let keys: Vec<RecordKey> = there.map(|(key, _)| key.clone()).collect();
+            // A table that is not there, or cannot be read, is for the migration to tell of.
+            let Ok(found) = store.read(mapped, &keys).await else { return Ok(BTreeSet::new()) };
+            if let Some(row) = found.values().find_map(|presence| presence.row()) {
+                // A relation to a record that is not known yet is no column that is gone.
+                let fields = mapped.mapping.fields.iter().filter(|(_, field)| field.relation.is_none());
+                return Ok(fields.map(|(id, _)| *id).filter(|id| !row.fields.contains_key(id)).collect());
+            }
+            if page.len() < PAGE {
+                return Ok(BTreeSet::new());
+            }
+            after = page.last().map(|(key, _)| key.clone());
+        }
+    }
+
+    async fn forget_fields(
+        &self,
+        name: &StoreName,
+        mapped: &Mapped,
+        missing: &BTreeSet<FieldId>,
+    ) -> Result<(), EngineError> {
+        let names: BTreeSet<_> = missing.iter().map(|id| &mapped.entity.field(*id).name).collect();
+        let mut after: Option<RecordKey> = None;
+        loop {
+            let page = self.state.page(&mapped.entity, after.as_ref(), PAGE).await?;
+            let last = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            let changed = page.into_iter().filter_map(|(key, mut memory)| {
+                let mut shadow = memory.stores.remove(name)?;
+                let before = shadow.fields.len();
+                shadow.fields.retain(|field, _| !names.contains(field));
+                let record = RecordId { entity: mapped.name().clone(), key };
+                (shadow.fields.len() < before).then(|| (record, name.clone(), Arc::new(shadow)))
+            });
+            let transition = Transition { shadows: changed.collect(), ..Transition::default() };
+            if !transition.shadows.is_empty() {
+                self.state.commit(&transition).await?;
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What people ran into: histories that once ended otherwise than the README says.
+
+mod world;
+
+use trueup::model::{Cell, Unreadable, Value};
+use trueup::store::memory::MemoryRow;
+use world::{Stamp, THREE_STORES, World};
+
+/// The three stores with other fields.
+fn with_fields(fields: &str) -> World {
+    let (before, rest) = THREE_STORES.split_once("    a: string\n").expect("the fields");
+    let (_, after) = rest.split_once("  times:").expect("their end");
+    World::new(&format!("{before}{fields}  times:{after}"))
+}
+
+#[test]
+fn a_derived_field_follows_its_source_wherever_that_was_edited() {
+    for recompute in ["always", "follow"] {
+        for at in ["hub", "app", "local"] {
+            let mut world = with_fields(&format!(
+                "    a: string\n    n: {{derive: name(a), recompute: {recompute}}}\n    m: {{derive: name(n), recompute: {recompute}}}\n"
+            ));
+            world.insert("hub", "1", &[("a", "Ada Example")], Stamp::None);
+            world.settle();
+            assert_eq!(world.everywhere("1", "n"), ["ada example"; 3]);
+            world.edit(at, "1", "a", "Zoe Sample", Stamp::Raise);
+            world.settle();
+            assert_eq!(world.everywhere("1", "n"), ["zoe sample"; 3], "{recompute}, edited in {at}");
+            assert_eq!(world.everywhere("1", "m"), ["zoe sample"; 3], "{recompute}, edited in {at}");
+            assert_eq!(world.settle(), 0);
+            // Who sets it in the same breath has the last word.
+            world.edit(at, "1", "a", "Ada Example", Stamp::None);
+            world.edit(at, "1", "n", "a. e.", Stamp::None);
+            world.settle();
+            assert_eq!(world.everywhere("1", "n"), ["a. e."; 3], "{recompute}, edited in {at}");
+            assert_eq!(world.settle(), 0);
+        }
+    }
+}
+
+#[test]
+fn the_same_edit_in_two_stores_and_one_that_wins_are_followed_too() {
+    for (hub, app) in
+        [("Zoe Sample", "Zoe Sample"), ("Zoe Sample", "Ben Specimen"), ("Ben Specimen", "Zoe Sample")]
+    {
+        let mut world = with_fields("    a: string\n    n: {derive: name(a), recompute: follow}\n");
+        world.insert("hub", "1", &[("a", "Ada Example")], Stamp::None);
+        world.settle();
+        let raise = |name: &str| Stamp::RaiseBy(if name == "Zoe Sample" { 3 } else { 1 }, 50);
+        world.edit("hub", "1", "a", hub, raise(hub));
+        world.edit("app", "1", "a", app, raise(app));
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["Zoe Sample"; 3]);
+        assert_eq!(world.everywhere("1", "n"), ["zoe sample"; 3], "{hub} and {app}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_in_the_canonical_store_is_never_written_over() {
+    let unreadable = || {
+        let why = Unreadable { why: "no time".to_owned(), fingerprint: 7 };
+        Cell::Unreadable(Box::new(why))
+    };
+    for elsewhere in [None, Some("2024-01-01T00:00:00Z")] {
+        let mut world = with_fields("    a: string\n    seen: timestamp\n");
+        world.insert("hub", "1", &[("a", "a0")], Stamp::None);
+        let mapped = world.mapped("things", "hub");
+        world.db("hub").edit(&mapped, &world::key("1"), |row| {
+            row.fields.insert(world::field("seen"), unreadable());
+        });
+        let stands = |world: &World| {
+            let table = world.stores[&world::store("hub")].table(&mapped).expect("a table");
+            table.rows[&world::key("1")].fields.get(&world::field("seen")).cloned()
+        };
+        if elsewhere.is_some() {
+            world.insert("app", "1", &[("a", "a0")], Stamp::None);
+        }
+        for round in 0..3 {
+            world.settle();
+            assert_eq!(stands(&world), Some(unreadable()), "round {round}");
+            assert_eq!(world.everywhere("1", "a"), ["a0"; 3]);
+            let plan = world.plan();
+            assert!(plan.notices.iter().any(|notice| notice.message.contains("seen")), "{:#?}", plan.notices);
+            if round == 1 {
+                world.lose_state();
+            }
+        }
+        // Once it is corrected, it goes out.
+        world.edit("hub", "1", "seen", "null", Stamp::None);
+        world.settle();
+        assert_eq!(world.everywhere("1", "seen"), ["null"; 3]);
+        assert_eq!(world.settle(), 0);
+    }
+}
+
+#[test]
+fn a_record_whose_delete_was_ignored_comes_back_whole() {
+    let mut world = World::new(&THREE_STORES.replace("  times:", "  deletes: ignore\n  times:"));
+    world.insert("hub", "1", &[("a", "a0"), ("b", "b0"), ("must", "m")], Stamp::None);
+    world.settle();
+    world.delete("hub", "1");
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["-", "b0", "b0"]);
+    world.edit("app", "1", "a", "again", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "a"), ["again"; 3]);
+    assert_eq!(world.everywhere("1", "b"), ["b0"; 3]);
+    assert_eq!(world.settle(), 0);
+}
+
+const FAMILY: &str = "---
+apiVersion: trueup/v1
+kind: Entity
+metadata: {name: phones}
+spec:
+  key: {id: string}
+  fields: {owner: {type: string, references: things, on_delete: cascade}, number: string}
+---
+apiVersion: trueup/v1
+kind: Mapping
+metadata: {name: phones}
+spec:
+  entity: phones
+  stores:
+    hub: {table: phones, fields: {\"*\": same}, sync: {columns: same}}
+    app: {table: phones, fields: {\"*\": same}, sync: {columns: same}}
+    local: {table: phones, fields: {\"*\": same}, sync: {columns: same}}
+";
+
+/// Gives a thing a phone in a store.
+fn phone(world: &mut World, at: &str, id: &str, owner: &str) {
+    let mapped = world.mapped("phones", at);
+    let mut row = MemoryRow::default();
+    row.fields.insert(world::field("owner"), Cell::Value(Value::text(owner)));
+    row.fields.insert(world::field("number"), Cell::Value(Value::text("555-0100")));
+    world.db(at).put(&mapped, &world::key(id), row);
+}
+
+fn phones(world: &World, at: &str) -> usize {
+    let mapped = world.mapped("phones", at);
+    world.stores[&world::store(at)].table(&mapped).expect("a table").rows.len()
+}
+
+#[test]
+fn a_record_that_is_new_anywhere_keeps_what_it_refers_to() {
+    for (deleted, made) in [("app", "hub"), ("hub", "app"), ("app", "local")] {
+        let mut world = World::new(&format!("{THREE_STORES}{FAMILY}"));
+        for id in ["1", "2", "3"] {
+            world.insert("hub", id, &[("must", "m")], Stamp::None);
+        }
+        phone(&mut world, "hub", "old", "1");
+        world.settle();
+        world.delete(deleted, "1");
+        phone(&mut world, made, "new", "1");
+        world.settle();
+        assert_eq!(world.everywhere("1", "must"), ["m"; 3], "deleted in {deleted}, made in {made}");
+        for at in ["hub", "app", "local"] {
+            assert_eq!(phones(&world, at), 2, "in {at}: deleted in {deleted}, made in {made}");
+        }
+        // Without it, both go.
+        world.delete(deleted, "1");
+        world.settle();
+        assert_eq!(world.everywhere("1", "must"), ["-"; 3]);
+        assert_eq!(phones(&world, "local"), 0);
+    }
+}
+
+#[test]
+fn what_is_worked_out_of_a_sensitive_field_is_sensitive() {
+    let world = with_fields(
+        "    a: {type: string, sensitive: true}\n    n: {derive: name(a)}\n    m: {derive: name(n)}\n    o: string\n",
+    );
+    let entity = &world.spec.entities[0];
+    let sensitive: Vec<bool> = entity.fields.iter().map(|field| field.sensitive).collect();
+    assert_eq!(sensitive, [true, true, true, false]);
+}
