@@ -2,7 +2,8 @@
 
 mod world;
 
-use trueup::model::{Cell, Unreadable, Value};
+use trueup::model::{Cell, EntityName, Unreadable, Value};
+use trueup::plan::{GuardName, Hold, Orders, Place, Target};
 use trueup::store::memory::MemoryRow;
 use world::{Stamp, THREE_STORES, World};
 
@@ -162,6 +163,72 @@ fn a_record_that_is_new_anywhere_keeps_what_it_refers_to() {
         world.settle();
         assert_eq!(world.everywhere("1", "must"), ["-"; 3]);
         assert_eq!(phones(&world, "local"), 0);
+    }
+}
+
+/// What keeps a record from being deleted together with the one that it refers to, and what lets it go again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kept {
+    Guard,
+    Target,
+    TargetedEntity,
+    Pause,
+    PausedEntity,
+}
+
+#[test]
+fn a_deleted_record_waits_for_all_that_go_with_it() {
+    for kept in [Kept::Guard, Kept::Target, Kept::TargetedEntity, Kept::Pause, Kept::PausedEntity] {
+        let mut world = World::new(&format!("{THREE_STORES}{FAMILY}"));
+        for id in 1..=40 {
+            world.insert("hub", &id.to_string(), &[("must", "m")], Stamp::None);
+        }
+        for id in 1..=12 {
+            phone(&mut world, "hub", &format!("p{id}"), &id.to_string());
+        }
+        world.settle();
+        world.delete("app", "1");
+        world.delete("app", "2");
+        // This one goes with nothing.
+        world.delete("app", "30");
+        let things = world.entity();
+        let phones_of = EntityName::new("phones").expect("a name");
+        let target = |key: Option<&str>| Target { entity: things.clone(), key: key.map(world::key) };
+        let place = |key: Option<&str>| Place {
+            store: None,
+            entity: Some(phones_of.clone()),
+            key: key.map(world::key),
+        };
+        match kept {
+            Kept::Guard => {}
+            Kept::Target => world.targets = ["1", "2", "30"].map(|key| target(Some(key))).to_vec(),
+            Kept::TargetedEntity => world.targets = vec![target(None)],
+            Kept::Pause => {
+                world.allow.insert(GuardName::Deletes);
+                world.orders.holds.add(place(Some("p1")), Hold::Paused);
+                world.orders.holds.add(place(Some("p2")), Hold::Paused);
+            }
+            Kept::PausedEntity => world.orders.holds.add(place(None), Hold::Paused),
+        }
+        for _ in 0..2 {
+            world.pass().expect("a pass");
+            assert_eq!(world.everywhere("1", "must"), ["m", "-", "m"], "{kept:?}");
+            assert_eq!(world.everywhere("30", "must"), ["-"; 3], "{kept:?}");
+            assert_eq!(phones(&world, "hub"), 12, "{kept:?}");
+        }
+        let plan = world.plan();
+        assert!(
+            plan.notices.iter().any(|notice| notice.message.contains("waits")),
+            "{kept:?}: {:#?}",
+            plan.notices
+        );
+        world.targets.clear();
+        world.orders = Orders::default();
+        world.allow.insert(GuardName::Deletes);
+        world.settle();
+        assert_eq!(world.everywhere("1", "must"), ["-"; 3], "{kept:?}");
+        assert_eq!((phones(&world, "hub"), phones(&world, "local")), (10, 10), "{kept:?}");
+        assert_eq!(world.settle(), 0);
     }
 }
 

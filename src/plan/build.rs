@@ -15,7 +15,7 @@ use crate::spec::Spec;
 use super::guards::{GuardName, GuardTrip, Tally};
 use super::homes::Homes;
 use super::notices;
-use super::orders::Orders;
+use super::orders::{Orders, Target};
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
@@ -50,15 +50,6 @@ pub struct PlanInputs {
     pub remember: bool,
     /// What is not to be written, and what was approved.
     pub orders: Orders,
-}
-
-/// What `--target` names: an entity or one record of it, in all stores or in one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The entity.
-    pub entity: EntityName,
-    /// The record; none: all of the entity.
-    pub key: Option<RecordKey>,
 }
 
 /// A record about which something is to be done or said, as little of it as has to be kept.
@@ -203,6 +194,10 @@ pub struct Planner {
     pub(super) inputs: Arc<PlanInputs>,
     pub(super) work: BTreeMap<EntityName, EntityWork>,
     pub(super) referred: BTreeSet<EntityName>,
+    /// Records that one outside the targets refers to, such that it would go with them.
+    pub(super) outside: BTreeSet<RecordId>,
+    /// Deleted records, each with all that go with it.
+    pub(super) falls: Vec<(RecordId, BTreeSet<RecordId>)>,
     pub(super) guards: Vec<GuardTrip>,
     /// What names the refused plan of an entity.
     pub(super) approvals: BTreeMap<EntityName, String>,
@@ -223,6 +218,8 @@ impl Planner {
             inputs: Arc::new(inputs),
             work: BTreeMap::new(),
             referred,
+            outside: BTreeSet::new(),
+            falls: Vec::new(),
             guards: Vec::new(),
             approvals: BTreeMap::new(),
             shelf,
@@ -249,6 +246,7 @@ impl Planner {
         self.note_relations(entity, &entry);
         let odd = self.note_homes(entity, &entry);
         if !target {
+            self.note_outside(entity, &entry);
             return;
         }
         let cascadable = self.may_be_cascaded(entity, &entry) || odd;
@@ -376,10 +374,7 @@ impl Planner {
 
     fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
         let targets = &self.inputs.targets;
-        targets.is_empty()
-            || targets
-                .iter()
-                .any(|target| &target.entity == entity && target.key.as_ref().is_none_or(|of| of == key))
+        targets.is_empty() || targets.iter().any(|target| target.covers(entity, key))
     }
 
     fn count_rows(&mut self, entity: &Arc<Entity>, observed: &Observed) {
@@ -483,6 +478,7 @@ impl Planner {
     /// In an entity that a guard refuses nothing is written, and what would have been is held.
     fn hold_stopped(&mut self) {
         let stopped: BTreeSet<EntityName> = self.guards.iter().map(|trip| trip.entity.clone()).collect();
+        self.wait_for(&stopped);
         for name in stopped {
             let Some(entity) = self.inputs.spec.entity(&name).cloned() else { continue };
             self.tell_again(&entity, |entry| {

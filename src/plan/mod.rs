@@ -34,12 +34,12 @@ use crate::model::{
 use crate::resolve::{Conflict, Rule};
 
 pub use apart::{Considered, Thinker};
-pub use build::{PlanInputs, Planner, Target};
+pub use build::{PlanInputs, Planner};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
 pub use observed::Observed;
-pub use orders::{Hold, Holds, Orders, Place};
+pub use orders::{Hold, Holds, Orders, Place, Target};
 pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, meeting_lines, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};

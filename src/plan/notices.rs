@@ -81,6 +81,11 @@ pub(super) fn of_record(
         let message = "the canonical row went back to an older version; the record is left alone everywhere";
         add(NoticeKind::Regressed, None, None, None, message.to_owned());
     }
+    if entry.overrides.wait {
+        let message = "it was deleted, and waits: records that go with it are paused, refused by a guard or no target of \
+                       this plan";
+        add(NoticeKind::Held, None, None, None, message.to_owned());
+    }
     for side in &entry.sides {
         for (field, why) in &side.cannot_hold {
             add(

@@ -6,6 +6,22 @@ use crate::diff::{SidePlan, Standing};
 use crate::model::{EntityName, RecordId, RecordKey, StoreName};
 use crate::resolve::{Fate, LeftReason, Resolution};
 
+/// What `--target` names: an entity or one record of it, in all stores or in one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The entity.
+    pub entity: EntityName,
+    /// The record; none: all of the entity.
+    pub key: Option<RecordKey>,
+}
+
+impl Target {
+    /// Whether a record is meant.
+    pub(super) fn covers(&self, entity: &EntityName, key: &RecordKey) -> bool {
+        self.entity == *entity && self.key.as_ref().is_none_or(|of| of == key)
+    }
+}
+
 /// What a pause or a back-off covers: everything that fits every part that is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -102,20 +118,29 @@ impl Holds {
             }
             return;
         };
-        if !does {
-            return;
+        if does {
+            hold_back(resolution, sides, hold.standing());
         }
-        resolution.conflicts.clear();
-        resolution.closed.clear();
-        // Whoever hangs on a record that would go is not to go before it.
-        if resolution.fate == Fate::Dead {
-            resolution.fate = Fate::Left(LeftReason::Paused);
-        }
-        for side in sides.iter_mut() {
-            side.adopt = None;
-            if side.action.take().is_some() {
-                side.standing = hold.standing();
-            }
+    }
+
+    /// Whether a record as a whole is not written.
+    pub(super) fn has(&self, record: &RecordId, canonical: &StoreName) -> bool {
+        self.of(record, None).or_else(|| self.of(record, Some(canonical))).is_some()
+    }
+}
+
+/// Takes back everything that would be done about a record.
+pub(super) fn hold_back(resolution: &mut Resolution, sides: &mut [SidePlan], standing: Standing) {
+    resolution.conflicts.clear();
+    resolution.closed.clear();
+    // Whoever hangs on a record that would go is not to go before it.
+    if resolution.fate == Fate::Dead {
+        resolution.fate = Fate::Left(LeftReason::Paused);
+    }
+    for side in sides {
+        side.adopt = None;
+        if side.action.take().is_some() {
+            side.standing = standing;
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
 
 use super::build::PlanInputs;
 use super::guards::GuardName;
+use super::orders::hold_back;
 use super::{Lost, Observed, RecordPlan, Shelf, TombstoneDraft};
 
 /// A record, considered: what has to be known of it to make the plan.
@@ -114,6 +115,9 @@ fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, V
     };
     if !inputs.orders.holds.is_empty() {
         inputs.orders.holds.keep(id, &inputs.spec.canonical, &mut resolution, &mut sides);
+    }
+    if view.overrides.wait {
+        hold_back(&mut resolution, &mut sides, Standing::Pending);
     }
     (resolution, sides)
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Entity, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
+use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
 use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
 
 use super::build::{Link, Planner};
+use super::orders::Orders;
 use super::recipe::Entry;
 
 /// The key of the record that a record refers to.
@@ -150,20 +151,61 @@ impl Planner {
         let dependents = self.dependents();
         let mut kept: BTreeMap<RecordId, KeepReason> = BTreeMap::new();
         let mut cascaded: BTreeSet<RecordId> = BTreeSet::new();
-        for id in &doomed {
+        let mut waiting: Vec<RecordId> = Vec::new();
+        for id in doomed {
             let mut going = BTreeSet::new();
-            match self.fall(id, &dependents, &mut going) {
-                Ok(()) => cascaded.extend(going.into_iter().filter(|going| going != id)),
+            match self.fall(&id, &dependents, &mut going) {
+                Ok(()) if self.are_free(&id, &going) => {
+                    cascaded.extend(going.iter().filter(|going| **going != id).cloned());
+                    self.falls.push((id, going));
+                }
+                Ok(()) => waiting.push(id),
                 Err(reason) => {
-                    kept.insert(id.clone(), reason);
+                    kept.insert(id, reason);
                 }
             }
         }
         for (id, reason) in kept {
             self.reconsider(&id, |overrides| overrides.keep = Some(reason));
         }
+        for id in waiting {
+            self.reconsider(&id, |overrides| overrides.wait = true);
+        }
         for id in cascaded {
             self.reconsider(&id, |overrides| overrides.cascade = true);
+        }
+    }
+
+    /// Whether all that go with a record may be written now.
+    fn are_free(&self, id: &RecordId, going: &BTreeSet<RecordId>) -> bool {
+        let Orders { holds, .. } = &self.inputs.orders;
+        let held = |going: &RecordId| going != id && holds.has(going, &self.inputs.spec.canonical);
+        !going.iter().any(|going| held(going) || self.outside.contains(going))
+    }
+
+    /// Notes what a record outside the targets would go with.
+    pub(super) fn note_outside(&mut self, entity: &Entity, entry: &Entry) {
+        let hangs = |reference: &&Reference| reference.on_delete != OnDelete::Ignore;
+        let parents = entity.references.iter().filter(hangs).filter_map(|reference| {
+            Some(RecordId { entity: reference.to.clone(), key: referred_key(entry, reference)? })
+        });
+        self.outside.extend(parents);
+    }
+
+    /// Lets deleted records wait with which records of entities that a guard stopped would go: once a record is gone, nobody would
+    /// miss it in what refers to it.
+    pub(super) fn wait_for(&mut self, stopped: &BTreeSet<EntityName>) {
+        let falls = std::mem::take(&mut self.falls);
+        let (waiting, free): (Vec<_>, Vec<_>) = falls
+            .into_iter()
+            .filter(|(id, _)| !stopped.contains(&id.entity))
+            .partition(|(_, going)| going.iter().any(|going| stopped.contains(&going.entity)));
+        let free: BTreeSet<RecordId> = free.into_iter().flat_map(|(_, going)| going).collect();
+        for (id, going) in waiting {
+            for one in going.iter().filter(|one| **one != id && !free.contains(*one)) {
+                self.reconsider(one, |overrides| overrides.cascade = false);
+            }
+            self.reconsider(&id, |overrides| overrides.wait = true);
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Overrides {
     pub keep: Option<KeepReason>,
     /// The record goes because the record it refers to goes.
     pub cascade: bool,
+    /// The record would go, but one that goes with it cannot: it waits for that.
+    pub wait: bool,
     /// Changes of these fields break a rule that spans records.
     pub reject: Fields<Rule>,
     /// The whole record, being new, breaks a rule that spans records.

@@ -13,7 +13,9 @@ use trueup::model::{
     Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
     Unknown, Value, Version,
 };
-use trueup::plan::{GuardName, MemoryShelf, Observed, Plan, PlanInputs, Planner, SnapshotReport};
+use trueup::plan::{
+    GuardName, MemoryShelf, Observed, Orders, Plan, PlanInputs, Planner, SnapshotReport, Target,
+};
 use trueup::reconcile::{
     ApplyInputs, Applying, Effect, Event, Lane, Ledger, LedgerContents, Opened, Opening, Report,
 };
@@ -103,6 +105,8 @@ pub struct World {
     pub together: usize,
     pub allow: BTreeSet<GuardName>,
     pub paused: BTreeSet<StoreName>,
+    pub orders: Orders,
+    pub targets: Vec<Target>,
     /// Answers after which somebody asks the controller to stop.
     pub stop_after: Option<usize>,
     states: usize,
@@ -158,6 +162,8 @@ impl World {
             together: 0,
             allow: BTreeSet::new(),
             paused: BTreeSet::new(),
+            orders: Orders::default(),
+            targets: Vec::new(),
             stop_after: None,
             states: 0,
         }
@@ -551,7 +557,7 @@ impl World {
             state_pass: opened.header.acknowledged,
             rebuild: opened.rebuild,
             allow: self.allow.clone(),
-            targets: Vec::new(),
+            targets: self.targets.clone(),
             precision_micros: BTreeMap::new(),
             tombstones: opened.ledger.tombstones.clone(),
             recent_deletes: self
@@ -559,7 +565,7 @@ impl World {
                 .deletes_since(self.time().saturating_add_micros(-24 * 3600 * 1_000_000)),
             conflicts: opened.ledger.conflicts.clone(),
             remember: true,
-            orders: trueup::plan::Orders::default(),
+            orders: self.orders.clone(),
         };
         let mut planner = Planner::new(inputs, Box::new(MemoryShelf::default()));
         let mut identified = self.identify(opened);
