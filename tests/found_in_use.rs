@@ -233,6 +233,31 @@ fn a_deleted_record_waits_for_all_that_go_with_it() {
 }
 
 #[test]
+fn what_refers_to_a_refused_record_is_refused_with_it() {
+    let unique = THREE_STORES.replace("    a: string\n", "    a: {type: string, unique: true}\n");
+    let mut world = World::new(&format!("{unique}{FAMILY}"));
+    world.insert("hub", "1", &[("a", "a1"), ("must", "m")], Stamp::None);
+    phone(&mut world, "hub", "old", "1");
+    world.settle();
+    world.insert("app", "2", &[("a", "a1"), ("must", "m")], Stamp::None);
+    phone(&mut world, "app", "new", "2");
+    let mapped = world.mapped("phones", "app");
+    world.db("app").edit(&mapped, &world::key("old"), |row| {
+        row.fields.insert(world::field("owner"), Cell::Value(Value::text("2")));
+        row.fields.insert(world::field("number"), Cell::Value(Value::text("555-0101")));
+    });
+    world.settle();
+    assert_eq!(world.everywhere("2", "a"), ["-", "a1", "-"]);
+    assert_eq!((phones(&world, "hub"), phones(&world, "app")), (1, 2));
+    // Once it may be, all are.
+    world.edit("app", "2", "a", "a2", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("2", "a"), ["a2"; 3]);
+    assert_eq!(phones(&world, "local"), 2);
+    assert_eq!(world.settle(), 0);
+}
+
+#[test]
 fn what_is_worked_out_of_a_sensitive_field_is_sensitive() {
     let world = with_fields(
         "    a: {type: string, sensitive: true}\n    n: {derive: name(a)}\n    m: {derive: name(n)}\n    o: string\n",

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::diff::{Drift, Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
-    ConflictId, Entity, EntityName, FieldId, RecentDeletes, RecordId, RecordKey, Row, StateId, StoreName,
-    Timestamp, Unknown, Value,
+    ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Reference, Row,
+    StateId, StoreName, Timestamp, Unknown, Value,
 };
 use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 use crate::spec::Spec;
@@ -81,6 +81,13 @@ pub(super) struct Link {
     pub parents: Vec<Option<RecordKey>>,
     /// Fields that some store's change is the value of.
     pub claimed: BTreeSet<FieldId>,
+}
+
+impl Link {
+    /// Whether the record refers to another one only now.
+    pub(super) fn brings(&self, reference: &Reference) -> bool {
+        self.is_new || matches!(reference.from, FieldRef::Field(field) if self.claimed.contains(&field))
+    }
 }
 
 /// What is known of an entity while its records go by.

@@ -273,6 +273,7 @@ impl Planner {
             }
         }
         refused.sort();
+        let mut gone = BTreeSet::new();
         for (id, field, is_new) in refused {
             self.reconsider(&id, |overrides| {
                 if is_new {
@@ -281,6 +282,33 @@ impl Planner {
                     overrides.reject.insert(field, Rule::Unique);
                 }
             });
+            gone.extend(is_new.then_some(id));
+        }
+        self.settle_orphans(gone);
+    }
+
+    /// Records that refer to new ones which were refused after all.
+    fn settle_orphans(&mut self, mut gone: BTreeSet<RecordId>) {
+        while !gone.is_empty() {
+            let mut orphans: Vec<(RecordId, FieldRef, bool)> = Vec::new();
+            for entity in &self.inputs.spec.entities {
+                let Some(work) = self.work.get(&entity.name) else { continue };
+                for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
+                    for (reference, parent) in entity.references.iter().zip(&link.parents) {
+                        let Some(parent) = parent.clone().filter(|_| link.brings(reference)) else {
+                            continue;
+                        };
+                        if gone.contains(&RecordId { entity: reference.to.clone(), key: parent }) {
+                            let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+                            orphans.push((id, reference.from, link.is_new));
+                        }
+                    }
+                }
+            }
+            gone = orphans.iter().filter(|(.., is_new)| *is_new).map(|(id, ..)| id.clone()).collect();
+            for (id, from, is_new) in orphans {
+                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
+            }
         }
     }
 
@@ -294,10 +322,8 @@ impl Planner {
                     continue;
                 }
                 for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
-                    let changed = link.is_new
-                        || matches!(reference.from, FieldRef::Field(field) if link.claimed.contains(&field));
                     let parent = link.parents.get(at).and_then(Option::as_ref);
-                    if changed && parent.is_some_and(|parent| !work.alive.contains(parent)) {
+                    if link.brings(reference) && parent.is_some_and(|parent| !work.alive.contains(parent)) {
                         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
                         refused.push((id, reference.from, link.is_new));
                     }
@@ -305,12 +331,7 @@ impl Planner {
             }
         }
         for (id, from, is_new) in refused {
-            self.reconsider(&id, |overrides| match from {
-                FieldRef::Field(field) if !is_new => {
-                    overrides.reject.insert(field, Rule::Reference);
-                }
-                _ => overrides.reject_record = Some(Rule::Reference),
-            });
+            self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
         }
     }
 }
