@@ -259,6 +259,50 @@ async fn who_becomes_x_leaves_the_crm_alone() {
     assert_eq!(crm.all("peopleBusinesses").len(), 2);
 }
 
+/// What stood in a person when it left the CRM is not put in by anybody when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_has_the_addresses_of_today() {
+    let crm = begun().await;
+    let ann = id(&crm.person("1"));
+    crm.sql(
+        "bigquery",
+        "UPDATE contacts_master SET category_code = 'X', subcategory_code = NULL WHERE contact_id = 1",
+    );
+    crm.settle().await;
+    assert_eq!(crm.all("people").len(), 1);
+    crm.sql(
+        "bigquery",
+        "UPDATE contact_identifiers SET identifier_value = 'new@example.com' WHERE identifier_id = 'i1';
+         UPDATE contact_identifiers SET is_private = 1 WHERE identifier_id = 'i2';
+         UPDATE contact_identifiers SET identifier_value = '+12025550111' WHERE identifier_id = 'i3';
+         DELETE FROM contact_identifiers WHERE identifier_id IN ('i4', 'i5')",
+    );
+    crm.settle().await;
+    let before = alike(&crm, VALUES);
+    crm.sql(
+        "bigquery",
+        "UPDATE contacts_master SET category_code = 'A', subcategory_code = 'A1_COUSIN' WHERE contact_id = 1",
+    );
+    let report = crm.pass().await;
+    assert!(
+        report.failed.is_empty() && report.skipped.is_empty(),
+        "{:?} {:?}",
+        report.failed,
+        report.skipped
+    );
+    let back = crm.person("1");
+    assert_eq!(id(&back), ann);
+    assert_eq!(
+        emails(&back),
+        ["new@example.com"],
+        "nothing that went, and nothing private, not even for a moment"
+    );
+    assert_eq!(phones(&back), ["+12025550111"]);
+    crm.settle().await;
+    assert_eq!(alike(&crm, VALUES), before);
+    assert_eq!(emails(&crm.person("1")), ["new@example.com"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn links_and_companies_go_both_ways() {
     let crm = begun().await;

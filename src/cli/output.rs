@@ -105,7 +105,7 @@ impl Ui {
 
     /// How reports are laid out here.
     pub(crate) fn report_options(&self) -> ReportOptions {
-        ReportOptions { color: self.color, verbose: self.verbose }
+        ReportOptions { color: self.color, verbose: self.verbose, refused: false }
     }
 }
 

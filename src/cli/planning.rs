@@ -2,7 +2,7 @@
 
 use crate::controller::{Engine, PassOptions};
 use crate::plan::json::stream;
-use crate::plan::{Plan, UNSAVED_NOTE, render, render_report};
+use crate::plan::{Plan, ReportOptions, UNSAVED_NOTE, render, render_report};
 use crate::reconcile::Report;
 use crate::telemetry::{Event, Fan, Logged, Observer, WriteResult};
 
@@ -113,7 +113,7 @@ async fn remember(
         let exit = if is_whole(&plan) { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
         let report = Report { books: plan.books.clone(), unreadable: plan.unreadable(), ..Report::default() };
-        say_report(session, &report, exit);
+        say_report(session, &report, exit != Exit::Ok && plan.unreadable().is_empty(), exit);
         return Ok(exit);
     }
     session.ui.advice("\n");
@@ -141,18 +141,19 @@ pub(crate) async fn carry_out(
     let refused = !report.guards.is_empty() || !shown.is_empty();
     report.guards.retain(|trip| !shown.contains(trip));
     let exit = if report.is_clean() && !refused { Exit::Ok } else { Exit::Incomplete };
-    say_report(session, &report, exit);
+    say_report(session, &report, refused, exit);
     Ok(exit)
 }
 
-fn say_report(session: &Session<'_>, report: &Report, exit: Exit) {
+fn say_report(session: &Session<'_>, report: &Report, refused: bool, exit: Exit) {
     if session.ui.json {
         for message in &stream::report(report, now()) {
             session.ui.json_line(message);
         }
         return;
     }
-    session.ui.out(&render_report(report, &session.ui.report_options()));
+    let options = ReportOptions { refused, ..session.ui.report_options() };
+    session.ui.out(&render_report(report, &options));
     if exit != Exit::Ok && !report.is_clean() {
         session.ui.advice("\nRun `trueup plan` to see what is left.\n");
     }

@@ -421,6 +421,7 @@ impl Page<'_> {
         let held = standing(plan, Standing::Held).max(count_of(plan, NoticeKind::Held));
         let rejected = standing(plan, Standing::Rejected).max(count_of(plan, NoticeKind::Rejected));
         let unread = count_of(plan, NoticeKind::Unreachable) > 0;
+        let waiting = standing(plan, Standing::Paused) + standing(plan, Standing::Pending);
         let mut line = self.paint.bold("No changes.");
         let rest = match (held + rejected > 0, unread) {
             (true, _) => format!(
@@ -429,6 +430,10 @@ impl Page<'_> {
                 rejected
             ),
             (false, true) => " The stores that could be read hold what they should.".to_owned(),
+            (false, false) if waiting > 0 => format!(
+                " Nothing can be written now: {} for writing that is paused or failed a short while ago (`trueup status`).",
+                counted(waiting, "record") + if waiting == 1 { " waits" } else { " wait" }
+            ),
             (false, false) => " Every store holds what the manifests say it should.".to_owned(),
         };
         line.push_str(&rest);

@@ -19,6 +19,8 @@ pub struct ReportOptions {
     pub color: bool,
     /// Whether to name every record and show the books.
     pub verbose: bool,
+    /// Whether a part of the plan was refused, which was said with the plan.
+    pub refused: bool,
 }
 
 /// A report as text.
@@ -49,7 +51,7 @@ pub fn render_report(report: &Report, options: &ReportOptions) -> String {
             report.conflicts_settled, report.conflicts_opened
         );
     }
-    let clean = report.is_clean() && report.guards.is_empty();
+    let clean = report.is_clean() && report.guards.is_empty() && !options.refused;
     let verdict = if clean { paint.green("Apply complete!") } else { paint.red("Apply incomplete!") };
     let done = report.applied;
     let _ = writeln!(

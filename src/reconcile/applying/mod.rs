@@ -298,16 +298,19 @@ impl Applying {
     }
 
     fn acknowledge(&mut self) -> Vec<Effect> {
-        let announced = self.flight.outcomes.drain(..).all(|(_, outcomes)| match outcomes {
-            Ok(outcomes) => outcomes.values().all(|outcome| matches!(outcome, Outcome::Applied(_))),
-            Err(_) => false,
+        const MOVED: &str = "another controller is at work there";
+        let trouble = self.flight.outcomes.drain(..).find_map(|(_, outcomes)| match outcomes {
+            Ok(outcomes) => outcomes.into_values().find_map(|outcome| match outcome {
+                Outcome::Applied(_) => None,
+                Outcome::Moved => Some(MOVED.to_owned()),
+                Outcome::Refused(error) | Outcome::Unknown(error) => Some(error.to_string()),
+            }),
+            Err(error) => Some(error.to_string()),
         });
-        if !announced {
-            self.failed = Some(
-                "the pass could not be announced in the canonical store: another controller is at work there, or it failed; \
-                 nothing was written"
-                    .to_owned(),
-            );
+        if let Some(trouble) = trouble {
+            self.failed = Some(format!(
+                "the pass could not be announced in the canonical store, so nothing was written: {trouble}"
+            ));
             return Vec::new();
         }
         self.report.pass = Some(self.pass);

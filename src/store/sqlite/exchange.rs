@@ -1,4 +1,4 @@
-//! Updates that take values from each other which the table lets only one row have. Whoever waits for another goes after it; where they wait
+//! Writes that take values from each other which the table lets only one row have. Whoever waits for another goes after it; where they wait
 //! for each other, all let go first, within the transaction, and then each takes what it is to have: all of them or none.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +32,7 @@ impl<'a> Exchange<'a> {
     ) -> rusqlite::Result<()> {
         let waits = |outcomes: &BTreeMap<IntentId, Outcome>, write: &Write| {
             let taken = matches!(outcomes.get(&write.intent), Some(Outcome::Refused(error)) if error.kind == ErrorKind::Conflict);
-            taken && matches!(write.op, WriteOp::Update { .. })
+            taken && matches!(write.op, WriteOp::Update { .. } | WriteOp::Create { .. })
         };
         let mut waiting: Vec<&'a Write> =
             writes.iter().copied().filter(|write| waits(outcomes, write)).collect();
@@ -47,6 +47,9 @@ impl<'a> Exchange<'a> {
                 break;
             }
         }
+        // New rows have nothing to let go of.
+        let (made, waiting): (Vec<&Write>, Vec<&Write>) =
+            waiting.into_iter().partition(|write| matches!(write.op, WriteOp::Create { .. }));
         if waiting.len() < 2 {
             return Ok(());
         }
@@ -60,6 +63,9 @@ impl<'a> Exchange<'a> {
         if let Some(done) = done {
             sent.unsure.extend(own.unsure);
             outcomes.extend(done);
+            for write in made {
+                outcomes.insert(write.intent.clone(), self.run(transaction, write, sent));
+            }
         }
         Ok(())
     }

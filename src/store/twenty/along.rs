@@ -5,9 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::model::{
-    Along, ElementId, IntentId, Outcome, RecordKey, StoreRecordId, SyncMeta, Value, Write, WriteOp,
-};
+use crate::model::{Along, ElementId, IntentId, Outcome, RecordKey, SyncMeta, Value, Write, WriteOp};
 
 use super::TwentyStore;
 use super::elements::Changed;
@@ -24,10 +22,9 @@ impl Made {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn note(&self, record: &Json) {
-        if let Some(id) = id_of(record) {
-            self.all().insert(id.0, record.clone());
-        }
+    /// Notes a record under the id that was chosen for it, which is another one's where a deleted one was restored.
+    pub(super) fn note(&self, chosen: String, record: &Json) {
+        self.all().insert(chosen, record.clone());
     }
 
     /// What was made is seen by now.
@@ -41,13 +38,14 @@ impl Made {
 }
 
 impl TwentyStore {
-    /// The fields with the elements that are made along with a record.
+    /// The fields with the elements that are made along with a record; with `whole` all such fields, also where they are to be empty.
     pub(super) fn with_elements(
         &self,
         layout: &Layout,
         key: &RecordKey,
         id: &str,
         along: &[Along],
+        whole: bool,
     ) -> Map<String, Json> {
         let record = json!({ "id": id });
         let mut fields = Map::new();
@@ -70,6 +68,9 @@ impl TwentyStore {
             let mut changed = Changed::new(self, layout, child, &record);
             // What cannot be made is named by its own write.
             changed.take_all(&writes.iter().collect::<Vec<_>>());
+            if whole {
+                changed.touch_all();
+            }
             fields.extend(changed.body());
         }
         fields
@@ -85,7 +86,7 @@ impl TwentyStore {
         let record = self.made.of(&id)?;
         let (kind, value) = (text(embedded.kind)?, text(embedded.value)?);
         let normal = embedded.normal(kind, value)?;
-        let place = ElementId { parent: StoreRecordId(id), kind: kind.to_owned(), normal };
+        let place = ElementId { parent: id_of(&record)?, kind: kind.to_owned(), normal };
         let there = elements(with.layout, with.child, &record);
         there.iter().any(|one| one.kind == place.kind && one.normal == place.normal).then(|| {
             let row = super::elements::made_of(with, &record, (write, Some(&place)), &there);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use reqwest::Method;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::model::{Along, ErrorKind, Outcome, RecordKey, Row, StoreError, Write, WriteOp};
 
@@ -88,7 +88,7 @@ impl Work<'_> {
                 Ok(()) => {
                     let mut body = image.body();
                     body.insert("id".to_owned(), id.as_str().into());
-                    let elements = self.store.with_elements(self.layout, &write.key, &id, along);
+                    let elements = self.store.with_elements(self.layout, &write.key, &id, along, false);
                     if !elements.is_empty() {
                         self.plain.insert(id.clone(), Json::Object(body.clone()));
                         body.extend(elements);
@@ -133,7 +133,14 @@ impl Work<'_> {
                 let error = self.held_by_another(write, &name, record);
                 self.end(write, Outcome::Refused(error));
             } else if let Some(gone) = gone {
-                self.restore(write, gone).await;
+                // What stood in it when it went is no news: it has what is made along with it, and nothing else.
+                let elements = |along| self.store.with_elements(self.layout, &write.key, &id, along, true);
+                let mut inside = elements(along);
+                let wanted = self.unique_values(&Json::Object(inside.clone()));
+                if self.holder(&wanted, others(), own).is_some() {
+                    inside = elements(&[]);
+                }
+                self.restore(write, gone, id, inside).await;
             } else {
                 fresh.push((write, id, body));
             }
@@ -182,7 +189,7 @@ impl Work<'_> {
     }
 
     /// A record that was deleted is wanted again: it is the same record.
-    async fn restore(&mut self, write: &Write, gone: &Json) {
+    async fn restore(&mut self, write: &Write, gone: &Json, chosen: String, inside: Map<String, Json>) {
         let WriteOp::Create { fields, meta, created: _, updated } = &write.op else { return };
         let mut image = Image::new(&self.store.name, self.layout, self.mapped, &self.lookups, gone);
         let built = image.key(&write.key).and_then(|()| image.fields(fields));
@@ -193,6 +200,7 @@ impl Work<'_> {
             return;
         }
         let mut body = image.body();
+        body.extend(inside);
         body.insert("deletedAt".to_owned(), Json::Null);
         let Some(id) = id_of(gone) else { return };
         let plural = self.layout.object.plural.clone();
@@ -216,6 +224,9 @@ impl Work<'_> {
         let outcome = match done {
             Ok(answer) => {
                 self.store.own.note(&self.layout.object.singular, 1);
+                if let Some(record) = super::answered(&answer) {
+                    self.store.made.note(chosen, record);
+                }
                 self.applied(write, gone, answer)
             }
             Err(failure) => self.find_out(write, &id.0, gone, failure).await,
@@ -248,7 +259,7 @@ impl Work<'_> {
                         let own =
                             made.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(&id));
                         if let Some(record) = own.filter(|_| self.plain.contains_key(&id)) {
-                            self.store.made.note(record);
+                            self.store.made.note(id.clone(), record);
                         }
                         let outcome = own.map_or(Outcome::Applied(None), |record| {
                             self.applied(write, &Json::Null, json!({ "data": { "made": record } }))

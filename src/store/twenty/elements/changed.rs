@@ -50,6 +50,11 @@ impl<'a> Changed<'a> {
         writes.iter().map(|write| (*write, self.take(write))).collect()
     }
 
+    /// Takes all kinds for changed: whatever else stands there goes.
+    pub(in super::super) fn touch_all(&mut self) {
+        self.touched.extend(self.child.embedded.places.keys().cloned());
+    }
+
     /// Whether a record's fields are what they were before the write.
     pub(super) fn is_untouched(&self, record: &Json) -> bool {
         let names = self.touched.iter().filter_map(|kind| self.child.embedded.places.get(kind));
