@@ -57,6 +57,27 @@ fn the_same_edit_in_two_stores_and_one_that_wins_are_followed_too() {
 }
 
 #[test]
+fn a_derivation_takes_nothing_that_has_to_be_there() {
+    for at in ["hub", "app"] {
+        let mut world = with_fields(
+            "    a: string\n    b: string\n    n: {derive: \"join(a, b)\", recompute: follow, required: true}\n",
+        );
+        world.insert("hub", "1", &[("a", "Ada"), ("b", "Example")], Stamp::None);
+        world.settle();
+        assert_eq!(world.everywhere("1", "n"), ["Ada Example"; 3]);
+        world.edit(at, "1", "a", "null", Stamp::None);
+        world.edit(at, "1", "b", "null", Stamp::None);
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["null"; 3]);
+        assert_eq!(world.everywhere("1", "n"), ["Ada Example"; 3], "cleared in {at}");
+        assert_eq!(world.settle(), 0);
+        world.edit(at, "1", "a", "Zoe", Stamp::None);
+        world.settle();
+        assert_eq!(world.settle(), 0);
+    }
+}
+
+#[test]
 fn what_cannot_be_read_in_the_canonical_store_is_never_written_over() {
     let unreadable = || {
         let why = Unreadable { why: "no time".to_owned(), fingerprint: 7 };
@@ -107,6 +128,33 @@ fn a_record_whose_delete_was_ignored_comes_back_whole() {
     assert_eq!(world.everywhere("1", "a"), ["again"; 3]);
     assert_eq!(world.everywhere("1", "b"), ["b0"; 3]);
     assert_eq!(world.settle(), 0);
+}
+
+#[test]
+fn the_first_value_where_none_could_be_put_is_an_edit() {
+    let one_way =
+        "local: {table: things, fields: {\"*\": same, b: {direction: from-store}}, sync: {columns: same}}";
+    let both = "local: {table: things, fields: {\"*\": same}, sync: {columns: same}}";
+    assert!(THREE_STORES.contains(both));
+    let mut world = World::new(&THREE_STORES.replace(both, one_way));
+    world.insert("hub", "1", &[("b", "b0"), ("must", "m")], Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["b0", "b0", "null"]);
+    world.edit("hub", "1", "b", "b1", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["b1", "b1", "null"]);
+    world.edit("local", "1", "b", "mine", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["mine"; 3]);
+    assert_eq!(world.conflicts(), []);
+    assert_eq!(world.settle(), 0);
+    // Where it may be written from now on, it is no longer taken for what it could not get.
+    let mut world = World::new(&THREE_STORES.replace(both, one_way));
+    world.insert("hub", "1", &[("b", "b0"), ("must", "m")], Stamp::None);
+    world.settle();
+    world.spec = world::spec(THREE_STORES);
+    world.settle();
+    assert_eq!(world.everywhere("1", "b"), ["b0"; 3]);
 }
 
 const FAMILY: &str = "---

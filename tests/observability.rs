@@ -105,7 +105,7 @@ fn alert_rules_have_what_people_need_and_name_metrics_that_there_are() {
         .collect();
     let families = families();
     let rules = rules();
-    assert_eq!(rules.len(), 7);
+    assert_eq!(rules.len(), 8);
     for rule in rules {
         let text = |path: &[&str]| {
             let found = path.iter().fold(&rule, |at, name| &at[*name]);

@@ -120,6 +120,12 @@ impl KnownError {
 /// What to do about a notice.
 fn advice(notice: &Notice) -> String {
     match notice.kind {
+        NoticeKind::Held if notice.record.is_none() => {
+            "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
+        }
+        NoticeKind::Held if notice.field.is_none() => {
+            "decide what `trueup conflicts list` shows of it; what waits for other records goes on with them"
+        }
         NoticeKind::Held => {
             "decide it: `trueup conflicts list` shows the sides, `conflicts resolve` settles it"
         }

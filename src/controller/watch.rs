@@ -70,7 +70,8 @@ async fn files_changed(files: Vec<PathBuf>, inbox: Arc<Inbox>, stop: Cancellatio
 
 fn looks(files: &[PathBuf]) -> Looks {
     let look = |path: &Path| {
-        let found = std::fs::metadata(path).ok()?;
+        // An empty log comes and goes with whoever only reads.
+        let found = std::fs::metadata(path).ok().filter(|found| found.len() > 0)?;
         Some((found.len(), found.modified().ok()?))
     };
     let both = files.iter().flat_map(|path| {

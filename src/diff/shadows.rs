@@ -197,9 +197,21 @@ fn observed_field(
         {
             Some(field(mapped, cell.clone(), desired, version))
         }
+        // Nothing, where nothing can be put, stands for the value: whoever puts something there means it.
+        None if is_out_of_reach(view, side, mapped, desired)
+            && cell.value().is_some_and(Value::is_null)
+            && before.as_ref().is_none_or(|before| before.held == *cell) =>
+        {
+            Some(field(mapped, cell.clone(), desired, version))
+        }
         // Held and rejected values stand as they stood, and so does what has yet to be written.
         Some(ClaimEnd::Held | ClaimEnd::Rejected) | None => before,
     }
+}
+
+/// Whether a store is never given a value.
+fn is_out_of_reach(view: &View<'_>, side: &Side<'_>, mapped: &FieldMapping, desired: &Value) -> bool {
+    !mapped.direction.writes() || held_as(view, side, mapped, desired).is_err()
 }
 
 /// Whether what a store holds is the desired value, as far as it can hold it.

@@ -102,18 +102,14 @@ pub(super) fn settled_line(record: &RecordPlan, conflict: &Conflict) -> String {
         .filter(|side| Some(&side.store) != winner)
         .map(|side| format!("{}{}{}", side.store, evidence(&side.store), lost_values(record, side)))
         .collect();
-    format!(
-        "{}: {fields}: {won} wins by {} over {}",
-        conflict.record,
-        conflict.reason.as_str(),
-        lost.join(" and ")
-    )
+    let over = if lost.is_empty() { String::new() } else { format!(" over {}", lost.join(" and ")) };
+    format!("{}: {fields}: {won} wins by {}{over}", conflict.record, conflict.reason.as_str())
 }
 
 /// The values that lost, where the plan's own changes show that the field may be shown.
 fn lost_values(record: &RecordPlan, side: &ConflictSide) -> String {
     if side.record == SideRecord::Deleted {
-        return ": deleted there".to_owned();
+        return ", where it was deleted".to_owned();
     }
     let open = showable(record);
     let values: Vec<String> = side
@@ -122,7 +118,7 @@ fn lost_values(record: &RecordPlan, side: &ConflictSide) -> String {
         .filter(|(field, value)| open.contains(field) && value::is_short(value))
         .map(|(field, value)| format!("{field} = {}", value::inline(value)))
         .collect();
-    if values.is_empty() { String::new() } else { format!(": {}", values.join(", ")) }
+    if values.is_empty() { String::new() } else { format!(", which had {}", values.join(", ")) }
 }
 
 /// Fields of a record that some change shows openly and none keeps hidden. A plan carries no schema, so of other fields it is not
@@ -139,6 +135,9 @@ pub(super) fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
     let records = records.len() as u64;
     let all = notices.len() as u64;
     match kind {
+        NoticeKind::Held if records == 0 => {
+            format!("{} held until it is known whose they are (`trueup identity list`)", counted(all, "row"))
+        }
         NoticeKind::Held => format!(
             "{} held: nothing is written to the fields until a person decides",
             counted(records, "record")

@@ -213,11 +213,18 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             }
             let value =
                 derive.compute(view.lookup(&resolution.fields), view.entity.default_region.as_deref());
-            if value != resolution.fields[&id] {
-                resolution.fields.insert(id, value);
-                resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
-                moved = true;
+            if value == resolution.fields[&id] {
+                continue;
             }
+            let kept = resolution.fields.insert(id, value);
+            // Nobody said the value: one that breaks a rule is not taken in place of one that keeps it.
+            let breaks = !rules_of(view, id, &resolution.fields).is_empty();
+            if let Some(kept) = kept.filter(|kept| breaks && !kept.is_null()) {
+                resolution.fields.insert(id, kept);
+                continue;
+            }
+            resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
+            moved = true;
         }
         if !moved {
             break;

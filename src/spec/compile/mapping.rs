@@ -371,8 +371,12 @@ impl<'a> Compiler<'a> {
                 }
             };
             let form = self.form(&["fields", name], name, field.ty, form, &column);
-            let tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
             let direction = direction.unwrap_or(Direction::Both);
+            let mut tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
+            if !direction.writes() {
+                // What stands there stands for less than it would if it could be written.
+                tag.0 = !tag.0;
+            }
             fields.insert(id, FieldMapping { field: id, column, form, direction, tag, relation });
         }
         fields
