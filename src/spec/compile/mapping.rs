@@ -372,11 +372,7 @@ impl<'a> Compiler<'a> {
             };
             let form = self.form(&["fields", name], name, field.ty, form, &column);
             let direction = direction.unwrap_or(Direction::Both);
-            let mut tag = place::tag(shape, key, &column, form, field.ty, &self.timezone);
-            if !direction.writes() {
-                // What stands there stands for less than it would if it could be written.
-                tag.0 = !tag.0;
-            }
+            let tag = place::tag(shape, key, &column, (form, direction), field.ty, &self.timezone);
             fields.insert(id, FieldMapping { field: id, column, form, direction, tag, relation });
         }
         fields

@@ -133,7 +133,7 @@ pub(super) fn tag(
     shape: &Shape,
     key: &[KeyMapping],
     column: &Column,
-    form: Form,
+    (form, direction): (Form, Direction),
     ty: FieldType,
     timezone: &str,
 ) -> MappingTag {
@@ -150,7 +150,11 @@ pub(super) fn tag(
         key.iter().map(|part| (&part.column.0, part.form.as_str())).collect();
     let zone = if ty == FieldType::Timestamp { Some(timezone) } else { None };
     // JSON keeps the parts apart whatever characters they hold.
-    let meaning = serde_json::json!([kind, place, key, column.0, form.as_str(), ty.as_str(), zone]);
+    let mut meaning = serde_json::json!([kind, place, key, column.0, form.as_str(), ty.as_str(), zone]);
+    if let Some(parts) = meaning.as_array_mut().filter(|_| !direction.writes()) {
+        // What stands there stands for less than it would if it could be written.
+        parts.push("only read".into());
+    }
     let hash = Sha256::digest(meaning.to_string().as_bytes());
     let mut first = [0; 4];
     for (to, from) in first.iter_mut().zip(hash.iter()) {

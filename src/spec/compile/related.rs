@@ -232,9 +232,9 @@ impl Embedding<'_> {
             .map(|id| {
                 let field = child.field(id);
                 let column = Column::plain(field.name.as_str());
-                let tag = place::tag(&shape, &key, &column, Form::Native, field.ty, "UTC");
-                let relation = (id == reference).then(|| parent.name.clone());
                 let (form, direction) = (Form::Native, Direction::Both);
+                let tag = place::tag(&shape, &key, &column, (form, direction), field.ty, "UTC");
+                let relation = (id == reference).then(|| parent.name.clone());
                 (id, FieldMapping { field: id, column, form, direction, tag, relation })
             })
             .collect();
