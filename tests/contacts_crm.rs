@@ -583,3 +583,29 @@ async fn two_who_share_an_address_both_have_it() {
     assert_eq!(emails(&crm.person("9")), ["bob@example.com"]);
     assert_eq!(alike(&crm, "SELECT is_primary FROM contact_identifiers WHERE identifier_id = 's2'"), ["-"]);
 }
+
+/// Somebody who stays out of the CRM is typed in there: what is new is taken, and the person stays out.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stays_out_and_is_typed_in_is_nobody_new() {
+    let crm = begun().await;
+    crm.make(
+        "people",
+        &json!({
+            "name": { "firstName": "Cy", "lastName": "Hidden" }, "jobTitle": "Boss",
+            "emails": { "primaryEmail": "cy@example.com", "additionalEmails": ["cy.h@example.com"] },
+            "phones": { "primaryPhoneNumber": "2025550133", "primaryPhoneCountryCode": "US", "primaryPhoneCallingCode": "+1" },
+        }),
+    );
+    let report = crm.pass().await;
+    assert!(
+        report.failed.is_empty() && report.skipped.is_empty(),
+        "{:?} {:?}",
+        report.failed,
+        report.skipped
+    );
+    crm.settle().await;
+    assert_eq!(alike(&crm, "SELECT contact_id FROM contacts_master ORDER BY 1"), ["1", "2", "3"]);
+    assert_eq!(crm.all("people").len(), 2);
+    let values = "SELECT identifier_value FROM contact_identifiers WHERE contact_id = '3' ORDER BY 1";
+    assert_eq!(alike(&crm, values), ["+12025550133", "cy.h@example.com", "cy@example.com"]);
+}

@@ -98,7 +98,7 @@ pub struct Action {
     pub reason: Reason,
     /// The store's own id of the row.
     pub store_id: Option<StoreRecordId>,
-    /// Whether the row, which carries no key, is given the record's.
+    /// Whether the row carries no key, and was found to be the record's: it is given the key, unless it goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub link: bool,
     /// The fields that change; of a delete, what goes.
@@ -293,7 +293,7 @@ fn deletion(
         kind: ActionKind::Delete,
         reason,
         store_id: row.store_id.clone(),
-        link: false,
+        link: row.unlinked && side.mapping.embedded().is_none(),
         changes,
         guard: by_name(view, row.fields.iter().filter(|(field, _)| !side.mapping.tells_first(**field))),
         meta_before: row.meta.clone(),

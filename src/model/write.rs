@@ -173,8 +173,8 @@ pub struct Write {
     pub key: RecordKey,
     /// The store's own id of the row, where it is known.
     pub store_id: Option<StoreRecordId>,
-    /// Of an update in a store with record ids of its own: the row, found by its id, is given the record's key (and the relations that are
-    /// parts of it), if it still has none. With the rest of the update, or not at all.
+    /// Of a change in a store with record ids of its own: the row, found by its id, still carries no key. An update gives it the record's
+    /// (and the relations that are parts of it), with the rest of the update, or not at all.
     pub link: bool,
     /// What to do.
     pub op: WriteOp,

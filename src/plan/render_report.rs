@@ -47,7 +47,7 @@ pub fn render_report(report: &Report, options: &ReportOptions) -> String {
     if report.conflicts_settled + report.conflicts_opened > 0 {
         let _ = writeln!(
             text,
-            "Conflicts: {} settled by the rule, {} waiting for a person (`trueup conflicts list`).",
+            "Conflicts: {} settled, {} waiting for a person (`trueup conflicts list`).",
             report.conflicts_settled, report.conflicts_opened
         );
     }
