@@ -86,7 +86,7 @@ impl KeptLease {
     }
 
     /// Renews it once a third of it has passed.
-    async fn keep(&self, state: &dyn State) -> Result<(), String> {
+    pub async fn keep(&self, state: &dyn State) -> Result<(), String> {
         {
             let mut renewed = self.renewed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if renewed.elapsed() < Duration::from_millis(self.length_ms / 3) {

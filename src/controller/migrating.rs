@@ -9,7 +9,7 @@ use crate::model::{FieldId, Mapped, RecordId, RecordKey, StoreName, Transition};
 use crate::store::Store;
 use crate::telemetry::Silent;
 
-use super::{Engine, EngineError, Migration};
+use super::{Engine, EngineError, KeptLease, Migration};
 
 /// Records whose shadows are looked at together.
 const PAGE: usize = 1_000;
@@ -67,9 +67,11 @@ impl Engine {
         if missing.is_empty() {
             return Ok(());
         }
-        let lease = self.take_lease(PATIENCE_MS, &Silent, &CancellationToken::new()).await?;
-        let done = self.forget_fields(name, mapped, &missing).await;
-        self.give_lease_up(&lease, &Silent).await;
+        let mut lease = None;
+        let done = self.forget_fields(name, mapped, &missing, &mut lease).await;
+        if let Some(lease) = &lease {
+            self.give_lease_up(lease, &Silent).await;
+        }
         done
     }
 
@@ -99,18 +101,19 @@ impl Engine {
         }
     }
 
+    /// Takes the lease as soon as there is something to forget: a field that was never there is nobody's business.
     async fn forget_fields(
         &self,
         name: &StoreName,
         mapped: &Mapped,
         missing: &BTreeSet<FieldId>,
+        lease: &mut Option<KeptLease>,
     ) -> Result<(), EngineError> {
         let names: BTreeSet<_> = missing.iter().map(|id| &mapped.entity.field(*id).name).collect();
         let mut after: Option<RecordKey> = None;
         loop {
             let page = self.state.page(&mapped.entity, after.as_ref(), PAGE).await?;
-            let last = page.len() < PAGE;
-            after = page.last().map(|(key, _)| key.clone());
+            let (last, next) = (page.len() < PAGE, page.last().map(|(key, _)| key.clone()));
             let changed = page.into_iter().filter_map(|(key, mut memory)| {
                 let mut shadow = memory.stores.remove(name)?;
                 let before = shadow.fields.len();
@@ -120,11 +123,18 @@ impl Engine {
             });
             let transition = Transition { shadows: changed.collect(), ..Transition::default() };
             if !transition.shadows.is_empty() {
+                let Some(lease) = lease else {
+                    *lease = Some(self.take_lease(PATIENCE_MS, &Silent, &CancellationToken::new()).await?);
+                    // What was read before it was held may have changed.
+                    continue;
+                };
+                lease.keep(&*self.state).await.map_err(EngineError::new)?;
                 self.state.commit(&transition).await?;
             }
             if last {
                 return Ok(());
             }
+            after = next;
         }
     }
 }
