@@ -126,6 +126,11 @@ fn race(world: &mut World, edits: &mut Edits, at: &str, record: &str, name: &str
 
 /// Runs a world; the description of what went wrong, if anything did.
 fn live(ops: &[Op]) -> Result<(), String> {
+    lived(ops).map(drop)
+}
+
+/// A world that came to agree.
+fn lived(ops: &[Op]) -> Result<World, String> {
     let mut world = World::three();
     let mut edits = Edits::default();
     let mut saved = None;
@@ -136,7 +141,8 @@ fn live(ops: &[Op]) -> Result<(), String> {
         world.db(at).faults.before_batch = None;
     }
     edits.replaced.extend(edits.races.lock().expect("no panic").drain(..));
-    comes_to_agree(&mut world, &edits)
+    comes_to_agree(&mut world, &edits)?;
+    Ok(world)
 }
 
 /// How many worlds: `PROPTEST_CASES` where it is set.
@@ -163,7 +169,9 @@ fn a_record_that_is_deleted_after_a_kill_goes_everywhere() {
                 Op::Killed { after },
                 Op::Delete { at, record: 0 },
             ];
-            assert_eq!(live(&ops), Ok(()), "inserted and deleted in {store}, killed after {after}");
+            let told = format!("inserted and deleted in {store}, killed after {after}");
+            let world = lived(&ops).unwrap_or_else(|wrong| panic!("{told}: {wrong}"));
+            assert_eq!(world.everywhere(RECORDS[0], "a"), ["-"; 3], "{told}");
         }
     }
 }
