@@ -211,3 +211,17 @@ fn a_column_that_migrate_adds_again_is_filled_and_clears_nothing() {
         world.run(&["plan", "-detailed-exitcode"], 0);
     }
 }
+
+/// What is only read is not migrated, and its file is not made.
+#[test]
+fn a_store_that_is_only_read_is_not_migrated() {
+    let both = "spec: {sqlite: {path: ../app.db}}";
+    assert!(MANIFESTS.contains(both));
+    let world = World(tempfile::tempdir().unwrap());
+    std::fs::create_dir(world.path().join("manifests")).unwrap();
+    let manifests = MANIFESTS.replace(both, "spec: {read_only: true, sqlite: {path: ../app.db}}");
+    std::fs::write(world.path().join("manifests/all.yaml"), manifests).unwrap();
+    let page = world.run(&["migrate", "-auto-approve"], 0);
+    assert!(page.contains("# hub") && !page.contains("# app"), "{page}");
+    assert!(!world.path().join("app.db").exists());
+}

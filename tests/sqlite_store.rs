@@ -632,3 +632,26 @@ async fn keys_that_cannot_be_used_are_left_to_a_whole_read() {
     let error = store.changes(&mapped, &mark).await.map(|_| ()).expect_err("two rows of one key");
     assert_eq!(error.kind, ErrorKind::Corrupt);
 }
+
+#[tokio::test]
+async fn a_new_row_takes_what_another_one_gives_up_in_the_same_batch() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT UNIQUE); INSERT INTO things VALUES ('b', 'wanted')",
+    )
+    .await;
+    let store = theirs.open().await;
+    let mapped = bare(|mapping| mapping.fields.retain(|_, field| field.column == Column::plain("name")));
+    let named = |name: &str| [("name", Value::text(name))];
+    let stands = guard(&mapped, &named("wanted"), &none());
+    let writes = vec![
+        (key("a"), create(&mapped, &named("wanted"), &none())),
+        (key("b"), update(&mapped, &named("other"), None, stands)),
+        (key("c"), create(&mapped, &named("other"), &none())),
+    ];
+    let outcomes = apply(&store, &mapped, writes).await;
+    let applied: Vec<bool> = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Applied(_))).collect();
+    // The third wants what the second has now.
+    assert_eq!(applied, [true, true, false], "{outcomes:?}");
+    let rows = "SELECT group_concat(one, ' ') FROM (SELECT id || name AS one FROM things ORDER BY id)";
+    assert_eq!(theirs.text(rows).await, "awanted bother");
+}
