@@ -113,7 +113,7 @@ async fn remember(
         let exit = if is_whole(&plan) { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
         let report = Report { books: plan.books.clone(), unreadable: plan.unreadable(), ..Report::default() };
-        say_report(session, &report, exit != Exit::Ok && plan.unreadable().is_empty(), exit);
+        say_report(session, &report, !plan.guards.is_empty(), exit);
         return Ok(exit);
     }
     session.ui.advice("\n");

@@ -79,8 +79,8 @@ pub(crate) fn express(view: &View<'_>) -> Option<(Resolution, Plains)> {
     resolution.created =
         row.created.or_else(|| view.sides.iter().filter_map(|side| side.row()?.created).min());
     resolution.fields = fields;
-    let is_new = own == Plain::Met && !met_elsewhere;
-    resolution.touched = met_elsewhere || is_new;
+    // Met everywhere, or made here just now.
+    resolution.touched = own == Plain::Met;
     for (side, plain) in view.sides.iter().zip(&plains).skip(1) {
         if *plain == Plain::Met {
             note_relations(view, side, &mut resolution);

@@ -7,7 +7,6 @@ use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, Re
 use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
 
 use super::build::{Link, Planner};
-use super::orders::Orders;
 use super::recipe::Entry;
 
 /// The key of the record that a record refers to.
@@ -178,7 +177,7 @@ impl Planner {
 
     /// Whether all that go with a record may be written now.
     fn are_free(&self, id: &RecordId, going: &BTreeSet<RecordId>) -> bool {
-        let Orders { holds, .. } = &self.inputs.orders;
+        let holds = &self.inputs.orders.holds;
         let held = |going: &RecordId| going != id && holds.has(going, &self.inputs.spec.canonical);
         !going.iter().any(|going| held(going) || self.outside.contains(going))
     }
@@ -284,55 +283,49 @@ impl Planner {
             });
             gone.extend(is_new.then_some(id));
         }
-        self.settle_orphans(gone);
-    }
-
-    /// Records that refer to new ones which were refused after all.
-    fn settle_orphans(&mut self, mut gone: BTreeSet<RecordId>) {
-        while !gone.is_empty() {
-            let mut orphans: Vec<(RecordId, FieldRef, bool)> = Vec::new();
-            for entity in &self.inputs.spec.entities {
-                let Some(work) = self.work.get(&entity.name) else { continue };
-                for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
-                    for (reference, parent) in entity.references.iter().zip(&link.parents) {
-                        let Some(parent) = parent.clone().filter(|_| link.brings(reference)) else {
-                            continue;
-                        };
-                        if gone.contains(&RecordId { entity: reference.to.clone(), key: parent }) {
-                            let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-                            orphans.push((id, reference.from, link.is_new));
-                        }
-                    }
-                }
-            }
-            gone = orphans.iter().filter(|(.., is_new)| *is_new).map(|(id, ..)| id.clone()).collect();
-            for (id, from, is_new) in orphans {
-                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
-            }
+        if !gone.is_empty() {
+            self.refuse_orphans(self.referring(|_, parent| gone.contains(parent)));
         }
     }
 
     /// References within one entity, which can only be looked at when all its records are known.
     fn settle_own_references(&mut self) {
-        let mut refused: Vec<(RecordId, FieldRef, bool)> = Vec::new();
+        let alive =
+            |of: &RecordId| self.work.get(&of.entity).is_some_and(|work| work.alive.contains(&of.key));
+        self.refuse_orphans(self.referring(|from, to| *from == to.entity && !alive(to)));
+    }
+
+    /// Refuses what refers to records that are not there, and then what refers to new ones that are refused for that.
+    fn refuse_orphans(&mut self, mut orphans: Vec<(RecordId, FieldRef, bool)>) {
+        while !orphans.is_empty() {
+            let gone: BTreeSet<RecordId> =
+                orphans.iter().filter(|(.., is_new)| *is_new).map(|(id, ..)| id.clone()).collect();
+            for (id, from, is_new) in orphans {
+                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
+            }
+            orphans = self.referring(|_, parent| gone.contains(parent));
+        }
+    }
+
+    /// Records that refer only now to one of these, by which field, and whether they are new.
+    fn referring(&self, these: impl Fn(&EntityName, &RecordId) -> bool) -> Vec<(RecordId, FieldRef, bool)> {
+        let mut found = Vec::new();
         for entity in &self.inputs.spec.entities {
-            let Some(work) = self.work.get(&entity.name) else { continue };
-            for (at, reference) in entity.references.iter().enumerate() {
-                if reference.to != entity.name {
-                    continue;
-                }
-                for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
-                    let parent = link.parents.get(at).and_then(Option::as_ref);
-                    if link.brings(reference) && parent.is_some_and(|parent| !work.alive.contains(parent)) {
+            let Some(work) = self.work.get(&entity.name).filter(|_| !entity.references.is_empty()) else {
+                continue;
+            };
+            for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
+                let brought = entity.references.iter().zip(&link.parents);
+                for (reference, parent) in brought.filter(|(reference, _)| link.brings(reference)) {
+                    let Some(parent) = parent.clone() else { continue };
+                    if these(&entity.name, &RecordId { entity: reference.to.clone(), key: parent }) {
                         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-                        refused.push((id, reference.from, link.is_new));
+                        found.push((id, reference.from, link.is_new));
                     }
                 }
             }
         }
-        for (id, from, is_new) in refused {
-            self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
-        }
+        found
     }
 }
 

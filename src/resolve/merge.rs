@@ -216,10 +216,10 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
             if value == resolution.fields[&id] {
                 continue;
             }
-            let kept = resolution.fields.insert(id, value);
             // Nobody said the value: one that breaks a rule is not taken in place of one that keeps it.
-            let breaks = !rules_of(view, id, &resolution.fields).is_empty();
-            if let Some(kept) = kept.filter(|kept| breaks && !kept.is_null()) {
+            let kept_well = rules_of(view, id, &resolution.fields).is_empty();
+            let kept = resolution.fields.insert(id, value).filter(|_| kept_well);
+            if let Some(kept) = kept.filter(|_| !rules_of(view, id, &resolution.fields).is_empty()) {
                 resolution.fields.insert(id, kept);
                 continue;
             }
