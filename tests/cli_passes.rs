@@ -225,3 +225,26 @@ fn a_store_that_is_only_read_is_not_migrated() {
     assert!(page.contains("# hub") && !page.contains("# app"), "{page}");
     assert!(!world.path().join("app.db").exists());
 }
+
+#[test]
+fn what_is_paused_or_refused_is_said_in_the_end() {
+    let world = World::with(MANIFESTS);
+    world.sql(
+        "hub",
+        "with recursive s(n) as (select 1 union all select n + 1 from s where n < 20)
+         insert into contacts (contact_id, title) select 'N' || n, 'Dr' from s",
+    );
+    world.run(&["apply", "-auto-approve"], 0);
+    world.run(&["pause", "app", "--reason", "a trial"], 0);
+    world.sql("hub", "update contacts set title = 'Prof' where contact_id = 'N1'");
+    world.run(&["apply", "-auto-approve"], 0);
+    let page = world.run(&["plan"], 0);
+    assert!(page.contains("No changes. Nothing can be written now: 1 record waits"), "{page}");
+    world.run(&["resume", "app"], 0);
+    world.run(&["apply", "-auto-approve"], 0);
+    world.run(&["plan", "-detailed-exitcode"], 0);
+    world.sql("app", "delete from contacts where contact_id like 'N1%'");
+    let page = world.run(&["apply", "-auto-approve"], 1);
+    assert!(page.contains("guard `deletes`") && page.contains("Apply incomplete!"), "{page}");
+    assert!(!page.contains("Apply complete!"), "{page}");
+}
