@@ -309,7 +309,7 @@ impl Store for BigQueryStore {
     }
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.touched.begin(mapped, batch.writes.iter().flat_map(|write| mark::hashes(&write.key)));
+        self.touched.begin(mapped, mark::hashes(batch.writes.iter().map(|write| &write.key)).into_iter());
         self.apply_batch(mapped, batch).await
     }
 

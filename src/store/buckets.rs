@@ -107,11 +107,6 @@ impl Buckets {
     }
 }
 
-/// A hash for every bucket that there can be.
-pub(super) fn every_hash() -> std::ops::Range<u64> {
-    0..BUCKETS.1
-}
-
 /// What a store object wrote to since a table was last looked at. A table that holds again what it held at that look may do so because
 /// somebody put it back after that: such an edit must not pass for none.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ErrorKind, Mapped, Mark, RecordKey, StoreError, fingerprint};
 
-use super::super::buckets::{Buckets, MOST_ROWS, Sizes, Touched, every_hash};
+use super::super::buckets::{Buckets, MOST_ROWS, Sizes, Touched};
 use super::super::keys::joined;
 use super::super::{Changes, LazyRow};
 use super::BigQueryStore;
@@ -63,17 +63,22 @@ fn hash_of<'a>(slots: impl Iterator<Item = &'a Slot>) -> String {
     format!("CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5({text})), 1, 15)) AS INT64)")
 }
 
-/// What [`hash_of`] makes of a key; all that it might make of one that may be written otherwise in JSON.
-pub(super) fn hashes(key: &RecordKey) -> Vec<u64> {
+/// What [`hash_of`] makes of some keys; where one of them may be written otherwise in JSON, a hash for every bucket that there can be.
+pub(super) fn hashes<'k>(keys: impl Iterator<Item = &'k RecordKey>) -> Vec<u64> {
+    keys.map(hash).collect::<Option<Vec<u64>>>().unwrap_or_else(|| (0..SIZES.most).collect())
+}
+
+/// What [`hash_of`] makes of a key; none where that cannot be told from here.
+fn hash(key: &RecordKey) -> Option<u64> {
     let plain =
         |part: &String| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !key.parts().iter().all(plain) {
-        return every_hash().collect();
+        return None;
     }
     let parts: Vec<String> = key.parts().iter().map(|part| format!("\"{part}\"")).collect();
     let hash = Md5::digest(format!("[{}]", parts.join(",")));
     // The first 15 of its hexadecimal digits.
-    vec![hash.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)) >> 4]
+    Some(hash.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte)) >> 4)
 }
 
 /// A mark that says nothing of the rows that were written to since the table was looked at.
@@ -322,5 +327,19 @@ impl Changes for Look {
         to: Option<&RecordKey>,
     ) -> Result<Vec<RecordKey>, StoreError> {
         self.keys_between(from, to).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_cannot_be_hashed_here_are_in_any_bucket_and_cost_no_more_for_being_many() {
+        let key = |text: &str| RecordKey::new(vec![text.to_owned()]);
+        let plain = [key("C1"), key("a-b_c.d")];
+        assert_eq!(hashes(plain.iter()).len(), 2);
+        let odd: Vec<RecordKey> = (0..100).map(|number| key(&format!("é{number}"))).chain(plain).collect();
+        assert_eq!(hashes(odd.iter()), (0..SIZES.most).collect::<Vec<_>>());
     }
 }
