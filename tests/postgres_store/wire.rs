@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -37,10 +38,17 @@ impl Wire {
         let (mut from_client, mut to_client) = client.into_split();
         let (mut from_server, mut to_server) = server.into_split();
         let received = Arc::clone(&self.received);
+        // From when on answers are not passed on, and that one came.
+        let (muted, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let (mute, answer) = (Arc::clone(&muted), Arc::clone(&answered));
         let back = tokio::spawn(async move {
             let mut bytes = vec![0; 1 << 16];
             while let Ok(length @ 1..) = from_server.read(&mut bytes).await {
                 received.fetch_add(length as u64, Ordering::SeqCst);
+                if mute.load(Ordering::SeqCst) {
+                    answer.notify_one();
+                    continue;
+                }
                 if to_client.write_all(&bytes[..length]).await.is_err() {
                     return;
                 }
@@ -54,10 +62,11 @@ impl Wire {
                 return;
             }
             if commits && self.cut_after.swap(false, Ordering::SeqCst) {
-                back.abort();
-                to_server.write_all(&bytes[..length]).await.expect("sent");
                 // It goes through; nobody hears of it.
-                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                muted.store(true, Ordering::SeqCst);
+                to_server.write_all(&bytes[..length]).await.expect("sent");
+                answered.notified().await;
+                back.abort();
                 return;
             }
             if to_server.write_all(&bytes[..length]).await.is_err() {
