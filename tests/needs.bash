@@ -152,3 +152,17 @@ need_prometheus() {
         exit 1
     fi
 }
+
+# A browser without a window, which tests tell what to do.
+need_browser() {
+    if command -v chromedriver >/dev/null; then return; fi
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+        echo "$0: installing Chromium with its driver (for the page for people)" >&2
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq </dev/null >&2
+        apt-get install -y -qq --no-install-recommends chromium chromium-driver </dev/null >&2
+    else
+        echo "$0: there is no Chromium with chromedriver, in which tests look at the page; install the packages chromium and chromium-driver" >&2
+        exit 1
+    fi
+}
