@@ -30,19 +30,23 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(file(name)).unwrap()
 }
 
+/// Stores whose calls are counted, waited for, and billed, with nothing in them.
+fn paid() -> String {
+    let stores = [
+        ("warehouse", "{bigquery: {project: demo, dataset: identity, emulator: \"http://127.0.0.1:9\"}}"),
+        ("crm", "{twenty: {url: \"http://127.0.0.1:9\", api_key: \"${env:API_TOKEN}\"}}"),
+    ];
+    stores
+        .map(|(name, spec)| {
+            format!("\n---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+        })
+        .concat()
+}
+
 /// Metrics of a spec that has everything that labels can come from.
 fn metrics() -> String {
     let mut text = service_kit::MANIFESTS.replace("CONTROLLER", "").replace("STATE", "{sqlite: s.db}");
-    let paid = [
-        ("warehouse", "{bigquery: {project: demo, dataset: identity}}"),
-        ("crm", "{twenty: {url: \"http://127.0.0.1:9\", api_key: \"${env:KEY}\"}}"),
-    ];
-    for (name, spec) in paid {
-        let _ = write!(
-            text,
-            "\n---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\nspec: {spec}\n"
-        );
-    }
+    text += &paid();
     let source = Source { file: "m.yaml".to_owned(), text };
     let (spec, _) = compile(Path::new("."), &[source], &BTreeMap::new()).unwrap();
     Metrics::new(&spec).unwrap().text()
@@ -259,6 +263,8 @@ fn every_panel_shows_something_of_a_controller_in_trouble() {
     place.sql("hub", "UPDATE things SET label = 'refused' WHERE id = '3'");
     place.run(&["pause", "app.things[\"4\"]", "--reason", "a trial"], 0);
     place.sql("hub", "UPDATE things SET label = 'not in app' WHERE id = '4'");
+    let manifests = std::fs::read_to_string(place.path().join("manifests/all.yaml")).unwrap();
+    place.manifests(&(manifests + &paid()));
     let service = Service::start(&place, &[]);
     let prometheus = Prometheus::scraping(&service.address);
     let mut missing: Vec<(String, String)> = Vec::new();
