@@ -120,6 +120,16 @@ async fn own_writes_are_not_looked_at_again_unless_somebody_may_have_had_a_hand_
     let seen = look(&store, &mapped, &sealed).await;
     assert_eq!(seen.changed, keys(&["k2", "k3"]), "theirs came after ours");
     assert_eq!(open(&database.url).seal(&mapped, mark.clone()), mark, "another one wrote nothing");
+    // What they wrote after the last look, and we wrote over, is in the row all the same; what the look saw hides nothing.
+    let mark = mark_of(&store, &mapped).await;
+    database.sql("UPDATE things SET count = -1 WHERE id = 'k1'").await;
+    apply(&store, &mapped, vec![(key("k1"), set(&mapped, "name", Value::text("over theirs")))]).await;
+    let seen = look(&store, &mapped, &store.seal(&mapped, mark)).await;
+    assert_eq!(seen.changed, keys(&["k1"]));
+    for name in ["known", "known again"] {
+        apply(&store, &mapped, vec![(key("k1"), set(&mapped, "name", Value::text(name)))]).await;
+    }
+    assert_eq!(look(&store, &mapped, &store.seal(&mapped, seen.mark)).await.changed, []);
     // A trigger of somebody's may write more than we know of.
     database
         .sql(

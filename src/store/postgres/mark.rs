@@ -23,6 +23,8 @@ use super::session::Session;
 const OWN_REMEMBERED: usize = 10_000;
 /// Transactions after which numbers begin to be told apart badly: half of what `age` counts.
 pub(super) const FURTHEST: u64 = 1 << 30;
+/// The first number that a transaction of a running server can have.
+const FIRST_NORMAL: u32 = 3;
 
 /// What a mark says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +93,16 @@ struct Noted {
     server: String,
     /// How far it had got when it was last looked at.
     xmax: u64,
-    tables: BTreeMap<i64, VecDeque<u64>>,
+    tables: BTreeMap<i64, Known>,
+}
+
+/// What is known of a table's rows.
+#[derive(Debug, Default)]
+struct Known {
+    /// The last look saw what every transaction before this one left.
+    seen_before: u64,
+    /// Own transactions since, whose rows are known.
+    own: VecDeque<u64>,
 }
 
 impl Own {
@@ -102,20 +113,32 @@ impl Own {
     /// Notes transactions that were committed.
     pub(super) fn note(&self, table: i64, transactions: impl IntoIterator<Item = u64>) {
         let mut noted = self.noted();
-        let table = noted.tables.entry(table).or_default();
-        table.extend(transactions);
-        let surplus = table.len().saturating_sub(OWN_REMEMBERED);
-        table.drain(..surplus);
+        let own = &mut noted.tables.entry(table).or_default().own;
+        own.extend(transactions);
+        let surplus = own.len().saturating_sub(OWN_REMEMBERED);
+        own.drain(..surplus);
     }
 
-    /// Forgets all if this is another server, or the same put back: numbers there may be anybody's.
-    fn look(&self, server: &str, xmax: u64) {
+    /// Notes that a table is looked at. Forgets all if this is another server, or the same put back: numbers there may be anybody's.
+    fn look(&self, server: &str, table: i64, (xmin, xmax): (u64, u64)) {
         let mut noted = self.noted();
         if (noted.server != server && !noted.server.is_empty()) || xmax < noted.xmax {
             noted.tables.clear();
         }
         server.clone_into(&mut noted.server);
         noted.xmax = xmax;
+        noted.tables.entry(table).or_default().seen_before = xmin;
+    }
+
+    /// Whether the last look saw the row that a transaction made, or the row is our own. Who writes such a row over hides nothing; a row
+    /// that came after the look has in it what somebody else did, and is to be looked at even with our own change on top.
+    pub(super) fn knows(&self, table: i64, writer: u32) -> bool {
+        let noted = self.noted();
+        let Some(known) = noted.tables.get(&table) else { return false };
+        let behind = in_rows(known.seen_before).wrapping_sub(writer);
+        // Numbers go round; the first three are older than all.
+        let seen = writer < FIRST_NORMAL || (behind > 0 && behind < 1 << 31);
+        seen || known.own.iter().any(|own| in_rows(*own) == writer)
     }
 
     /// Adds to a mark what was written since.
@@ -126,7 +149,7 @@ impl Own {
         let Some(table) = noted.tables.get(&data.table).filter(|_| noted.server == data.server) else {
             return mark;
         };
-        data.own.extend(table.iter().copied().filter(|transaction| *transaction >= xmin));
+        data.own.extend(table.own.iter().copied().filter(|transaction| *transaction >= xmin));
         data.own.sort_unstable();
         data.own.dedup();
         data.to_mark().unwrap_or(mark)
@@ -149,8 +172,8 @@ impl PostgresStore {
             return Ok(None);
         };
         let Some(server) = self.identity(session).await? else { return Ok(None) };
-        if let Some((_, xmax)) = bounds(&info.snapshot) {
-            self.own.look(&server, xmax);
+        if let Some(bounds) = bounds(&info.snapshot) {
+            self.own.look(&server, info.oid, bounds);
         }
         let mut meaning = decoder.class().to_owned();
         for column in columns() {
@@ -234,9 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_known_that_the_last_look_saw_or_that_is_our_own() {
+        let own = Own::default();
+        assert!(!own.knows(2, 50), "nobody looked");
+        let turn = 3 << 32;
+        own.look("7/00000001", 2, (turn + 5, turn + 9));
+        own.note(2, [turn + 8]);
+        for (writer, known) in
+            [(1, true), (2, true), (4, true), (5, false), (6, false), (8, true), (u32::MAX, true)]
+        {
+            assert_eq!(own.knows(2, writer), known, "{writer}");
+        }
+        assert!(!own.knows(3, 4), "another table");
+    }
+
+    #[test]
     fn a_mark_is_sealed_with_what_came_after_it_alone() {
         let own = Own::default();
-        own.look("7/00000001", 100);
+        own.look("7/00000001", 2, (90, 100));
         own.note(2, [5, 99, 100, 101]);
         own.note(3, [102]);
         let mark = || data("100:100:").to_mark().expect("a mark");
@@ -244,13 +282,13 @@ mod tests {
         let theirs = Mark("not ours".into());
         assert_eq!(own.seal(theirs.clone()), theirs);
         own.note(2, 0..20_000);
-        assert_eq!(own.noted().tables[&2].len(), OWN_REMEMBERED);
-        own.look("7/00000001", 30_000);
+        assert_eq!(own.noted().tables[&2].own.len(), OWN_REMEMBERED);
+        own.look("7/00000001", 2, (30_000, 30_000));
         assert_ne!(own.seal(mark()), mark(), "the same server went on");
-        own.look("7/00000002", 30_000);
+        own.look("7/00000002", 2, (30_000, 30_000));
         assert_eq!(own.seal(mark()), mark(), "another one has other transactions of these numbers");
         own.note(2, [100]);
-        own.look("7/00000002", 20_000);
+        own.look("7/00000002", 2, (20_000, 20_000));
         let there = MarkData { server: "7/00000002".into(), ..data("100:100:") }.to_mark().expect("a mark");
         assert_eq!(own.seal(there.clone()), there, "and so has one that was put back");
     }

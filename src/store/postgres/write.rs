@@ -85,6 +85,7 @@ impl PostgresStore {
         let lock = if deletes { Lock::Delete } else { Lock::Update };
         let found = find(&mut session, &layout, mapped, &keys, lock).await;
         let found = found.map_err(|error| self.failed(&error))?;
+        let known = found.values().flatten().all(|row| self.own.knows(layout.info.oid, row.writer));
         let mut outcomes = BTreeMap::new();
         let mut planned = Vec::new();
         let repeated = repeated_keys(batch);
@@ -119,7 +120,10 @@ impl PostgresStore {
             }
             StoreError { kind: ErrorKind::OutcomeUnknown, ..failed.told }.into()
         })?;
-        self.own.note(layout.info.oid, own);
+        // What somebody did to one of the rows after the last look is to be seen by the next one.
+        if known {
+            self.own.note(layout.info.oid, own);
+        }
         Ok(outcomes)
     }
 
