@@ -460,36 +460,43 @@ async fn controllers_that_write_one_database_at_once_do_not_mix_their_words_up()
 async fn a_controller_that_was_overtaken_changes_nothing_more() {
     for ended in [false, true] {
         let database = server::database().await;
-        let (slow, other) = (in_database(&database).await, in_database(&database).await);
-        let change = |value: &str| Transition {
-            shadows: vec![(record("things", "a"), store("app"), shadow(value))],
-            ..Transition::default()
-        };
-        slow.acquire("slow", at(0), at(100)).await.expect("taken");
-        slow.commit(&change("1")).await.expect("committed");
-        slow.acquire("slow", at(150), at(200)).await.expect("late, and nobody else was there");
-        slow.commit(&change("2")).await.expect("committed");
-        other.acquire("other", at(250), at(300)).await.expect("it lapsed");
-        other.commit(&change("3")).await.expect("committed");
-        if ended {
-            other.release("other").await.expect("released");
-        }
-        for attempt in [slow.acquire("slow", at(260), at(400)).await, slow.commit(&change("4")).await] {
-            let error = attempt.expect_err("it was overtaken");
-            assert!(error.held_elsewhere, "{error}");
-        }
-        assert!(slow.commit(&change("4")).await.is_err(), "still");
-        let recalled = slow.recall(&entity("things"), &[key("a")]).await.expect("may be read");
-        assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow("3"));
-        slow.release("slow").await.expect("nothing to give up");
-        assert_eq!(
-            other.lease().await.expect("read").is_some(),
-            !ended,
-            "it is not the other's that is given up"
-        );
-        slow.acquire("slow", at(400), at(500)).await.expect("free, or lapsed");
-        slow.commit(&change("5")).await.expect("committed");
+        overtaken(&in_database(&database).await, &in_database(&database).await, ended).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.db");
+        let opened = async || SqliteState::open(&path).await.expect("opened");
+        overtaken(&opened().await, &opened().await, ended).await;
     }
+}
+
+async fn overtaken(slow: &dyn State, other: &dyn State, ended: bool) {
+    let change = |value: &str| Transition {
+        shadows: vec![(record("things", "a"), store("app"), shadow(value))],
+        ..Transition::default()
+    };
+    slow.acquire("slow", at(0), at(100)).await.expect("taken");
+    slow.commit(&change("1")).await.expect("committed");
+    slow.acquire("slow", at(150), at(200)).await.expect("late, and nobody else was there");
+    slow.commit(&change("2")).await.expect("committed");
+    other.acquire("other", at(250), at(300)).await.expect("it lapsed");
+    other.commit(&change("3")).await.expect("committed");
+    if ended {
+        other.release("other").await.expect("released");
+    }
+    for attempt in [slow.acquire("slow", at(260), at(400)).await, slow.commit(&change("4")).await] {
+        let error = attempt.expect_err("it was overtaken");
+        assert!(error.held_elsewhere, "{error}");
+    }
+    assert!(slow.commit(&change("4")).await.is_err(), "still");
+    let recalled = slow.recall(&entity("things"), &[key("a")]).await.expect("may be read");
+    assert_eq!(recalled[&key("a")].stores[&store("app")], *shadow("3"));
+    slow.release("slow").await.expect("nothing to give up");
+    assert_eq!(
+        other.lease().await.expect("read").is_some(),
+        !ended,
+        "it is not the other's that is given up"
+    );
+    slow.acquire("slow", at(400), at(500)).await.expect("free, or lapsed");
+    slow.commit(&change("5")).await.expect("committed");
 }
 
 #[tokio::test]

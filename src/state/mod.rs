@@ -14,6 +14,7 @@ use crate::model::{
 
 mod changes;
 pub mod codec;
+mod hold;
 pub mod memory;
 pub mod postgres;
 pub mod sqlite;

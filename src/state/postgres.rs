@@ -2,15 +2,13 @@
 //!
 //! Every change is one transaction that begins by locking the state's one row of `trueup_state`, so changes of several
 //! controllers come one after the other, and what one reads of a record it still finds when it writes it. The lease stands
-//! in the same row, with a term that rises whenever the lease changes hands: a controller that was stopped for longer than
-//! its lease, and overtaken, finds another term there, and none of what it still remembers gets in. What it may have
-//! written to stores stands in the journal, which the one that overtook it has settled.
+//! in the same row, with its term.
 //!
 //! No statement is prepared by name and every one is in a transaction, so that a pooler may stand in between.
 
 use std::collections::BTreeMap;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +26,7 @@ use crate::model::{
 };
 
 use super::codec::{self, Dictionary};
+use super::hold::{Holding, overtaken};
 use super::{Lease, State, StateError, held_by};
 
 mod commit;
@@ -48,7 +47,7 @@ pub struct PostgresState {
     schema: String,
     pool: PgPool,
     names: Arc<Mutex<Names>>,
-    hold: Arc<SyncMutex<Hold>>,
+    holding: Holding,
 }
 
 /// The names that records are written with, and how many of them the database is known to have.
@@ -56,18 +55,6 @@ pub struct PostgresState {
 struct Names {
     dictionary: Dictionary,
     saved: usize,
-}
-
-/// What this process knows of its lease.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum Hold {
-    /// It has none, and changes need none.
-    #[default]
-    Free,
-    /// It took the lease for this holder, which began this term.
-    Term(String, i64),
-    /// It was overtaken and changes nothing more until it takes the lease anew.
-    Lost,
 }
 
 impl PostgresState {
@@ -97,7 +84,8 @@ impl PostgresState {
             .max_connections(CONNECTIONS)
             .acquire_timeout(CONNECT_PATIENCE)
             .connect_lazy_with(connect);
-        let state = Self { schema: schema.to_owned(), pool, names: Arc::default(), hold: Arc::default() };
+        let state =
+            Self { schema: schema.to_owned(), pool, names: Arc::default(), holding: Holding::default() };
         state.prepare().await?;
         Ok(state)
     }
@@ -160,14 +148,6 @@ impl PostgresState {
         T: sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
     {
         row.try_get(at).map_err(|_| self.unreadable())
-    }
-
-    fn hold(&self) -> Hold {
-        self.hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_hold(&self, hold: Hold) {
-        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = hold;
     }
 
     /// Reads the names that were added since the last look.
@@ -295,10 +275,7 @@ impl State for PostgresState {
     }
 
     async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
-        let renewed = match self.hold() {
-            Hold::Term(of, term) if of == holder => Some(term),
-            _ => None,
-        };
+        let renewed = self.holding.term(holder);
         // One statement: taken only if it is free, ours, or lapsed; renewed only if nobody had it in between.
         let query = self
             .sql(
@@ -312,26 +289,21 @@ impl State for PostgresState {
             .bind(now.micros())
             .bind(renewed);
         if let Some(row) = self.rows(query).await?.pop() {
-            self.set_hold(Hold::Term(holder.to_owned(), self.column(&row, 0)?));
+            self.holding.take(holder, self.column(&row, 0)?);
             return Ok(());
         }
         if renewed.is_some() {
-            self.set_hold(Hold::Lost);
+            self.holding.lose();
+            return Err(overtaken());
         }
         Err(match self.lease().await? {
-            Some(lease) if lease.holder != holder => held_by(&lease),
-            _ => overtaken(),
+            Some(lease) => held_by(&lease),
+            None => StateError { held_elsewhere: true, ..StateError::new("the lease was held a moment ago") },
         })
     }
 
     async fn release(&self, holder: &str) -> Result<(), StateError> {
-        let term = match self.hold() {
-            Hold::Term(of, term) if of == holder => Some(term),
-            _ => None,
-        };
-        if term.is_some() || self.hold() == Hold::Lost {
-            self.set_hold(Hold::Free);
-        }
+        let term = self.holding.give_up(holder);
         let query = self
             .sql(
                 "UPDATE {state} SET holder = NULL, expires = NULL \
@@ -446,13 +418,3 @@ impl State for PostgresState {
 /// The records of some keys of an entity.
 const RECALL: &str = "SELECT key, memory FROM {shadows} WHERE entity = (SELECT id FROM {entities} WHERE name = $1) \
                       AND key = ANY($2)";
-
-/// The error of one whose lease lapsed and who was overtaken.
-fn overtaken() -> StateError {
-    StateError {
-        held_elsewhere: true,
-        ..StateError::new(
-            "the lease lapsed and another controller worked meanwhile: nothing more is changed, plan again",
-        )
-    }
-}

@@ -18,6 +18,7 @@ use crate::model::{
 use crate::store::sqlite::pool::{Pool, PoolError, code};
 
 use super::codec::{self, BadRecord, Dictionary};
+use super::hold::{Holding, overtaken};
 use super::{Lease, State, StateError, held_by};
 
 mod commit;
@@ -39,6 +40,7 @@ pub struct SqliteState {
     path: PathBuf,
     pool: Pool,
     names: Arc<Mutex<Names>>,
+    holding: Holding,
 }
 
 /// The names that records are written with, and how many of them the file is known to have.
@@ -85,7 +87,7 @@ impl SqliteState {
         })?;
         let file = path.to_owned();
         let pool = Pool::new(CONNECTIONS, PATIENCE, move || connect(&file));
-        let state = Self { path: path.to_owned(), pool, names: Arc::default() };
+        let state = Self { path: path.to_owned(), pool, names: Arc::default(), holding: Holding::default() };
         let shown = path.display().to_string();
         state.work(move |connection| schema::prepare(connection, &shown)).await?;
         Ok(state)
@@ -217,6 +219,13 @@ fn sync_names(connection: &Connection, names: &mut Names) -> Result<bool, Failur
     Ok(any)
 }
 
+/// The lease's term: how often it changed hands.
+fn term(connection: &Connection) -> rusqlite::Result<i64> {
+    let term =
+        connection.prepare_cached("SELECT term FROM terms")?.query_row([], |row| row.get(0)).optional()?;
+    Ok(term.unwrap_or(0))
+}
+
 /// The number of an entity; none: nothing of it was ever remembered.
 fn entity_number(connection: &Connection, entity: &str) -> rusqlite::Result<Option<i64>> {
     connection
@@ -264,20 +273,34 @@ impl State for SqliteState {
     }
 
     async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
-        let holder = holder.to_owned();
-        // One statement: taken only if it is free, ours, or lapsed.
+        let (ours, renewed) = (holder.to_owned(), self.holding.term(holder));
+        // Taken only if it is free, ours, or lapsed; renewed only if nobody had it in between.
         let taken = self
             .work(move |connection| {
-                Ok(connection.execute(
-                    "INSERT INTO lease (one, holder, expires) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE \
-                     SET holder = excluded.holder, expires = excluded.expires \
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let now_held = term(&transaction)?;
+                let taken = transaction.execute(
+                    "INSERT INTO lease (one, holder, expires) SELECT 1, ?1, ?2 WHERE ?4 IS NULL OR ?4 = ?5 \
+                     ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, expires = excluded.expires \
                      WHERE lease.holder = excluded.holder OR lease.expires <= ?3",
-                    params![holder, until.micros(), now.micros()],
-                )?)
+                    params![ours, until.micros(), now.micros(), renewed, now_held],
+                )?;
+                if taken == 0 {
+                    return Ok(None);
+                }
+                let begun = renewed.unwrap_or(now_held + 1);
+                transaction.execute("INSERT OR REPLACE INTO terms (one, term) VALUES (1, ?)", [begun])?;
+                transaction.commit()?;
+                Ok(Some(begun))
             })
             .await?;
-        if taken == 1 {
+        if let Some(term) = taken {
+            self.holding.take(holder, term);
             return Ok(());
+        }
+        if renewed.is_some() {
+            self.holding.lose();
+            return Err(overtaken());
         }
         Err(match self.lease().await? {
             Some(lease) => held_by(&lease),
@@ -286,10 +309,14 @@ impl State for SqliteState {
     }
 
     async fn release(&self, holder: &str) -> Result<(), StateError> {
-        let holder = holder.to_owned();
+        let (ours, given_up) = (holder.to_owned(), self.holding.give_up(holder));
         self.work(move |connection| {
-            connection.execute("DELETE FROM lease WHERE holder = ?", [holder])?;
-            Ok(())
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let now_held = term(&transaction)?;
+            if given_up.is_none_or(|given_up| given_up == now_held) {
+                transaction.execute("DELETE FROM lease WHERE holder = ?", [ours])?;
+            }
+            Ok(transaction.commit()?)
         })
         .await
     }
@@ -441,7 +468,8 @@ impl State for SqliteState {
             let saved = names.saved;
             names.dictionary.truncate(saved);
             let change = commit::Change::of(transition, &mut names.dictionary);
-            let done = self.pool.run(move |connection| change.make(connection, names));
+            let holding = self.holding.clone();
+            let done = self.pool.run(move |connection| change.make(connection, names, &holding));
             let (result, again) = match done.await {
                 Ok(done) => done,
                 Err(PoolError::Sqlite(error)) => return Err(self.explain(&Failure::Sqlite(error))),

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::model::{Deletes, EntityName, Intent, IntentEnd, IntentId, Marks, Memory, RecordKey, Transition};
 
 use super::super::changes::{self, Changes, DELETES_KEPT_MICROS, ENDED_KEPT};
-use super::{Hold, Names, PostgresState, RECALL, StateError, codec, overtaken};
+use super::{Names, PostgresState, RECALL, StateError, codec};
 
 /// Rows a statement: some megabytes at most, and more gain nothing.
 const ROWS_PER_STATEMENT: usize = 2_000;
@@ -64,14 +64,7 @@ impl PostgresState {
         let query = self.sql("SELECT term FROM {state} FOR UPDATE");
         let row = query.fetch_one(connection).await.map_err(|error| self.failed(&error))?;
         let term: i64 = self.column(&row, 0)?;
-        match self.hold() {
-            Hold::Free => Ok(()),
-            Hold::Term(_, ours) if ours == term => Ok(()),
-            Hold::Term(..) | Hold::Lost => {
-                self.set_hold(Hold::Lost);
-                Err(overtaken())
-            }
-        }
+        self.holding.check(term)
     }
 
     async fn execute(

@@ -8,8 +8,9 @@ use crate::model::{
     Deletes, EntityName, IntentEnd, IntentId, Marks, RecordKey, Shadow, StoreName, Transition,
 };
 
+use super::super::hold::Holding;
 use super::codec::{self, Dictionary, Shadows};
-use super::{Failure, Names, NamesGuard, entity_number, journal, sync_names, visit_rows};
+use super::{Failure, Names, NamesGuard, entity_number, journal, sync_names, term, visit_rows};
 
 /// A transition as it is written.
 pub(super) struct Change {
@@ -66,17 +67,24 @@ impl Change {
         }
     }
 
-    /// Makes the change, and gives the names back.
+    /// Makes the change, unless the lease was lost, and gives the names back.
     pub(super) fn make(
         self,
         connection: &mut Connection,
         mut names: NamesGuard,
+        holding: &Holding,
     ) -> (Result<(), Failure>, NamesGuard) {
-        (self.in_transaction(connection, &mut names), names)
+        (self.in_transaction(connection, &mut names, holding), names)
     }
 
-    fn in_transaction(self, connection: &mut Connection, names: &mut Names) -> Result<(), Failure> {
+    fn in_transaction(
+        self,
+        connection: &mut Connection,
+        names: &mut Names,
+        holding: &Holding,
+    ) -> Result<(), Failure> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        holding.check(term(&transaction)?).map_err(Failure::Said)?;
         if sync_names(&transaction, names)? {
             // Names have other numbers now than those that stand in what was written down.
             return Err(Failure::NamesMoved);

@@ -40,6 +40,10 @@ const MARKS: &str =
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, \
                      PRIMARY KEY (kind, key)) WITHOUT ROWID";
 
+/// How often the lease changed hands. An older program leaves it as it is, and is not kept from writing when it was overtaken.
+const TERMS: &str =
+    "CREATE TABLE IF NOT EXISTS terms (one INTEGER PRIMARY KEY CHECK (one = 1), term INTEGER NOT NULL)";
+
 /// Intents by pack. What is rewritten at each end stands apart from what is not; packs with open intents are few.
 const JOURNAL: [&str; 3] = [
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, open INTEGER NOT NULL, heads BLOB NOT NULL)",
@@ -61,12 +65,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
     match (application, format) {
         (APPLICATION_ID, FORMAT) => {
             transaction.execute(NOTES, [])?;
+            transaction.execute(TERMS, [])?;
             return Ok(transaction.commit()?);
         }
         (APPLICATION_ID, JSON_JOURNAL) => {
             pack_journal(&transaction)?;
             transaction.execute(MARKS, [])?;
             transaction.execute(NOTES, [])?;
+            transaction.execute(TERMS, [])?;
         }
         (APPLICATION_ID, _) => {
             return refuse(format!(
@@ -80,7 +86,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &str) -> Result<(), Fai
             ));
         }
         _ => {
-            for table in TABLES.into_iter().chain(JOURNAL).chain([MARKS, NOTES]) {
+            for table in TABLES.into_iter().chain(JOURNAL).chain([MARKS, NOTES, TERMS]) {
                 transaction.execute(table, [])?;
             }
             transaction.execute(
