@@ -231,3 +231,22 @@ async fn another_controller_takes_over_within_the_lease() {
     second.cancel();
     other.await.unwrap();
 }
+
+/// A look that takes longer than the lease is no reason for another controller to take over.
+#[tokio::test(start_paused = true)]
+async fn a_long_look_keeps_the_lease() {
+    let world = World::new(10);
+    world.slow_down(Duration::from_mins(5));
+    let (first, second) = (CancellationToken::new(), CancellationToken::new());
+    let one = world.start("one", &first);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let other = world.start("two", &second);
+    world.edit("app", 1, "a", "found in the end");
+    tokio::time::sleep(Duration::from_mins(40)).await;
+    assert_eq!(world.holders(), ["one"], "only one works");
+    assert_eq!(world.everywhere(1, "a"), ["found in the end"; 3]);
+    first.cancel();
+    second.cancel();
+    one.await.unwrap();
+    other.await.unwrap();
+}

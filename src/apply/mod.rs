@@ -76,13 +76,14 @@ pub struct KeptLease {
     pub holder: String,
     /// For how long at a time, in milliseconds.
     pub length_ms: u64,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     renewed: std::sync::Mutex<std::time::Instant>,
 }
 
 impl KeptLease {
     /// A lease that was just taken.
-    pub fn new(holder: String, length_ms: u64) -> Self {
-        Self { holder, length_ms, renewed: std::sync::Mutex::new(std::time::Instant::now()) }
+    pub fn new(holder: String, length_ms: u64, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self { holder, length_ms, now, renewed: std::sync::Mutex::new(std::time::Instant::now()) }
     }
 
     /// Renews it once a third of it has passed.
@@ -94,7 +95,7 @@ impl KeptLease {
             }
             *renewed = std::time::Instant::now();
         }
-        let now = clock();
+        let now = (self.now)();
         let until =
             now.saturating_add_micros(i64::try_from(self.length_ms).unwrap_or(i64::MAX).saturating_mul(1000));
         state.acquire(&self.holder, now, until).await.map_err(|error| error.to_string())

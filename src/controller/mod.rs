@@ -3,6 +3,7 @@
 mod conflicts;
 mod hints;
 mod identity;
+mod lease;
 mod marks;
 mod migrating;
 mod notes;
@@ -18,7 +19,6 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,7 @@ use crate::reconcile::{
 };
 use crate::spec::{Spec, StateSpec};
 use crate::state::memory::MemoryState;
-use crate::state::{Lease, State, StateError};
+use crate::state::{State, StateError};
 use crate::store::MigrationStep;
 use crate::telemetry::{Event, Observer};
 
@@ -42,9 +42,6 @@ pub use pace::{Hinted, Pace, PaceOptions, Step, Task};
 pub use run::{Reload, RunOptions, RunSummary, Running, pace_options, run};
 pub use scripts::scripts;
 pub use watch::watch;
-
-/// How long to wait before asking for the lease again.
-const LEASE_WAIT: Duration = Duration::from_millis(200);
 
 /// How many records go out together at most. A few such chunks are what a kill leaves to be found out about, and what a stop waits for.
 const LARGEST_CHUNK: usize = 1_000;
@@ -410,7 +407,10 @@ impl Engine {
             self.note_errors(errors, &report, options).await?;
             Ok(report)
         };
-        let result = self.counting(observer, work).await;
+        let result = tokio::select! {
+            result = self.counting(observer, work) => result,
+            never = self.renew(&lease) => match never {},
+        };
         self.give_lease_up(&lease, observer).await;
         result
     }
@@ -458,41 +458,6 @@ impl Engine {
         of_stores.chain(of_manifests).min().unwrap_or(LARGEST_CHUNK).clamp(1, LARGEST_CHUNK)
     }
 
-    async fn take_lease(
-        &self,
-        timeout_ms: u64,
-        observer: &dyn Observer,
-        stop: &CancellationToken,
-    ) -> Result<KeptLease, EngineError> {
-        let length_ms = self.spec.controller.lease_ms;
-        let length_micros = i64::try_from(length_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let began = tokio::time::Instant::now();
-        loop {
-            let now = self.now();
-            match self.state.acquire(&self.holder, now, now.saturating_add_micros(length_micros)).await {
-                Ok(()) => {
-                    observer.notice(&Event::Lease { held: true });
-                    return Ok(KeptLease::new(self.holder.clone(), length_ms));
-                }
-                Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {
-                }
-                Err(error) => return Err(error.into()),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LEASE_WAIT) => {}
-                () = stop.cancelled() => return Err(EngineError::new("stopped while waiting for the lease")),
-            }
-        }
-    }
-
-    async fn give_lease_up(&self, lease: &KeptLease, observer: &dyn Observer) {
-        // One that cannot be given up lapses.
-        let _ = self.state.release(&lease.holder).await;
-        if !self.leads.load(std::sync::atomic::Ordering::Relaxed) {
-            observer.notice(&Event::Lease { held: false });
-        }
-    }
-
     /// Everything that lives in a store, the system tables of the canonical one included.
     fn mapped_in(&self, store: &StoreName) -> Vec<Mapped> {
         let system = self.ledger.all().into_iter().filter(|_| *store == self.spec.canonical).cloned();
@@ -503,14 +468,6 @@ impl Engine {
     pub fn audit(&self) -> Vec<crate::model::Diagnostic> {
         let opened = self.stores.iter().filter_map(|(name, store)| Some((name, store.as_ref().ok()?)));
         opened.flat_map(|(name, store)| store.audit(&self.mapped_in(name))).collect()
-    }
-
-    /// Who holds the lease on the state, if anyone.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub async fn lease(&self) -> Result<Option<Lease>, EngineError> {
-        Ok(self.state.lease().await?)
     }
 
     /// The last pass that the state knows of; 0 before the first.

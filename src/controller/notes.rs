@@ -1,4 +1,4 @@
-//! What people and controllers leave for each other in the state: pauses, approvals, who leads, and what is wrong since when.
+//! What people and controllers leave for each other in the state: pauses, approvals, and what is wrong since when.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,6 @@ use super::{Engine, EngineError, PassOptions};
 const PAUSES: &str = "pause";
 const APPROVALS: &str = "approval";
 const ERRORS: &str = "error";
-const LEADER: &str = "leader";
 
 /// How many things that are wrong are remembered with their beginnings. More are counted and not listed.
 const MOST_ERRORS: usize = 5_000;
@@ -204,19 +203,14 @@ fn of_report(report: &Report, now: Timestamp) -> impl Iterator<Item = KnownError
     })
 }
 
-/// Who makes the passes, of several controllers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Leader {
-    holder: String,
-    until: Timestamp,
-}
-
-fn parse<T: DeserializeOwned>(notes: BTreeMap<String, String>) -> impl Iterator<Item = (String, T)> {
+pub(super) fn parse<T: DeserializeOwned>(
+    notes: BTreeMap<String, String>,
+) -> impl Iterator<Item = (String, T)> {
     // A note that cannot be read is a newer program's, and none of ours.
     notes.into_iter().filter_map(|(key, text)| Some((key, serde_json::from_str(&text).ok()?)))
 }
 
-fn text<T: Serialize>(note: &T) -> Result<String, EngineError> {
+pub(super) fn text<T: Serialize>(note: &T) -> Result<String, EngineError> {
     serde_json::to_string(note).map_err(|error| EngineError::new(format!("state: {error}")))
 }
 
@@ -389,59 +383,6 @@ impl Engine {
         }
         if !changes.is_empty() {
             self.state.note(ERRORS, &changes).await?;
-        }
-        Ok(())
-    }
-
-    /// Asks to make the passes, for as long as a lease lasts; false while another controller does. Only one that asks again in time
-    /// goes on.
-    ///
-    /// # Errors
-    /// When the state cannot be used.
-    pub async fn lead(&self) -> Result<bool, EngineError> {
-        let length = i64::try_from(self.spec.controller.lease_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let now = self.now();
-        let until = now.saturating_add_micros(length);
-        // The lease makes looking and noting one step among controllers.
-        match self.state.acquire(&self.holder, now, until).await {
-            Ok(()) => {}
-            Err(error) if error.held_elsewhere => return self.leads_still().await,
-            Err(error) => return Err(error.into()),
-        }
-        let result = async {
-            let other =
-                self.leader().await?.filter(|leader| leader.holder != self.holder && leader.until > now);
-            if other.is_some() {
-                return Ok(false);
-            }
-            let leader = Leader { holder: self.holder.clone(), until };
-            self.state.note(LEADER, &BTreeMap::from([("one".to_owned(), Some(text(&leader)?))])).await?;
-            Ok(true)
-        }
-        .await;
-        self.state.release(&self.holder).await?;
-        self.leads.store(matches!(result, Ok(true)), std::sync::atomic::Ordering::Relaxed);
-        result
-    }
-
-    async fn leader(&self) -> Result<Option<Leader>, EngineError> {
-        Ok(parse::<Leader>(self.state.notes(LEADER).await?).next().map(|(_, leader)| leader))
-    }
-
-    /// Whether it was this one that led last, and its time is not over: a command by hand has the lease for a moment.
-    async fn leads_still(&self) -> Result<bool, EngineError> {
-        let now = self.now();
-        let leader = self.leader().await?;
-        Ok(leader.is_some_and(|leader| leader.holder == self.holder && leader.until > now))
-    }
-
-    /// Lets another controller take over at once.
-    ///
-    /// # Errors
-    /// When the state cannot be used.
-    pub async fn step_down(&self) -> Result<(), EngineError> {
-        if self.leader().await?.is_some_and(|leader| leader.holder == self.holder) {
-            self.state.note(LEADER, &BTreeMap::from([("one".to_owned(), None)])).await?;
         }
         Ok(())
     }

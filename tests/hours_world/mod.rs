@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ struct Deadly {
     lives: Arc<AtomicI64>,
     holder: String,
     holders: Arc<Mutex<Vec<String>>>,
+    /// How long a look takes, in seconds.
+    look_seconds: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -192,6 +194,8 @@ impl State for Deadly {
         self.inner.count(entity).await
     }
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
+        // A question that each look asks, and nothing else.
+        tokio::time::sleep(Duration::from_secs(self.look_seconds.load(Ordering::Relaxed))).await;
         self.inner.deletes_since(since).await
     }
     async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
@@ -239,6 +243,7 @@ pub struct World {
     began: Instant,
     lives: Arc<AtomicI64>,
     holders: Arc<Mutex<Vec<String>>>,
+    look_seconds: Arc<AtomicU64>,
     stamps: Arc<AtomicI64>,
 }
 
@@ -287,6 +292,7 @@ impl World {
             began: Instant::now(),
             lives: Arc::new(AtomicI64::new(-1)),
             holders: Arc::default(),
+            look_seconds: Arc::default(),
             stamps: Arc::new(AtomicI64::new(0)),
         }
     }
@@ -307,10 +313,16 @@ impl World {
             lives: self.lives.clone(),
             holder: holder.to_owned(),
             holders: self.holders.clone(),
+            look_seconds: self.look_seconds.clone(),
         };
         let clock = self.clone();
         let engine = Engine::with(self.spec.clone(), opened, Arc::new(state));
         Arc::new(engine.simulated(holder, Arc::new(move || clock.now())))
+    }
+
+    /// Makes looks take so long from now on.
+    pub fn slow_down(&self, look: Duration) {
+        self.look_seconds.store(look.as_secs(), Ordering::Relaxed);
     }
 
     /// Starts a controller.

@@ -1,0 +1,146 @@
+//! Who may work on the state now (the lease), and who makes the passes (the leader).
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::KeptLease;
+use crate::model::Timestamp;
+use crate::state::Lease;
+use crate::telemetry::{Event, Observer};
+
+use super::notes::{parse, text};
+use super::{Engine, EngineError};
+
+const LEADER: &str = "leader";
+
+/// How long to wait before asking for the lease again.
+const LEASE_WAIT: Duration = Duration::from_millis(200);
+
+/// Who makes the passes, of several controllers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Leader {
+    holder: String,
+    until: Timestamp,
+}
+
+impl Engine {
+    /// When a lease that is taken now lapses.
+    fn lapses(&self, now: Timestamp) -> Timestamp {
+        let length = i64::try_from(self.spec.controller.lease_ms).unwrap_or(i64::MAX);
+        now.saturating_add_micros(length.saturating_mul(1000))
+    }
+
+    pub(super) async fn take_lease(
+        &self,
+        timeout_ms: u64,
+        observer: &dyn Observer,
+        stop: &CancellationToken,
+    ) -> Result<KeptLease, EngineError> {
+        let length_ms = self.spec.controller.lease_ms;
+        let began = tokio::time::Instant::now();
+        loop {
+            let now = self.now();
+            match self.state.acquire(&self.holder, now, self.lapses(now)).await {
+                Ok(()) => {
+                    observer.notice(&Event::Lease { held: true });
+                    return Ok(KeptLease::new(self.holder.clone(), length_ms, self.clock.clone()));
+                }
+                Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LEASE_WAIT) => {}
+                () = stop.cancelled() => return Err(EngineError::new("stopped while waiting for the lease")),
+            }
+        }
+    }
+
+    pub(super) async fn give_lease_up(&self, lease: &KeptLease, observer: &dyn Observer) {
+        // One that cannot be given up lapses.
+        let _ = self.state.release(&lease.holder).await;
+        if !self.leads.load(Ordering::Relaxed) {
+            observer.notice(&Event::Lease { held: false });
+        }
+    }
+
+    /// Renews the lease, and what says that this controller leads, for as long as somebody works under it: a look may take longer than
+    /// both last. A renewal that fails is found out about by the next change of the state.
+    pub(super) async fn renew(&self, lease: &KeptLease) -> Infallible {
+        loop {
+            tokio::time::sleep(Duration::from_millis((lease.length_ms / 3).max(1))).await;
+            if lease.keep(&*self.state).await.is_ok() && self.leads.load(Ordering::Relaxed) {
+                let _ = self.note_leader(self.now()).await;
+            }
+        }
+    }
+
+    /// Who holds the lease on the state, if anyone.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn lease(&self) -> Result<Option<Lease>, EngineError> {
+        Ok(self.state.lease().await?)
+    }
+
+    /// Asks to make the passes, for as long as a lease lasts; false while another controller does. Only one that asks again in time
+    /// goes on.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub async fn lead(&self) -> Result<bool, EngineError> {
+        let now = self.now();
+        // The lease makes looking and noting one step among controllers.
+        match self.state.acquire(&self.holder, now, self.lapses(now)).await {
+            Ok(()) => {}
+            Err(error) if error.held_elsewhere => return self.leads_still().await,
+            Err(error) => return Err(error.into()),
+        }
+        let result = async {
+            let other =
+                self.leader().await?.filter(|leader| leader.holder != self.holder && leader.until > now);
+            if other.is_some() {
+                return Ok(false);
+            }
+            self.note_leader(now).await?;
+            Ok(true)
+        }
+        .await;
+        self.state.release(&self.holder).await?;
+        self.leads.store(matches!(result, Ok(true)), Ordering::Relaxed);
+        result
+    }
+
+    async fn note_leader(&self, now: Timestamp) -> Result<(), EngineError> {
+        let leader = Leader { holder: self.holder.clone(), until: self.lapses(now) };
+        let note = BTreeMap::from([("one".to_owned(), Some(text(&leader)?))]);
+        Ok(self.state.note(LEADER, &note).await?)
+    }
+
+    async fn leader(&self) -> Result<Option<Leader>, EngineError> {
+        Ok(parse::<Leader>(self.state.notes(LEADER).await?).next().map(|(_, leader)| leader))
+    }
+
+    /// Whether it was this one that led last, and its time is not over: a command by hand has the lease for a moment.
+    async fn leads_still(&self) -> Result<bool, EngineError> {
+        let now = self.now();
+        let leader = self.leader().await?;
+        Ok(leader.is_some_and(|leader| leader.holder == self.holder && leader.until > now))
+    }
+
+    /// Lets another controller take over at once.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub async fn step_down(&self) -> Result<(), EngineError> {
+        if self.leader().await?.is_some_and(|leader| leader.holder == self.holder) {
+            self.state.note(LEADER, &BTreeMap::from([("one".to_owned(), None)])).await?;
+        }
+        Ok(())
+    }
+}
