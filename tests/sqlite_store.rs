@@ -11,7 +11,8 @@ use harness::*;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use trueup::model::{
-    Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Mark, Outcome, SyncPlace, Value, WriteOp,
+    Cell, Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Mark, Outcome, Presence, SyncPlace,
+    Value, WriteOp,
 };
 use trueup::store::Store;
 use trueup::store::sqlite::{SqliteOptions, SqliteStore};
@@ -654,4 +655,29 @@ async fn a_new_row_takes_what_another_one_gives_up_in_the_same_batch() {
     assert_eq!(applied, [true, true, false], "{outcomes:?}");
     let rows = "SELECT group_concat(one, ' ') FROM (SELECT id || name AS one FROM things ORDER BY id)";
     assert_eq!(theirs.text(rows).await, "awanted bother");
+}
+
+/// A restore, or a copy that is moved over the file: who goes on with the old one writes where nobody reads.
+#[tokio::test]
+async fn another_file_in_the_place_of_one_in_use_is_the_one_that_counts() {
+    let theirs = Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER); INSERT INTO things VALUES ('a', 'old', 1)").await;
+    let mapped = bare(|_| {});
+    let store = theirs.open().await;
+    let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+    let name = async || match &store.read(&mapped, &[key("a")]).await.expect("read")[&key("a")] {
+        Presence::Present(row) => row.fields.values().next().cloned(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(name().await, Some(Cell::Value(Value::text("old"))));
+    let other = Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER); INSERT INTO things VALUES ('a', 'new', 1)").await;
+    std::fs::rename(&other.path, &theirs.path).expect("moved");
+    assert_eq!(name().await, Some(Cell::Value(Value::text("new"))));
+    let (seen, _) = changed(&store, &mapped, &mark).await.expect("it can tell");
+    assert_eq!(seen, ["a"]);
+    let ours = update(&mapped, &[("name", Value::text("ours"))], None, guard(&mapped, &[], &none()));
+    apply(&store, &mapped, vec![(key("a"), ours)]).await;
+    assert_eq!(theirs.text("SELECT name FROM things").await, "ours");
+    std::fs::remove_file(&theirs.path).expect("removed");
+    let gone = store.read(&mapped, &[key("a")]).await.expect_err("nothing there");
+    assert!(gone.hint.is_some(), "{gone:?}");
 }

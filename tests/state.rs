@@ -348,6 +348,23 @@ async fn a_file_is_private_and_keeps_what_was_committed() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_replaced_or_taken_away_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("state.db");
+    let state = SqliteState::open(&path).await.expect("opened");
+    let other = folder.path().join("other.db");
+    SqliteState::open(&other).await.expect("opened").close().await;
+    std::fs::rename(&other, &path).expect("moved");
+    let error = state.header().await.expect_err("it is another state");
+    assert!(error.message.contains("replaced") && error.message.contains("state.db"), "{error}");
+    let change = Transition { acknowledge_pass: Some(1), ..Transition::default() };
+    assert!(state.commit(&change).await.is_err());
+    std::fs::remove_file(&path).expect("removed");
+    assert!(state.commit(&change).await.is_err());
+    assert!(!path.exists(), "no second state is made in its place");
+}
+
+#[tokio::test]
 async fn two_programs_may_write_one_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("state.db");

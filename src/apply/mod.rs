@@ -40,6 +40,9 @@ const ATTEMPTS: u32 = 4;
 /// The wait before the second attempt, in milliseconds; each further one is twice as long.
 const FIRST_WAIT_MS: u64 = 50;
 
+/// An attempt that took so long is not repeated in the same pass.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
+
 /// Pieces of work on what comes next that go on at once, beside the effects.
 const WORKS: usize = 2;
 
@@ -337,10 +340,13 @@ impl<'a> Executor<'a> {
         let mut wait = Duration::from_millis(FIRST_WAIT_MS);
         let mut attempt = 1;
         let outcomes = loop {
+            let began = std::time::Instant::now();
             let (at_work, place, sent) = (Arc::clone(opened), mapped.clone(), Arc::clone(&batch));
             match aside(async move { at_work.apply(&place, &sent).await }.in_current_span()).await {
+                // What the store waited for itself (a lock of somebody's) is not waited for over and over: others wait meanwhile.
                 Err(error)
                     if attempt < ATTEMPTS
+                        && began.elapsed() < LONGEST_ATTEMPT
                         && matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited) =>
                 {
                     attempt += 1;

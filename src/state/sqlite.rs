@@ -15,7 +15,7 @@ use crate::model::{
     Entity, EntityName, Header, Intent, IntentEnd, Marks, Memory, RecentDeletes, RecordKey, StateId,
     StoreName, Timestamp, Transition,
 };
-use crate::store::sqlite::pool::{Pool, PoolError, code};
+use crate::store::sqlite::pool::{Pool, PoolError, Replaced, code};
 
 use super::codec::{self, BadRecord, Dictionary};
 use super::hold::{Holding, overtaken};
@@ -86,7 +86,7 @@ impl SqliteState {
             StateError::new(format!("`{}` cannot be made: {}", path.display(), error.kind()))
         })?;
         let file = path.to_owned();
-        let pool = Pool::new(CONNECTIONS, PATIENCE, move || connect(&file));
+        let pool = Pool::new(Some((path, Replaced::Refuse)), CONNECTIONS, PATIENCE, move || connect(&file));
         let state = Self { path: path.to_owned(), pool, names: Arc::default(), holding: Holding::default() };
         let shown = path.display().to_string();
         state.work(move |connection| schema::prepare(connection, &shown)).await?;

@@ -21,7 +21,7 @@ use super::buckets::Touched;
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
 use error::{pool_error, store_error};
 use layout::Layout;
-use pool::Pool;
+use pool::{Pool, Replaced};
 
 mod changes;
 mod digest;
@@ -81,7 +81,8 @@ impl SqliteStore {
         check_file(&name, path, options)?;
         let file = path.to_owned();
         let patience = Duration::from_millis(options.busy_timeout_ms.max(1_000));
-        let pool = Pool::new(CONNECTIONS, patience, move || connect(&file, options));
+        let pool =
+            Pool::new(Some((path, Replaced::Follow)), CONNECTIONS, patience, move || connect(&file, options));
         let store =
             Self { name, path: path.to_owned(), capabilities: capabilities(), pool, touched: Arc::default() };
         store.probe().await?;
@@ -94,7 +95,7 @@ impl SqliteStore {
     /// When it cannot be had.
     pub async fn blank(name: StoreName) -> Result<Self, StoreError> {
         // Each further connection would be another database.
-        let pool = Pool::new(1, Duration::from_secs(1), Connection::open_in_memory);
+        let pool = Pool::new(None, 1, Duration::from_secs(1), Connection::open_in_memory);
         let store =
             Self { name, path: PathBuf::new(), capabilities: capabilities(), pool, touched: Arc::default() };
         store.probe().await?;

@@ -13,6 +13,7 @@ pub(super) fn pool_error(store: &StoreName, error: &PoolError) -> StoreError {
         PoolError::Busy => new("no connection to the file became free in time")
             .hint("something holds the connections: try again"),
         PoolError::Closed => new("the connection to the file was closed"),
+        PoolError::Replaced => new(&error.to_string()),
         PoolError::Sqlite(error) => store_error(store, error),
     }
 }
@@ -38,14 +39,15 @@ pub(super) fn store_error(store: &StoreName, error: &Error) -> StoreError {
         5 | 6 => new(ErrorKind::Unavailable, "the database is locked by another program".into())
             .hint("it is tried again in the next pass; find who keeps a transaction open"),
         8 => new(ErrorKind::Unauthorised, "the database is read-only".into())
-            .hint("check who owns the file and its folder, or set `readOnly: true`"),
+            .hint("check who owns the file and its folder, or, for a replica, set `read_only: true`"),
         10 => new(ErrorKind::Unavailable, "reading or writing the file failed".into())
             .hint("check the disk that it is on"),
         11 => new(ErrorKind::Corrupt, "the database file is damaged".into())
             .hint("run `PRAGMA integrity_check` on it, and restore a backup"),
-        13 => new(ErrorKind::Unavailable, "the disk is full".into()),
+        13 => new(ErrorKind::Unavailable, "the disk is full".into())
+            .hint("make room on the disk that the file is on"),
         14 => new(ErrorKind::Unauthorised, "the database file cannot be opened".into())
-            .hint("check who may read the file and its folder"),
+            .hint("check the store's `path`, and who may read the file and its folder"),
         18 => new(ErrorKind::Invalid, "a value is too big for the database".into()),
         19 => constraint(store, said, extended),
         20 => new(ErrorKind::Invalid, "a value is of a type that its column refuses".into()),
@@ -77,8 +79,8 @@ fn constraint(store: &StoreName, said: &str, extended: i32) -> StoreError {
     }
 }
 
-/// Whether a commit that failed this way certainly left everything as it was: somebody held a lock, or a constraint that
-/// is checked last was broken.
+/// Whether a commit that failed this way certainly left everything as it was: somebody held a lock, the disk had no room for what makes
+/// it one, or a constraint that is checked last was broken.
 pub(super) fn did_not_happen(error: &Error) -> bool {
-    code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6 | 19))
+    code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6 | 13 | 19))
 }

@@ -1,7 +1,8 @@
 //! Connections to a file, each used by one thread at a time: `SQLite` answers in microseconds, so a piece of work (a batch, a page)
 //! goes to a thread as a whole, and not value by value.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -14,9 +15,24 @@ type Open = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Inner>);
 
+/// Which file stands at a path, as the file system tells files apart; none: no file, or it does not tell.
+type FileId = Option<(u64, u64)>;
+
+/// What is done when another file stands in the place of the one that connections are to. What is written to that one would be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// The other one is opened.
+    Follow,
+    /// Nothing more is done: what is known of the first one is not true of another.
+    Refuse,
+}
+
 struct Inner {
     open: Open,
-    idle: Mutex<Vec<Connection>>,
+    /// The file, where there is one; what is done when it is replaced; and which one it was at first.
+    file: Option<(PathBuf, Replaced)>,
+    first: OnceLock<FileId>,
+    idle: Mutex<Vec<(Connection, FileId)>>,
     free: Arc<Semaphore>,
     size: u32,
     patience: Duration,
@@ -31,6 +47,11 @@ pub(crate) enum PoolError {
     /// The pool was closed.
     #[error("the connections are closed")]
     Closed,
+    /// Another file stands in its place, or none.
+    #[error(
+        "the file was moved or replaced while it was in use: put it back, or start again with what is there now"
+    )]
+    Replaced,
     /// `SQLite` said so.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -43,14 +64,17 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of so many connections, none of them open yet. A request waits so long for one.
+    /// A pool of so many connections to a file, none of them open yet. A request waits so long for one.
     pub(crate) fn new(
+        file: Option<(&Path, Replaced)>,
         size: u32,
         patience: Duration,
         open: impl Fn() -> rusqlite::Result<Connection> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             open: Box::new(open),
+            file: file.map(|(path, replaced)| (path.to_owned(), replaced)),
+            first: OnceLock::new(),
             idle: Mutex::default(),
             free: Arc::new(Semaphore::new(size as usize)),
             size,
@@ -58,7 +82,7 @@ impl Pool {
         }))
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, FileId)>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,14 +94,38 @@ impl Pool {
             Ok(Err(_)) => return Err(PoolError::Closed),
             Err(_) => return Err(PoolError::Busy),
         };
-        let known = self.idle().pop();
+        let now = self.file_id();
+        if self.0.file.as_ref().is_some_and(|(_, replaced)| *replaced == Replaced::Refuse)
+            && self.0.first.get_or_init(|| now) != &now
+        {
+            return Err(PoolError::Replaced);
+        }
+        let mut known = None;
+        let mut stale = Vec::new();
+        // Before another one is opened: what `SQLite` keeps beside a file is found by its name.
+        while let Some((connection, id)) = { self.idle().pop() } {
+            if id == now {
+                known = Some(connection);
+                break;
+            }
+            stale.push(connection);
+        }
         let connection = if let Some(connection) = known {
             connection
         } else {
             let pool = self.clone();
-            on_thread(move || (pool.0.open)()).await??
+            let opened = move || {
+                drop(stale);
+                (pool.0.open)()
+            };
+            on_thread(opened).await??
         };
-        Ok(Lease { connection: Some(connection), pool: self.clone(), _permit: permit })
+        Ok(Lease { connection: Some(connection), file: now, pool: self.clone(), _permit: permit })
+    }
+
+    /// Which file there is now.
+    fn file_id(&self) -> FileId {
+        self.0.file.as_ref().and_then(|(path, _)| file_id(path))
     }
 
     /// Runs a piece of work with a connection, on a thread that may wait for the disk.
@@ -98,6 +146,17 @@ impl Pool {
     }
 }
 
+#[cfg(unix)]
+fn file_id(path: &Path) -> FileId {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_path: &Path) -> FileId {
+    None
+}
+
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PoolError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done),
@@ -110,6 +169,7 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 /// that back.
 pub(crate) struct Lease {
     connection: Option<Connection>,
+    file: FileId,
     pool: Pool,
     _permit: OwnedSemaphorePermit,
 }
@@ -124,7 +184,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take().filter(Connection::is_autocommit) {
-            self.pool.idle().push(connection);
+            self.pool.idle().push((connection, self.file));
         }
     }
 }
