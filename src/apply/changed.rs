@@ -243,7 +243,9 @@ impl Sight<'_> {
                     let from = place.checked_sub(1).and_then(|before| bounds.get(before));
                     let to = bounds.get(place);
                     let Ok(keys) = look.keys(from, to).await else { return Ok(false) };
-                    self.find_vanished(changed, store, (from, to), &keys.into_iter().collect()).await?;
+                    if !self.find_vanished(changed, store, (from, to), &keys.into_iter().collect()).await? {
+                        return Ok(false);
+                    }
                     rows.set(place, *count);
                 }
             }
@@ -253,14 +255,18 @@ impl Sight<'_> {
         Ok(true)
     }
 
-    /// Compares the keys of a stretch with what is remembered of it.
+    /// Compares the keys of a stretch with what is remembered of it. False when there is one that nobody knows of and no look found: what
+    /// the store says of its changes is not all, as after it was put back.
     async fn find_vanished(
         &self,
         changed: &mut Changed,
         store: &StoreName,
         (from, to): (Option<&RecordKey>, Option<&RecordKey>),
         keys: &BTreeSet<RecordKey>,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
+        let found = |key: &RecordKey| changed.rows.get(key).is_some_and(|rows| rows.contains_key(store));
+        let mut strange: BTreeSet<&RecordKey> =
+            keys.iter().filter(|key| !found(key) && !changed.called.contains(*key)).collect();
         let state = self.executor.state;
         let failed = |error: crate::state::StateError| error.to_string();
         let mut after = from.cloned();
@@ -276,13 +282,16 @@ impl Sight<'_> {
             let beyond = |key: &RecordKey| to.is_some_and(|to| key >= to);
             let ended = last || page.last().is_some_and(|(key, _)| beyond(key));
             for (key, memory) in page.drain(..).filter(|(key, _)| !beyond(key)) {
-                if present(Some(&memory), store) && !keys.contains(&key) {
+                if !present(Some(&memory), store) {
+                    continue;
+                }
+                if !strange.remove(&key) && !keys.contains(&key) {
                     changed.vanished.entry(key.clone()).or_default().insert(store.clone());
                     changed.there.insert(key, memory.places());
                 }
             }
             if ended {
-                return Ok(());
+                return Ok(strange.is_empty());
             }
         }
     }

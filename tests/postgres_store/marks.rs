@@ -102,7 +102,11 @@ async fn what_was_under_way_at_the_mark_is_seen_once_it_is_done() {
 
 #[tokio::test]
 async fn own_writes_are_not_looked_at_again_unless_somebody_may_have_had_a_hand_in_them() {
-    let (database, store) = theirs(&format!("{THINGS} {TEN}")).await;
+    // A server of its own: what is known is known up to the oldest transaction that is under way in any of its databases.
+    let server = server::Server::start(server::Disk::Lazy);
+    let database = server.database().await;
+    database.sql(&format!("{THINGS} {TEN}")).await;
+    let store = open(&database.url);
     let mapped = bare();
     let mark = mark_of(&store, &mapped).await;
     let writes = vec![

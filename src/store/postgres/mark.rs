@@ -31,7 +31,7 @@ const FIRST_NORMAL: u32 = 3;
 pub(super) struct MarkData {
     /// The form of this text.
     form: u8,
-    /// Which server, and on which of its timelines.
+    /// Which server, on which of its timelines, and when it was started.
     server: String,
     database: i64,
     pub(super) table: i64,
@@ -195,7 +195,7 @@ impl PostgresStore {
 }
 
 impl PostgresStore {
-    /// Which server this is and on which of its timelines; none where the login may not ask, or the server does not know.
+    /// Which server this is, on which of its timelines, and since when; none where the login may not ask, or the server does not know.
     pub(super) async fn identity(&self, session: &mut Session) -> Result<Option<String>, sqlx::Error> {
         if self.nameless.load(Ordering::Relaxed) {
             return Ok(None);
@@ -209,10 +209,12 @@ impl PostgresStore {
 
 async fn identity(session: &mut Session) -> Result<Option<String>, sqlx::Error> {
     session.run("SAVEPOINT trueup_identity").await?;
-    // The name of the file that is written now begins with the timeline. What the control file says of it may be behind.
+    // The name of the file that is written now begins with the timeline. What the control file says of it may be behind. Files that
+    // were put back under a server that was stopped have all that in common with those that were there: so the start counts too.
     let asked = session.query(
         "SELECT s.system_identifier::text || '/' || pg_catalog.left(pg_catalog.pg_walfile_name(\
-         pg_catalog.pg_current_wal_insert_lsn()), 8) FROM pg_catalog.pg_control_system() AS s",
+         pg_catalog.pg_current_wal_insert_lsn()), 8) || '/' || \
+         extract(epoch FROM pg_catalog.pg_postmaster_start_time())::numeric FROM pg_catalog.pg_control_system() AS s",
     );
     match session.one(asked).await {
         Ok(row) => {
