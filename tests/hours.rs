@@ -250,3 +250,19 @@ async fn a_long_look_keeps_the_lease() {
     one.await.unwrap();
     other.await.unwrap();
 }
+
+/// Whose clock went ahead leads for as long as its lease would have lasted, not until the time that its clock showed.
+#[tokio::test(start_paused = true)]
+async fn a_word_from_the_future_holds_nobody_up() {
+    for (seconds, holders) in [(30, [].as_slice()), (10 * 365 * 86_400, &["one"])] {
+        let world = World::new(10);
+        world.leave_word("gone", seconds).await;
+        let stop = CancellationToken::new();
+        let one = world.start("one", &stop);
+        world.edit("app", 1, "a", "found");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(world.holders(), holders, "{seconds}");
+        stop.cancel();
+        one.await.unwrap();
+    }
+}

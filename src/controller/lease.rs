@@ -18,6 +18,9 @@ use super::{Engine, EngineError};
 
 const LEADER: &str = "leader";
 
+/// How far the clocks of two controllers may be apart: a minute.
+const CLOCKS_DIFFER_MICROS: i64 = 60 * 1_000_000;
+
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);
 
@@ -25,7 +28,18 @@ const LEASE_WAIT: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Leader {
     holder: String,
+    /// When it last said so.
+    #[serde(default)]
+    since: Option<Timestamp>,
     until: Timestamp,
+}
+
+impl Leader {
+    /// Whether it leads at a time. One that will only say so later had a clock that went ahead: it would lead for ever.
+    fn holds_at(&self, now: Timestamp) -> bool {
+        let said = self.since.is_none_or(|since| since <= now.saturating_add_micros(CLOCKS_DIFFER_MICROS));
+        said && self.until > now
+    }
 }
 
 impl Engine {
@@ -80,12 +94,17 @@ impl Engine {
         }
     }
 
-    /// Who holds the lease on the state, if anyone.
+    /// Who works, if anyone: who holds the lease on the state, or who makes the passes and is between two of them.
     ///
     /// # Errors
     /// When the state cannot be read.
     pub async fn lease(&self) -> Result<Option<Lease>, EngineError> {
-        Ok(self.state.lease().await?)
+        let now = self.now();
+        if let Some(lease) = self.state.lease().await?.filter(|lease| lease.expires > now) {
+            return Ok(Some(lease));
+        }
+        let leader = self.leader().await?.filter(|leader| leader.holds_at(now));
+        Ok(leader.map(|leader| Lease { holder: leader.holder, expires: leader.until }))
     }
 
     /// Asks to make the passes, for as long as a lease lasts; false while another controller does. Only one that asks again in time
@@ -103,7 +122,7 @@ impl Engine {
         }
         let result = async {
             let other =
-                self.leader().await?.filter(|leader| leader.holder != self.holder && leader.until > now);
+                self.leader().await?.filter(|leader| leader.holder != self.holder && leader.holds_at(now));
             if other.is_some() {
                 return Ok(false);
             }
@@ -117,7 +136,7 @@ impl Engine {
     }
 
     async fn note_leader(&self, now: Timestamp) -> Result<(), EngineError> {
-        let leader = Leader { holder: self.holder.clone(), until: self.lapses(now) };
+        let leader = Leader { holder: self.holder.clone(), since: Some(now), until: self.lapses(now) };
         let note = BTreeMap::from([("one".to_owned(), Some(text(&leader)?))]);
         Ok(self.state.note(LEADER, &note).await?)
     }
@@ -130,7 +149,7 @@ impl Engine {
     async fn leads_still(&self) -> Result<bool, EngineError> {
         let now = self.now();
         let leader = self.leader().await?;
-        Ok(leader.is_some_and(|leader| leader.holder == self.holder && leader.until > now))
+        Ok(leader.is_some_and(|leader| leader.holder == self.holder && leader.holds_at(now)))
     }
 
     /// Lets another controller take over at once.

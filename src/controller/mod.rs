@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
 use crate::model::{Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
-use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target};
+use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target, of_other_state};
 use crate::reconcile::{
     self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
     Worked,
@@ -334,6 +334,10 @@ impl Engine {
         let mut plan = planner.finish().map_err(|lost| EngineError::new(lost.to_string()))?;
         if options.targets.is_empty() {
             plan.marks = marks;
+        }
+        if let Some(pass) = opened.ledger.pass.as_ref().filter(|_| opened.rebuild) {
+            let same = pass.state == opened.header.id;
+            plan.notices.insert(0, of_other_state(&self.spec.canonical, pass.number, same));
         }
         plan.bills = self.bills(&plan).await;
         executor.observer.notice(&Event::Planned { plan: &plan });

@@ -119,6 +119,10 @@ impl KnownError {
 /// What to do about a notice.
 fn advice(notice: &Notice) -> String {
     match notice.kind {
+        NoticeKind::OtherState => {
+            "nothing, if the state was lost or put back. If another controller or another folder of manifests works on this canonical \
+             store: give them one state, or each a database of its own"
+        }
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }

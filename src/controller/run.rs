@@ -99,6 +99,7 @@ pub async fn run(mut running: Running<'_>, options: &RunOptions) -> RunSummary {
         pace: Pace::new(pace_options(&running.engine, options), 0),
         options,
         led: None,
+        stands_by: false,
         summary: RunSummary::default(),
     };
     while !running.stop.is_cancelled() {
@@ -133,6 +134,8 @@ struct Loop<'a> {
     options: &'a RunOptions,
     /// When this controller last made sure that the passes are its own.
     led: Option<Instant>,
+    /// Whether it said that they are another one's.
+    stands_by: bool,
     summary: RunSummary,
 }
 
@@ -154,13 +157,19 @@ impl Loop<'_> {
         match running.engine.lead().await {
             Ok(true) => {
                 if self.led.is_none() {
+                    tracing::info!("this controller makes the passes");
                     running.observer.notice(&Event::Lease { held: true });
                 }
-                self.led = Some(Instant::now());
+                (self.led, self.stands_by) = (Some(Instant::now()), false);
                 true
             }
             Ok(false) => {
-                self.led = None;
+                if self.led.take().is_some() || !self.stands_by {
+                    let holder = running.engine.lease().await.ok().flatten().map(|lease| lease.holder);
+                    let holder = holder.as_deref().unwrap_or("another controller");
+                    tracing::info!("standing by: {holder} makes the passes");
+                }
+                self.stands_by = true;
                 running.observer.notice(&Event::Lease { held: false });
                 running.health.standing_by();
                 let now = self.now();

@@ -38,6 +38,7 @@ pub use build::{PlanInputs, Planner};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
+pub(crate) use notices::of_other_state;
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};
 pub use records::{Records, Shape, Sums};
@@ -106,6 +107,8 @@ impl RecordPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
+    /// The canonical store was last written with another state than this one.
+    OtherState,
     /// A field or record waits for a person.
     Held,
     /// A change breaks a rule.
@@ -128,6 +131,7 @@ impl NoticeKind {
     /// The word used in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::OtherState => "other_state",
             Self::Held => "held",
             Self::Rejected => "rejected",
             Self::AlreadyInvalid => "already_invalid",

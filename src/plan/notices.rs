@@ -8,6 +8,23 @@ use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rule};
 use super::recipe::Entry;
 use super::{Notice, NoticeKind, SnapshotReport};
 
+/// What is to be said where the canonical store was last written with another state, in this pass.
+pub(crate) fn of_other_state(canonical: &StoreName, pass: i64, same: bool) -> Notice {
+    let state = if same { "a newer copy of this state" } else { "another state" };
+    Notice {
+        kind: NoticeKind::OtherState,
+        record: None,
+        entity: None,
+        store: Some(canonical.clone()),
+        field: None,
+        rule: None,
+        message: format!(
+            "it was last written with {state} (pass {pass}): everything meets for the first time, deletes that were made since come \
+             back, and where values differ nobody knows which is newer"
+        ),
+    }
+}
+
 /// What is to be said of a record. `known` are its conflicts that were recorded before.
 pub(super) fn of_record(
     entity: &Entity,

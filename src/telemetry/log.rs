@@ -8,6 +8,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
+use crate::plan::NoticeKind;
 use crate::reconcile::Report;
 
 use super::{Event, Observer, WriteResult};
@@ -72,6 +73,9 @@ impl Observer for Logged {
                     open_conflicts = open,
                     "planned"
                 );
+                for notice in plan.notices.iter().filter(|notice| notice.kind == NoticeKind::OtherState) {
+                    warn!("what this state remembers counts for nothing: {}", notice.message);
+                }
                 for trip in &plan.guards {
                     error!(
                         guard = %trip.guard, entity = %trip.entity, store = %trip.store,

@@ -320,6 +320,14 @@ impl World {
         Arc::new(engine.simulated(holder, Arc::new(move || clock.now())))
     }
 
+    /// Leaves what a controller says that makes the passes, at some seconds from now and for a minute.
+    pub async fn leave_word(&self, holder: &str, seconds: i64) {
+        let at = |seconds: i64| self.now().saturating_add_micros(seconds * 1_000_000);
+        let word = serde_json::json!({"holder": holder, "since": at(seconds), "until": at(seconds + 60)});
+        let notes = BTreeMap::from([("one".to_owned(), Some(word.to_string()))]);
+        self.state.note("leader", &notes).await.unwrap();
+    }
+
     /// Makes looks take so long from now on.
     pub fn slow_down(&self, look: Duration) {
         self.look_seconds.store(look.as_secs(), Ordering::Relaxed);
