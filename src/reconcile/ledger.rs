@@ -195,6 +195,11 @@ impl Ledger {
         Some((RecordId { entity, key }, Tombstone { version, memory }))
     }
 
+    /// The native rows that a tombstone holds, by store.
+    pub fn tombstone_records(&self, row: &Row) -> Option<serde_json::Map<String, serde_json::Value>> {
+        read_json(row, 6)
+    }
+
     /// A tombstone's key: the record's address.
     pub fn tombstone_key(record: &RecordId) -> RecordKey {
         RecordKey::new(vec![record.to_string()])
