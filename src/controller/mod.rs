@@ -290,7 +290,7 @@ impl Engine {
         for store in self.stores.values().flatten() {
             store.begin_pass();
         }
-        let mut machine = Opening::new(self.spec.clone(), commit);
+        let mut machine = Opening::new(self.spec.clone(), commit, self.now());
         executor.drive(&mut machine).await;
         Ok(machine.result()?)
     }

@@ -365,7 +365,7 @@ impl World {
     }
 
     pub fn open(&mut self, commit: bool) -> Result<Opened, Died> {
-        let mut machine = Opening::new(self.spec.clone(), commit);
+        let mut machine = Opening::new(self.spec.clone(), commit, self.time());
         self.drive(|_, event| machine.step(event).into_iter().map(|effect| (0, effect)).collect())?;
         machine.result().map_err(|failure| Died::Failed(failure.message))
     }
