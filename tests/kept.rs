@@ -3,6 +3,7 @@
 mod world;
 
 use trueup::plan::GuardName;
+use trueup::reconcile::Ledger;
 use world::{Died, Stamp, THREE_STORES, World};
 
 #[test]
@@ -55,4 +56,20 @@ fn the_head_of_a_long_chain_takes_all_of_it_along() {
     let plan = planning.join().expect("a plan");
     let going = plan.actions().filter(|action| action.store.as_str() == "hub").count();
     assert_eq!(going, count - 1);
+}
+
+#[test]
+fn a_pass_asks_for_no_conflict_that_ended_and_for_no_row_that_went() {
+    let ledger = Ledger::new(&world::store("hub"));
+    let columns = |excerpt: &trueup::reconcile::Excerpt| -> Vec<String> {
+        excerpt.mapped.mapping.fields.values().map(|place| place.column.to_string()).collect()
+    };
+    let open = ledger.open_conflicts();
+    assert_eq!(columns(&open), ["status", "detail"]);
+    assert_eq!(open.except.map(|except| except.words), Some(&["resolved", "withdrawn"][..]));
+    assert!(!columns(&ledger.deletes()).contains(&"records".to_owned()));
+    for settled in ledger.settled() {
+        assert_eq!(columns(&settled).len(), 2, "a word and a time");
+        assert!(settled.except.is_some());
+    }
 }

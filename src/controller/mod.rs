@@ -155,6 +155,8 @@ pub struct Engine {
     clock: Clock,
     /// Whether the passes are this one's until it is told otherwise, so that the lease between them says nothing.
     leads: std::sync::atomic::AtomicBool,
+    /// When the next row that is kept for people alone has been kept long enough, in microseconds since 1970.
+    next_removal: std::sync::atomic::AtomicI64,
     told: usage::Told,
 }
 
@@ -216,6 +218,7 @@ impl Engine {
             holder: open::holder(),
             clock: Arc::new(clock),
             leads: std::sync::atomic::AtomicBool::new(false),
+            next_removal: std::sync::atomic::AtomicI64::new(i64::MIN),
             told: usage::Told::default(),
         }
     }
@@ -383,8 +386,7 @@ impl Engine {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let work = async {
             let executor = self.executor(observer, Some(&lease), options);
-            let mut opened = self.opening(&executor, true).await?;
-            let settled = std::mem::take(&mut opened.ledger.settled);
+            let opened = self.opening(&executor, true).await?;
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
             let (plan, recheck) = match plan {
                 None => match self.look(&executor, &opened, options).await? {
@@ -405,7 +407,7 @@ impl Engine {
             let errors = notes::of_plan(&plan, self.now());
             let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
             if options.only.is_none() && !report.stopped {
-                self.remove_old(&self.executor(observer, Some(&lease), options), settled).await;
+                self.remove_old(&self.executor(observer, Some(&lease), options)).await;
             }
             self.note_errors(errors, &report, options).await?;
             Ok(report)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::diff::{ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, EntityName, Fields, Guard, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError, StoreName,
-    SyncError, SyncMeta, SyncStatus, Write, WriteOp,
+    Batch, BatchId, EntityName, Fields, Guard, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
+    StoreName, SyncError, SyncMeta, SyncStatus, Write, WriteOp,
 };
 use crate::plan::RecordPlan;
 
