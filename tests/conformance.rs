@@ -58,6 +58,7 @@ conformance! {
     reads::composite_keys_are_ordered_part_by_part,
     reads::an_empty_table_is_a_complete_snapshot,
     reads::long_snapshots_come_whole,
+    reads::rows_that_nobody_asks_for_are_left_out,
     reads::a_missing_column_is_unknown,
     reads::a_missing_table_is_an_error,
     reads::duplicate_keys_are_left_out_and_named,

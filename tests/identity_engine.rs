@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
 use trueup::model::{EntityName, RecordKey, StateId, StoreRecordId};
 use trueup::plan::{Rates, RenderOptions, json::plan_json, render};
+use trueup::state::State as _;
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
@@ -18,6 +19,7 @@ use trueup::telemetry::Silent;
 
 struct Bench {
     engine: Engine,
+    state: Arc<MemoryState>,
     stores: BTreeMap<String, MemoryStore>,
     world: world::World,
 }
@@ -33,7 +35,7 @@ fn bench(prepare: impl FnOnce(&mut world::World)) -> Bench {
         stores.insert(name.to_string(), store);
     }
     let state = Arc::new(MemoryState::new(StateId("state".to_owned())));
-    Bench { engine: Engine::with(world.spec.clone(), opened, state), stores, world }
+    Bench { engine: Engine::with(world.spec.clone(), opened, state.clone()), state, stores, world }
 }
 
 impl Bench {
@@ -101,18 +103,24 @@ async fn the_engine_knows_rows_again_and_takes_a_persons_word() {
     bench.settle().await;
     assert!(bench.keys().contains(&("x1".to_owned(), "P3".to_owned())), "{:?}", bench.keys());
     let (store, id) = (world::store("crm"), |id: &str| StoreRecordId(id.to_owned()));
-    let wrong = bench.engine.identify(&people(), &store, &id("nobody"), None).await;
+    // While another one is at work nothing that is seen is sure to stay so.
+    let (now, later) = (bench.engine.now(), bench.engine.now().saturating_add_micros(60_000_000));
+    bench.state.acquire("another", now, later).await.expect("the lease");
+    let busy = bench.engine.identify(&people(), &store, &id("nobody"), None, 0).await;
+    assert!(busy.is_err_and(|error| error.message.contains("another")), "it is not even looked");
+    bench.state.release("another").await.expect("given up");
+    let wrong = bench.engine.identify(&people(), &store, &id("nobody"), None, 0).await;
     assert!(wrong.is_err_and(|error| error.message.contains("waits")));
-    let taken = bench.engine.identify(&people(), &store, &id("x2"), Some(world::key("P3"))).await;
+    let taken = bench.engine.identify(&people(), &store, &id("x2"), Some(world::key("P3")), 0).await;
     assert!(taken.is_err_and(|error| error.message.contains("already")));
-    bench.engine.identify(&people(), &store, &id("x2"), Some(world::key("P2"))).await.expect("linked");
-    let own = bench.engine.identify(&people(), &store, &id("x4"), None).await.expect("split");
+    bench.engine.identify(&people(), &store, &id("x2"), Some(world::key("P2")), 0).await.expect("linked");
+    let own = bench.engine.identify(&people(), &store, &id("x4"), None, 0).await.expect("split");
     bench.settle().await;
     let keys: BTreeMap<String, String> = bench.keys().into_iter().collect();
     assert_eq!(keys["x2"], "P2");
     assert_eq!(RecordKey::new(vec![keys["x4"].clone()]), own.key);
     assert_eq!(keys["x5"], "-", "the other twin looks like the first one now, and still waits: {keys:?}");
-    bench.engine.identify(&people(), &store, &id("x5"), None).await.expect("split");
+    bench.engine.identify(&people(), &store, &id("x5"), None, 0).await.expect("split");
     bench.settle().await;
     assert!(bench.keys().iter().all(|(_, key)| key != "-"), "{:?}", bench.keys());
     assert_eq!(

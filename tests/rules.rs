@@ -331,9 +331,12 @@ fn a_store_that_was_away_during_a_delete_has_it_pending() {
     world.delete("app", "1");
     world.settle();
     assert_eq!(world.everywhere("1", "a"), ["-", "-", "a0"]);
+    let whole = |world: &World, at: &str| world.tombstones().contains(&format!("\"{at}\":{{\"a\":\"a0\""));
+    assert!(whole(&world, "hub"), "{}", world.tombstones());
     world.reach("local", true);
     world.settle();
     assert_eq!(world.everywhere("1", "a"), ["-"; 3], "not a new record");
+    assert!(whole(&world, "hub") && whole(&world, "local"), "every row is kept: {}", world.tombstones());
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::model::{
     StoreName, Timestamp, WriteOp,
 };
 use crate::plan::Observed;
-use crate::reconcile::{Effect, Event, Lane, Ledger, LedgerContents, Machine, Worked};
+use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Worked};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::store::{LazyRow, SnapshotItem, Store};
@@ -248,26 +248,46 @@ impl<'a> Executor<'a> {
 
     /// The rows of a system table.
     pub async fn system_rows(&self, mapped: &Mapped) -> Result<Vec<Row>, StoreError> {
-        let mut stream = self.store(&self.spec.canonical)?.snapshot(mapped.clone()).await?;
         let mut rows = Vec::new();
+        let whole = Excerpt { mapped: mapped.clone(), except: None };
+        self.each_system_row(whole, |row| rows.push(row)).await?;
+        Ok(rows)
+    }
+
+    /// Goes through some rows of a system table, one after the other.
+    pub async fn each_system_row(
+        &self,
+        excerpt: Excerpt,
+        mut take: impl FnMut(Row),
+    ) -> Result<(), StoreError> {
+        let Excerpt { mapped, except } = excerpt;
+        let message = format!("the table `{}` could not be read to its end", mapped.name());
+        let store = self.store(&self.spec.canonical)?;
+        let mut stream = match except {
+            None => store.snapshot(mapped).await?,
+            Some(except) => store.snapshot_except(mapped, except).await?,
+        };
         while let Some(item) = stream.recv().await {
             match item? {
-                SnapshotItem::Rows(more) => rows.extend(more.into_iter().map(LazyRow::into_row)),
+                SnapshotItem::Rows(rows) => rows.into_iter().map(LazyRow::into_row).for_each(&mut take),
                 // A system table's rows have keys.
                 SnapshotItem::Strays(_) => {}
-                SnapshotItem::End(certificate) if certificate.is_complete() => return Ok(rows),
+                SnapshotItem::End(certificate) if certificate.is_complete() => return Ok(()),
                 SnapshotItem::End(_) => break,
             }
         }
-        let message = format!("the table `{}` could not be read to its end", mapped.name());
         Err(StoreError::new(ErrorKind::Unavailable, &self.spec.canonical, message))
     }
 
     async fn load_ledger(&self) -> Result<LedgerContents, StoreError> {
-        let conflicts = self.system_rows(&self.ledger.conflicts).await?;
-        let tombstones = self.system_rows(&self.ledger.tombstones).await?;
-        let passes = self.system_rows(&self.ledger.passes).await?;
-        Ok(self.ledger.contents(&conflicts, &tombstones, &passes))
+        let (ledger, mut contents) = (self.ledger, LedgerContents::default());
+        let conflicts = ledger.open_conflicts();
+        self.each_system_row(conflicts, |row| ledger.note_conflict(&mut contents, &row)).await?;
+        let deletes = ledger.deletes();
+        self.each_system_row(deletes, |row| ledger.note_tombstone(&mut contents, &row)).await?;
+        let passes = self.system_rows(&ledger.passes).await?;
+        contents.pass = passes.iter().find_map(|row| ledger.pass_of(row));
+        Ok(contents)
     }
 
     pub(super) async fn read(

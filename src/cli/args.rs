@@ -266,6 +266,9 @@ pub(crate) struct ApproveArgs {
 pub(crate) struct IdentityArgs {
     #[command(subcommand)]
     pub command: Option<IdentityCommand>,
+    /// How long to wait for another controller to finish: `3s`, `500ms`, `2m`.
+    #[arg(long, global = true, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub lock_timeout: Duration,
 }
 
 /// What to do about rows that carry no key.

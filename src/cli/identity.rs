@@ -10,14 +10,15 @@ use super::session::Session;
 use super::{Exit, Failure};
 
 pub(super) async fn identity(session: &Session<'_>, args: &IdentityArgs) -> Result<Exit, Failure> {
+    let wait = u64::try_from(args.lock_timeout.as_millis()).unwrap_or(u64::MAX);
     match args.command.as_ref().unwrap_or(&IdentityCommand::List) {
         IdentityCommand::List => list(session).await,
         IdentityCommand::Link { entity, store, id, key } => {
             let parts: Vec<String> =
                 serde_json::from_str(&format!("[{key}]")).unwrap_or_else(|_| vec![key.clone()]);
-            say(session, entity, store, id, Some(RecordKey::new(parts))).await
+            say(session, (entity, store, id), Some(RecordKey::new(parts)), wait).await
         }
-        IdentityCommand::Split { entity, store, id } => say(session, entity, store, id, None).await,
+        IdentityCommand::Split { entity, store, id } => say(session, (entity, store, id), None, wait).await,
     }
 }
 
@@ -55,15 +56,14 @@ async fn list(session: &Session<'_>) -> Result<Exit, Failure> {
 
 async fn say(
     session: &Session<'_>,
-    entity: &str,
-    store: &str,
-    id: &str,
+    (entity, store, id): (&str, &str, &str),
     key: Option<RecordKey>,
+    wait: u64,
 ) -> Result<Exit, Failure> {
     let entity = EntityName::new(entity).map_err(|error| Failure::new(error.to_string()))?;
     let store = StoreName::new(store).map_err(|error| Failure::new(error.to_string()))?;
     let engine = session.open().await?;
-    let record = engine.identify(&entity, &store, &StoreRecordId(id.to_owned()), key).await?;
+    let record = engine.identify(&entity, &store, &StoreRecordId(id.to_owned()), key, wait).await?;
     if session.ui.json {
         session.ui.json_page(
             &json!({"format_version": "1.0", "record": record.to_string(), "store": store, "id": id}),

@@ -9,6 +9,7 @@ use crate::model::{
     Batch, BatchId, ByName, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId,
     Native, Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
 };
+use crate::reconcile::Excerpt;
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
 
@@ -31,9 +32,10 @@ impl Engine {
     pub async fn conflicts(&self, all: bool) -> Result<Vec<Conflict>, EngineError> {
         let options = PassOptions::default();
         let executor = self.executor(&Silent, None, &options);
-        let rows = executor.system_rows(&self.ledger.conflicts).await?;
-        let mut conflicts: Vec<Conflict> =
-            rows.iter().filter_map(|row| self.ledger.conflict_of(row)).collect();
+        let open = self.ledger.open_conflicts();
+        let excerpt = if all { Excerpt { except: None, ..open } } else { open };
+        let mut conflicts: Vec<Conflict> = Vec::new();
+        executor.each_system_row(excerpt, |row| conflicts.extend(self.ledger.conflict_of(&row))).await?;
         conflicts.retain(|conflict| all || conflict.status.is_open());
         conflicts.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(conflicts)

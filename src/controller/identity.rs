@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::apply::clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::KeptLease;
 use crate::identity::minted;
 use crate::model::{
     ElementId, Entity, EntityName, FieldType, Form, Mapped, RecordId, RecordKey, Shadow, StoreName,
@@ -38,6 +40,22 @@ impl Engine {
         store: &StoreName,
         id: &StoreRecordId,
         key: Option<RecordKey>,
+        lock_timeout_ms: u64,
+    ) -> Result<RecordId, EngineError> {
+        // What is looked at stays so until it is noted: a pass in between could link the row, or give the record another one.
+        let lease = self.take_lease(lock_timeout_ms, &Silent, &CancellationToken::new()).await?;
+        let said = self.identify_alone(entity, store, id, key, &lease).await;
+        self.give_lease_up(&lease, &Silent).await;
+        said
+    }
+
+    async fn identify_alone(
+        &self,
+        entity: &EntityName,
+        store: &StoreName,
+        id: &StoreRecordId,
+        key: Option<RecordKey>,
+        lease: &KeptLease,
     ) -> Result<RecordId, EngineError> {
         let declared = self.spec.entity(entity).cloned();
         let declared = declared.ok_or_else(|| EngineError::new(format!("there is no entity `{entity}`")))?;
@@ -82,12 +100,9 @@ impl Engine {
             shadows: vec![(record.clone(), store.clone(), Arc::new(shadow))],
             ..Transition::default()
         };
-        let length = i64::try_from(self.spec.controller.lease_ms).unwrap_or(i64::MAX).saturating_mul(1000);
-        let now = clock();
-        self.state.acquire(&self.holder, now, now.saturating_add_micros(length)).await?;
-        let done = self.state.commit(&transition).await;
-        self.state.release(&self.holder).await?;
-        done?;
+        // The look may have taken long; who took the lease over meanwhile goes first.
+        lease.keep(&*self.state).await.map_err(EngineError::new)?;
+        self.state.commit(&transition).await?;
         Ok(record)
     }
 

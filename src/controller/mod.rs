@@ -152,6 +152,8 @@ pub struct Engine {
     clock: Clock,
     /// Whether the passes are this one's until it is told otherwise, so that the lease between them says nothing.
     leads: std::sync::atomic::AtomicBool,
+    /// When the next row that is kept for people alone has been kept long enough, in microseconds since 1970.
+    next_removal: std::sync::atomic::AtomicI64,
     told: usage::Told,
 }
 
@@ -213,6 +215,7 @@ impl Engine {
             holder: open::holder(),
             clock: Arc::new(clock),
             leads: std::sync::atomic::AtomicBool::new(false),
+            next_removal: std::sync::atomic::AtomicI64::new(i64::MIN),
             told: usage::Told::default(),
         }
     }
@@ -287,7 +290,7 @@ impl Engine {
         for store in self.stores.values().flatten() {
             store.begin_pass();
         }
-        let mut machine = Opening::new(self.spec.clone(), commit);
+        let mut machine = Opening::new(self.spec.clone(), commit, self.now());
         executor.drive(&mut machine).await;
         Ok(machine.result()?)
     }
@@ -384,8 +387,7 @@ impl Engine {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let work = async {
             let executor = self.executor(observer, Some(&lease), options);
-            let mut opened = self.opening(&executor, true).await?;
-            let settled = std::mem::take(&mut opened.ledger.settled);
+            let opened = self.opening(&executor, true).await?;
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
             let (plan, recheck) = match plan {
                 None => match self.look(&executor, &opened, options).await? {
@@ -406,7 +408,7 @@ impl Engine {
             let errors = notes::of_plan(&plan, self.now());
             let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
             if options.only.is_none() && !report.stopped {
-                self.remove_old(&self.executor(observer, Some(&lease), options), settled).await;
+                self.remove_old(&self.executor(observer, Some(&lease), options)).await;
             }
             self.note_errors(errors, &report, options).await?;
             Ok(report)

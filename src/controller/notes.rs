@@ -1,6 +1,6 @@
 //! What people and controllers leave for each other in the state: pauses, approvals, and what is wrong since when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,13 @@ fn of_report(report: &Report, now: Timestamp) -> impl Iterator<Item = KnownError
     })
 }
 
+/// Of what is wrong as of a plan and after it was carried out, as much as is kept: what became of writes first, of which there is no other
+/// account.
+fn most_telling(found: Vec<KnownError>, report: &Report, now: Timestamp) -> BTreeMap<String, KnownError> {
+    let all = of_report(report, now).chain(found).take(MOST_ERRORS);
+    all.map(|error| (error.key(), error)).collect()
+}
+
 pub(super) fn parse<T: DeserializeOwned>(
     notes: BTreeMap<String, String>,
 ) -> impl Iterator<Item = (String, T)> {
@@ -343,32 +350,25 @@ impl Engine {
     /// Takes note of what is wrong after a pass. Of a pass over some records only, what was known of others stays.
     pub(super) async fn note_errors(
         &self,
-        mut found: Vec<KnownError>,
+        found: Vec<KnownError>,
         report: &Report,
         options: &PassOptions,
     ) -> Result<(), EngineError> {
         let known: BTreeMap<String, KnownError> = parse(self.state.notes(ERRORS).await?).collect();
-        found.extend(of_report(report, self.now()));
-        let mut now: BTreeMap<String, KnownError> = BTreeMap::new();
-        for error in found.into_iter().take(MOST_ERRORS) {
-            now.insert(error.key(), error);
-        }
-        let waiting: Vec<(String, &StoreName)> =
+        let now = most_telling(found, report, self.now());
+        let waiting: BTreeSet<(String, &StoreName)> =
             options.waiting.iter().map(|(record, store)| (record.to_string(), store)).collect();
-        let seen = |error: &KnownError| match &options.only {
-            Some(records) => error
-                .record
-                .as_ref()
-                .is_some_and(|record| records.iter().any(|seen| seen.to_string() == *record)),
+        let only: Option<BTreeSet<String>> =
+            options.only.as_ref().map(|records| records.iter().map(ToString::to_string).collect());
+        let seen = |error: &KnownError| match &only {
+            Some(records) => error.record.as_ref().is_some_and(|record| records.contains(record)),
             None => options.targets.is_empty(),
         };
         let still = |error: &KnownError| {
             !seen(error)
                 // A write that was not tried is as it was.
                 || (error.kind == "failed"
-                    && waiting.iter().any(|(record, store)| {
-                        error.record.as_ref() == Some(record) && error.store.as_ref() == Some(*store)
-                    }))
+                    && error.record.clone().zip(error.store.as_ref()).is_some_and(|place| waiting.contains(&place)))
         };
         let mut changes: BTreeMap<String, Option<String>> = BTreeMap::new();
         for (key, error) in &known {
@@ -389,5 +389,35 @@ impl Engine {
             self.state.note(ERRORS, &changes).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RecordId, RecordKey};
+    use crate::reconcile::Trouble;
+
+    #[test]
+    fn failed_writes_are_told_however_many_records_are_invalid() {
+        let (entity, store) =
+            (EntityName::new("things").expect("a name"), StoreName::new("app").expect("a name"));
+        let error = |number: usize| KnownError {
+            kind: "rejected".to_owned(),
+            record: Some(format!("things[\"{number}\"]")),
+            entity: Some(entity.clone()),
+            store: Some(store.clone()),
+            field: None,
+            message: "required".to_owned(),
+            hint: String::new(),
+            since: Timestamp::EPOCH,
+        };
+        let record = RecordId { entity: entity.clone(), key: RecordKey::new(vec!["1".to_owned()]) };
+        let failed = Trouble { record, store: store.clone(), message: "refused".to_owned() };
+        let report = Report { failed: vec![failed.clone()], unknown: vec![failed], ..Report::default() };
+        let told = most_telling((0..MOST_ERRORS).map(error).collect(), &report, Timestamp::EPOCH);
+        assert_eq!(told.len(), MOST_ERRORS);
+        let kinds: BTreeSet<&str> = told.values().map(|error| error.kind.as_str()).collect();
+        assert_eq!(kinds, BTreeSet::from(["failed", "rejected", "unknown"]));
     }
 }

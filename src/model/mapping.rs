@@ -266,6 +266,15 @@ impl Scope {
     }
 }
 
+/// Rows that whoever reads a table of trueup's own has no use for: those in which a field says one of these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Except {
+    /// The field, a text.
+    pub field: FieldId,
+    /// The words: letters only, so that they can stand in any statement as they are.
+    pub words: &'static [&'static str],
+}
+
 /// What an entity is in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {

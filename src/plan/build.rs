@@ -40,11 +40,11 @@ pub struct PlanInputs {
     /// The finest step of each store's times, in microseconds.
     pub precision_micros: BTreeMap<StoreName, i64>,
     /// The tombstones of the canonical store.
-    pub tombstones: BTreeMap<RecordId, Tombstone>,
+    pub tombstones: Arc<BTreeMap<RecordId, Tombstone>>,
     /// How many records were deleted within the last day.
     pub recent_deletes: RecentDeletes,
     /// The open conflicts of the canonical store.
-    pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
+    pub conflicts: Arc<BTreeMap<RecordId, Vec<Conflict>>>,
     /// Whether records that are only taken note of are kept, so that the plan can be carried out whole; otherwise they are counted, and
     /// met again by the next pass.
     pub remember: bool,

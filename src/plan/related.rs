@@ -152,13 +152,12 @@ impl Planner {
         let mut cascaded: BTreeSet<RecordId> = BTreeSet::new();
         let mut waiting: Vec<RecordId> = Vec::new();
         for id in doomed {
-            let mut going = BTreeSet::new();
-            match self.fall(&id, &dependents, &mut going) {
-                Ok(()) if self.are_free(&id, &going) => {
+            match self.fall(&id, &dependents) {
+                Ok(going) if self.are_free(&id, &going) => {
                     cascaded.extend(going.iter().filter(|going| **going != id).cloned());
                     self.falls.push((id, going));
                 }
-                Ok(()) => waiting.push(id),
+                Ok(_) => waiting.push(id),
                 Err(reason) => {
                     kept.insert(id, reason);
                 }
@@ -228,17 +227,20 @@ impl Planner {
         dependents
     }
 
-    /// Collects everything that goes with a record, or says why it must stay.
+    /// Everything that goes with a record, itself included, or why it must stay. Chains may be of any length: this does not recur.
     fn fall(
         &self,
         id: &RecordId,
         dependents: &BTreeMap<RecordId, Vec<(RecordId, OnDelete)>>,
-        going: &mut BTreeSet<RecordId>,
-    ) -> Result<(), KeepReason> {
-        if !going.insert(id.clone()) {
-            return Ok(());
-        }
-        for (child, on_delete) in dependents.get(id).into_iter().flatten() {
+    ) -> Result<BTreeSet<RecordId>, KeepReason> {
+        let children = |id: &RecordId| dependents.get(id).map(Vec::as_slice).unwrap_or_default().iter();
+        let mut going = BTreeSet::from([id.clone()]);
+        let mut under_way = vec![children(id)];
+        while let Some(next) = under_way.last_mut() {
+            let Some((child, on_delete)) = next.next() else {
+                under_way.pop();
+                continue;
+            };
             let Some(link) = self.work.get(&child.entity).and_then(|work| work.link(&child.key)) else {
                 continue;
             };
@@ -249,11 +251,11 @@ impl Planner {
             if alive && *on_delete == OnDelete::Restrict {
                 return Err(KeepReason::Restricted);
             }
-            if alive {
-                self.fall(child, dependents, going)?;
+            if alive && going.insert(child.clone()) {
+                under_way.push(children(child));
             }
         }
-        Ok(())
+        Ok(going)
     }
 
     /// Of several records that have a unique value, those that took it just now are refused it. Where all had it before, that is

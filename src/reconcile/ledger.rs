@@ -9,13 +9,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    ByName, Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId,
-    FieldMapping, FieldName, FieldType, Fields, Form, Json, KeyField, KeyMapping, Mapped, Mapping,
+    ByName, Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Except, Field,
+    FieldId, FieldMapping, FieldName, FieldType, Fields, Form, Json, KeyField, KeyMapping, Mapped, Mapping,
     MappingTag, Memory, Names, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace,
     TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
-use crate::resolve::{Conflict, SideRecord, Tombstone};
+use crate::resolve::{Conflict, ConflictStatus, SideRecord, Tombstone};
+
+/// What a tombstone says while a store has not confirmed the delete.
+const PENDING: &str = "pending";
 
 /// What a tombstone says once every store has confirmed the delete.
 const CONFIRMED: &str = "confirmed";
@@ -34,24 +37,29 @@ pub struct Ledger {
     pub passes: Mapped,
 }
 
-/// What the system tables hold.
+/// What a pass has to know of the system tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerContents {
     /// The last pass, if there ever was one.
     pub pass: Option<PassRow>,
     /// Open conflicts by record.
-    pub conflicts: BTreeMap<RecordId, Vec<Conflict>>,
-    /// Tombstones by record.
-    pub tombstones: BTreeMap<RecordId, Tombstone>,
-    /// Rows that nothing depends on any more, conflicts and tombstones.
-    pub settled: Vec<Settled>,
+    pub conflicts: Arc<BTreeMap<RecordId, Vec<Conflict>>>,
+    /// Tombstones by record, without the rows that they keep.
+    pub tombstones: Arc<BTreeMap<RecordId, Tombstone>>,
 }
 
-/// A row of a system table that is kept for people alone.
+/// What is read of a system table: some columns of some rows. What is kept for people alone may be a thousand times as much.
+#[derive(Debug, Clone)]
+pub struct Excerpt {
+    /// The table, with the columns that are read.
+    pub mapped: Mapped,
+    /// The rows that are left out.
+    pub except: Option<Except>,
+}
+
+/// A row of a system table that nothing depends on any more, and that is kept for people alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The table.
-    pub table: EntityName,
     /// The row's key.
     pub key: RecordKey,
     /// Since when.
@@ -173,7 +181,7 @@ impl Ledger {
             Value::Int(draft.version.0),
             Value::List(draft.deleted_by.iter().map(ToString::to_string).collect()),
             Value::Time(draft.deleted_at),
-            Value::text(if confirmed { CONFIRMED } else { "pending" }),
+            Value::text(if confirmed { CONFIRMED } else { PENDING }),
             records.map_or(Value::Null, |records| Value::Json(Json::new(records.clone()))),
             if confirmed { json(&Memory::default()) } else { json(&draft.memory) },
         ]);
@@ -193,6 +201,11 @@ impl Ledger {
         };
         let memory = read_json(row, 7).unwrap_or_default();
         Some((RecordId { entity, key }, Tombstone { version, memory }))
+    }
+
+    /// The native rows that a tombstone holds, by store.
+    pub fn tombstone_records(&self, row: &Row) -> Option<serde_json::Map<String, serde_json::Value>> {
+        read_json(row, 6)
     }
 
     /// A tombstone's key: the record's address.
@@ -227,33 +240,71 @@ impl Ledger {
         Some(PassRow { number: *number, state: StateId(text_of(row, 1)?.to_owned()) })
     }
 
-    /// Puts the rows of the system tables together.
-    pub fn contents(&self, conflicts: &[Row], tombstones: &[Row], passes: &[Row]) -> LedgerContents {
-        let mut contents = LedgerContents::default();
-        for conflict in conflicts.iter().filter_map(|row| self.conflict_of(row)) {
-            if conflict.status.is_open() {
-                contents.conflicts.entry(conflict.record.clone()).or_default().push(conflict);
-            }
+    /// The conflicts that wait for a person or for the pass that does what one decided.
+    pub fn open_conflicts(&self) -> Excerpt {
+        excerpt(
+            &self.conflicts,
+            &[9, 13],
+            Some(Except { field: FieldId(9), words: &["resolved", "withdrawn"] }),
+        )
+    }
+
+    /// The tombstones: a record that was deleted once is no new one, however long ago every store confirmed it.
+    pub fn deletes(&self) -> Excerpt {
+        excerpt(&self.tombstones, &[0, 1, 2, 5, 7], None)
+    }
+
+    /// The conflicts and tombstones that nothing depends on any more, as [`Ledger::settled_of`] reads them.
+    pub fn settled(&self) -> [Excerpt; 2] {
+        [
+            excerpt(
+                &self.conflicts,
+                &[9, 11],
+                Some(Except { field: FieldId(9), words: &["open", "decided"] }),
+            ),
+            excerpt(&self.tombstones, &[4, 5], Some(Except { field: FieldId(5), words: &[PENDING] })),
+        ]
+    }
+
+    /// Takes note of a conflict's row, if it is open.
+    pub fn note_conflict(&self, contents: &mut LedgerContents, row: &Row) {
+        if let Some(conflict) = self.conflict_of(row).filter(|conflict| conflict.status.is_open()) {
+            let conflicts = Arc::make_mut(&mut contents.conflicts);
+            conflicts.entry(conflict.record.clone()).or_default().push(conflict);
         }
-        contents.tombstones = tombstones.iter().filter_map(|row| self.tombstone_of(row)).collect();
-        let ended = |row: &Row| self.conflict_of(row).is_some_and(|conflict| !conflict.status.is_open());
-        let confirmed = |row: &Row| text_of(row, 5) == Some(CONFIRMED);
-        let conflicts = conflicts.iter().filter(|row| ended(row));
-        let conflicts = conflicts.filter_map(|row| settled(&self.conflicts, row, 9, 11));
-        let tombstones = tombstones.iter().filter(|row| confirmed(row));
-        let tombstones = tombstones.filter_map(|row| settled(&self.tombstones, row, 5, 4));
-        contents.settled = conflicts.chain(tombstones).collect();
-        contents.pass = passes.iter().find_map(|row| self.pass_of(row));
-        contents
+    }
+
+    /// Takes note of a tombstone's row.
+    pub fn note_tombstone(&self, contents: &mut LedgerContents, row: &Row) {
+        if let Some((record, tombstone)) = self.tombstone_of(row) {
+            Arc::make_mut(&mut contents.tombstones).insert(record, tombstone);
+        }
+    }
+
+    /// A row that ended, as it says itself, and when.
+    pub fn settled_of(&self, table: &Mapped, row: &Row) -> Option<Settled> {
+        let (status, time) = if table.name() == self.conflicts.name() { (9, 11) } else { (5, 4) };
+        let ended = match text_of(row, status)? {
+            CONFIRMED => true,
+            word => ConflictStatus::parse(word).is_some_and(|status| !status.is_open()),
+        };
+        ended.then(|| settled(row, status, time))?
     }
 }
 
+/// Some columns of a system table.
+fn excerpt(whole: &Mapped, fields: &[u16], except: Option<Except>) -> Excerpt {
+    let mut mapping = Mapping::clone(&whole.mapping);
+    let read = whole.mapping.fields.iter().filter(|(field, _)| fields.contains(&field.0));
+    mapping.fields = read.map(|(field, place)| (*field, place.clone())).collect();
+    Excerpt { mapped: Mapped { entity: whole.entity.clone(), mapping: Arc::new(mapping) }, except }
+}
+
 /// A row that ended at the time in one of its fields, as it says in another.
-fn settled(mapped: &Mapped, row: &Row, status: u16, time: u16) -> Option<Settled> {
+fn settled(row: &Row, status: u16, time: u16) -> Option<Settled> {
     let Value::Time(since) = value_of(row, time)? else { return None };
     let guard = [status, time].into_iter().map(FieldId);
     Some(Settled {
-        table: mapped.name().clone(),
         key: row.key.clone(),
         since: *since,
         guard: guard.filter_map(|field| Some((field, row.fields.get(&field)?.clone()))).collect(),
@@ -281,7 +332,7 @@ fn read_json<T: DeserializeOwned>(row: &Row, at: u16) -> Option<T> {
 
 fn of_json<T: DeserializeOwned>(value: &Value) -> Option<T> {
     let Value::Json(json) = value else { return None };
-    serde_json::from_value(json.as_value().clone()).ok()
+    T::deserialize(json.as_value()).ok()
 }
 
 fn value_of(row: &Row, at: u16) -> Option<&Value> {

@@ -23,7 +23,7 @@ use crate::model::{
 use crate::plan::RecordPlan;
 
 pub use applying::{ApplyInputs, Applying};
-pub use ledger::{Ledger, LedgerContents, PassRow, Settled};
+pub use ledger::{Excerpt, Ledger, LedgerContents, PassRow, Settled};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, RowChanges, Trouble};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     BatchId, ByStore, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName,
-    Transition,
+    Timestamp, Transition,
 };
 
 use crate::spec::Spec;
@@ -56,6 +56,7 @@ pub struct Opening {
     spec: Arc<Spec>,
     /// Whether what is found out may be put into the state.
     commit: bool,
+    now: Timestamp,
     header: Option<Header>,
     intents: Vec<Intent>,
     ledger: Option<LedgerContents>,
@@ -68,10 +69,11 @@ pub struct Opening {
 
 impl Opening {
     /// A machine that has not begun. With `commit`, what is found out is put into the state.
-    pub fn new(spec: Arc<Spec>, commit: bool) -> Self {
+    pub fn new(spec: Arc<Spec>, commit: bool, now: Timestamp) -> Self {
         Self {
             spec,
             commit,
+            now,
             header: None,
             intents: Vec::new(),
             ledger: None,
@@ -169,7 +171,7 @@ impl Opening {
         if self.rebuild {
             return Transition::default();
         }
-        let mut transition = self.found.transition(&self.spec, &self.intents);
+        let mut transition = self.found.transition(&self.spec, &self.intents, self.now);
         let announced = ledger.pass.as_ref().map_or(0, |pass| pass.number);
         if announced > header.acknowledged {
             transition.acknowledge_pass = Some(announced);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, ByName, ByStore, Cell, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence, RecordKey,
-    Row, Shadow, StoreName, Transition, Value, Version,
+    BatchId, ByName, ByStore, Cell, Deletes, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence,
+    RecentDeletes, RecordKey, Row, Shadow, StoreName, Timestamp, Transition, Value, Version,
 };
 use crate::spec::Spec;
 
@@ -33,15 +33,24 @@ impl Found {
         }
     }
 
-    /// The change of the state that follows. Intents of stores that cannot be read stay open.
-    pub(super) fn transition(&self, spec: &Spec, intents: &[Intent]) -> Transition {
+    /// The change of the state that follows. Intents of stores that cannot be read stay open. Deletes that happened count in the account
+    /// of the day: whether a person had allowed them is not known any more.
+    pub(super) fn transition(&self, spec: &Spec, intents: &[Intent], now: Timestamp) -> Transition {
         let mut transition = Transition::default();
+        let mut deleted = RecentDeletes::new();
         for intent in intents {
             let Some((end, advances)) = self.ending(spec, intent) else { continue };
+            if intent.kind == IntentKind::Delete && end == IntentEnd::Applied {
+                let place = (intent.record.entity.clone(), intent.store.clone());
+                *deleted.entry(place).or_default() += 1;
+            }
             transition.close.push((intent.id.clone(), end));
             let advances = advances.into_iter().map(|(store, shadow)| (intent.record.clone(), store, shadow));
             transition.shadows.extend(advances);
         }
+        let deleted = deleted.into_iter();
+        let counted = deleted.map(|((entity, store), count)| Deletes { at: now, entity, store, count });
+        transition.deletes = counted.collect();
         transition
     }
 

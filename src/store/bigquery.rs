@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
+    Batch, BatchId, Capabilities, Diagnostic, Except, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
     StoreError, StoreName,
 };
 
@@ -281,6 +281,10 @@ impl Store for BigQueryStore {
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
         self.touched.forget(&mapped);
         self.read_whole(mapped).await
+    }
+
+    async fn snapshot_except(&self, mapped: Mapped, except: Except) -> Result<SnapshotStream, StoreError> {
+        self.read_except(mapped, except).await
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence,
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, IntentId, Mapped, Mark, Outcome, Presence,
     RecordKey, StoreError, StoreName, Stray,
 };
 
@@ -140,6 +140,12 @@ pub trait Store: Send + Sync {
 
     /// Reads an entity, in the order of its keys.
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError>;
+
+    /// Reads a table of trueup's own but for some rows, in the order of its keys. A store that cannot leave them out gives them as well:
+    /// whoever asks looks again.
+    async fn snapshot_except(&self, mapped: Mapped, _except: Except) -> Result<SnapshotStream, StoreError> {
+        self.snapshot(mapped).await
+    }
 
     /// What changed in an entity since a mark; none when the store cannot tell (it has no such memory, the mark is from another
     /// server or another layout of the table, or too much has happened since), so that the entity has to be read whole.

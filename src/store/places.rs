@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use crate::model::{
-    Cell, Column, ErrorKind, FieldId, FieldType, Form, Mapped, Native, StoreError, StoreName, SyncMeta,
-    SyncPlace, Timestamp, Value, decode,
+    Cell, Column, ErrorKind, Except, FieldId, FieldType, Form, Mapped, Native, StoreError, StoreName,
+    SyncMeta, SyncPlace, Timestamp, Value, decode,
 };
 
 use super::inside::{inner_native, native_json, unreadable};
@@ -64,6 +64,17 @@ pub(super) fn place_fields(
         Some(FieldPlace { id: *id, ty, form: field.form, place })
     });
     fields.collect()
+}
+
+/// ` WHERE …` for what is read of a table when some rows are left out, by the text in a slot; nothing where the field has no column.
+pub(super) fn condition(
+    except: Option<Except>,
+    fields: &[FieldPlace],
+    text: impl FnOnce(usize) -> String,
+) -> String {
+    let Some(except) = except else { return String::new() };
+    let Some(field) = fields.iter().find(|field| field.id == except.field) else { return String::new() };
+    format!(" WHERE coalesce({}, '') NOT IN ('{}')", text(field.place.slot), except.words.join("', '"))
 }
 
 /// Places sync metadata, and says whether a part of it has a place in the mapping and none in the table.

@@ -16,7 +16,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Mark, Outcome, Presence,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, IntentId, Mapped, Mark, Outcome, Presence,
     RecordKey, StoreError, StoreName,
 };
 
@@ -241,7 +241,11 @@ impl Store for PostgresStore {
     }
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
-        self.read_whole(mapped).await
+        self.read_whole(mapped, None).await
+    }
+
+    async fn snapshot_except(&self, mapped: Mapped, except: Except) -> Result<SnapshotStream, StoreError> {
+        self.read_whole(mapped, Some(except)).await
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Mark, Outcome, Presence,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, IntentId, Mapped, Mark, Outcome, Presence,
     RecordKey, StoreError, StoreName, Unknown,
 };
 
@@ -227,7 +227,11 @@ impl Store for SqliteStore {
 
     async fn snapshot(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
         self.touched.forget(&mapped);
-        snapshot::snapshot(self, mapped).await
+        snapshot::snapshot(self, mapped, None).await
+    }
+
+    async fn snapshot_except(&self, mapped: Mapped, except: Except) -> Result<SnapshotStream, StoreError> {
+        snapshot::snapshot(self, mapped, Some(except)).await
     }
 
     async fn changes(&self, mapped: &Mapped, since: &Mark) -> Result<Option<Box<dyn Changes>>, StoreError> {

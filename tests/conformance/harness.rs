@@ -10,7 +10,7 @@ use trueup::model::{
     Outcome, RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value, Version,
     Write, WriteOp,
 };
-use trueup::store::{LazyRow, SnapshotItem, Store};
+use trueup::store::{LazyRow, SnapshotItem, SnapshotStream, Store};
 
 /// A store under test, and another application's hands on it.
 #[async_trait]
@@ -19,6 +19,8 @@ pub(crate) trait Harness: Sized + Send + Sync {
     const HOLDS_NUL: bool = true;
     /// Whether it tells an empty text, as a key too, from none.
     const HOLDS_EMPTY: bool = true;
+    /// Whether it leaves rows out that nobody asks for.
+    const LEAVES_OUT: bool = true;
     /// The finest step of its times, in microseconds.
     const TIME_MICROS: i64 = 1;
     /// Names of a table and of two columns that are as bad as they can be there.
@@ -310,7 +312,10 @@ fn holds_what_was_given(mapped: &Mapped, op: &WriteOp, row: &Row) {
 
 /// A whole snapshot; panics unless its keys ascend strictly.
 pub(crate) async fn snapshot(store: &Arc<dyn Store>, mapped: &Mapped) -> (Vec<Row>, Certificate) {
-    let mut stream = store.snapshot(mapped.clone()).await.expect("a stream");
+    collected(store.snapshot(mapped.clone()).await.expect("a stream")).await
+}
+
+pub(crate) async fn collected(mut stream: SnapshotStream) -> (Vec<Row>, Certificate) {
     let mut rows: Vec<Row> = Vec::new();
     let mut certificate = None;
     while let Some(item) = stream.recv().await {

@@ -23,6 +23,8 @@ impl OnMemory {
 
 #[async_trait]
 impl Harness for OnMemory {
+    const LEAVES_OUT: bool = false;
+
     async fn new() -> Self {
         Self(MemoryStore::new(store_name()))
     }

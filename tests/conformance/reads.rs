@@ -1,6 +1,8 @@
 //! Snapshots, certificates, and reads by key.
 
-use trueup::model::{Cell, ErrorKind, FieldType, Presence, SyncMeta, SyncStatus, Unknown, Value, WriteOp};
+use trueup::model::{
+    Cell, ErrorKind, Except, FieldType, Presence, SyncMeta, SyncStatus, Unknown, Value, WriteOp,
+};
 
 use crate::harness::*;
 
@@ -84,6 +86,23 @@ pub(crate) async fn long_snapshots_come_whole<H: Harness>() {
     let read = store.read(&mapped, &keys).await.expect("read");
     assert_eq!(read.len(), 4_000, "an answer for every key");
     assert_eq!(read.values().filter(|presence| presence.row().is_some()).count(), 3_333);
+}
+
+pub(crate) async fn rows_that_nobody_asks_for_are_left_out<H: Harness>() {
+    let mapped = things();
+    let harness = H::with(&[&mapped]).await;
+    for (at, name) in [("1", Some("open")), ("2", Some("resolved")), ("3", None), ("4", Some("Resolved"))] {
+        let fields: Vec<_> = name.map(|name| ("name", Value::text(name))).into_iter().collect();
+        harness.insert(&mapped, &key(at), &fields, &meta(1)).await;
+    }
+    let field = mapped.entity.field_id(&trueup::model::FieldName::new("name").unwrap()).unwrap();
+    let except = Except { field, words: &["resolved", "withdrawn"] };
+    let stream = harness.store().snapshot_except(mapped.clone(), except).await.expect("a stream");
+    let (rows, certificate) = collected(stream).await;
+    assert!(certificate.is_complete(), "{certificate:?}");
+    assert!(!H::LEAVES_OUT || certificate.mark.is_none(), "what was left out is not gone");
+    let keys: Vec<_> = rows.iter().map(|row| row.key.parts()[0].as_str()).collect();
+    assert_eq!(keys, if H::LEAVES_OUT { vec!["1", "3", "4"] } else { vec!["1", "2", "3", "4"] });
 }
 
 pub(crate) async fn a_missing_column_is_unknown<H: Harness>() {

@@ -365,7 +365,7 @@ impl World {
     }
 
     pub fn open(&mut self, commit: bool) -> Result<Opened, Died> {
-        let mut machine = Opening::new(self.spec.clone(), commit);
+        let mut machine = Opening::new(self.spec.clone(), commit, self.time());
         self.drive(|_, event| machine.step(event).into_iter().map(|effect| (0, effect)).collect())?;
         machine.result().map_err(|failure| Died::Failed(failure.message))
     }
@@ -450,11 +450,15 @@ impl World {
                 let db = &self.stores[&canonical];
                 let load = || -> Result<LedgerContents, trueup::model::StoreError> {
                     let rows = |mapped: &Mapped| db.snapshot(mapped).map(|snapshot| snapshot.rows);
-                    Ok(ledger.contents(
-                        &rows(&ledger.conflicts)?,
-                        &rows(&ledger.tombstones)?,
-                        &rows(&ledger.passes)?,
-                    ))
+                    let mut contents = LedgerContents::default();
+                    for row in rows(&ledger.open_conflicts().mapped)? {
+                        ledger.note_conflict(&mut contents, &row);
+                    }
+                    for row in rows(&ledger.deletes().mapped)? {
+                        ledger.note_tombstone(&mut contents, &row);
+                    }
+                    contents.pass = rows(&ledger.passes)?.iter().find_map(|row| ledger.pass_of(row));
+                    Ok(contents)
                 };
                 Event::Ledger(load())
             }

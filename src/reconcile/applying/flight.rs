@@ -41,6 +41,8 @@ pub(super) struct Flight {
     pub(super) outcomes: Vec<(StoreName, Outcomes)>,
     /// Rows that go, as their stores have them.
     pub(super) images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
+    /// Rows that went in earlier passes, by store, as the records' tombstones have them.
+    pub(super) kept: BTreeMap<RecordKey, serde_json::Map<String, serde_json::Value>>,
     /// Trouble in replicas, for the canonical record's bookkeeping.
     pub(super) troubled: BTreeMap<usize, Vec<SyncError>>,
     /// The canonical metadata as last written.

@@ -202,12 +202,12 @@ impl Applying {
             Event::Rechecked(now) => self.drop_moved(&now),
             Event::Committed(Err(message)) => self.failed = Some(message),
             Event::Native { store, rows } => self.take_images(&store, rows),
+            Event::Rows { rows, .. } => self.take_kept(rows),
             Event::Wrote { store, outcomes } => self.flight.outcomes.push((store, outcomes)),
             Event::Start
             | Event::State(_)
             | Event::Ledger(_)
             | Event::Receipts(_)
-            | Event::Rows { .. }
             | Event::Committed(Ok(()))
             | Event::ReceiptsForgotten => {}
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::diff::{ActionKind, Standing};
 use crate::model::{
-    Batch, BatchId, EntityName, Fields, Guard, IntentId, Outcome, RecordId, RecordKey, StoreError, StoreName,
-    SyncError, SyncMeta, SyncStatus, Write, WriteOp,
+    Batch, BatchId, EntityName, Fields, Guard, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
+    StoreName, SyncError, SyncMeta, SyncStatus, Write, WriteOp,
 };
 use crate::plan::RecordPlan;
 
@@ -14,7 +14,7 @@ use super::super::{Effect, Ledger};
 use super::{Applying, Stage, create, update};
 
 impl Applying {
-    /// Before anything is deleted, the rows that go are read whole.
+    /// Before anything is deleted, the rows that go are read whole, and what earlier passes kept of others of these records.
     pub(super) fn read_images(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::Record;
         self.load();
@@ -23,9 +23,13 @@ impl Applying {
             return Vec::new();
         }
         let mut wanted: BTreeMap<StoreName, Vec<RecordKey>> = BTreeMap::new();
+        let mut begun = Vec::new();
         for (_, record) in self.present() {
             if record.tombstone.is_none() {
                 continue;
+            }
+            if self.inputs.ledger.tombstones.contains_key(&record.record) {
+                begun.push(Ledger::tombstone_key(&record.record));
             }
             for action in record.actions.iter().filter(|action| action.kind == ActionKind::Delete) {
                 // An element is no row: all there is of it is in its fields.
@@ -36,10 +40,28 @@ impl Applying {
                 wanted.entry(action.store.clone()).or_default().push(record.record.key.clone());
             }
         }
-        wanted
+        let mut effects: Vec<Effect> = wanted
             .into_iter()
             .map(|(store, keys)| Effect::ReadNative { store, entity: entity.clone(), keys })
-            .collect()
+            .collect();
+        if !begun.is_empty() {
+            let (store, entity) =
+                (self.inputs.spec.canonical.clone(), self.ledger.tombstones.entity.name.clone());
+            effects.push(Effect::Read { store, entity, keys: begun });
+        }
+        effects
+    }
+
+    /// What tombstones hold already: rows that went in an earlier pass are nowhere else any more.
+    pub(super) fn take_kept(&mut self, rows: Result<BTreeMap<RecordKey, Presence>, StoreError>) {
+        match rows {
+            Ok(rows) => {
+                let records = |presence: &Presence| self.ledger.tombstone_records(presence.row()?);
+                let kept = rows.iter().filter_map(|(key, presence)| Some((key.clone(), records(presence)?)));
+                self.flight.kept = kept.collect();
+            }
+            Err(error) => self.failed = Some(format!("what was deleted before could not be read: {error}")),
+        }
     }
 
     pub(super) fn take_images(
@@ -86,9 +108,9 @@ impl Applying {
         effects
     }
 
-    /// The native rows of a record that goes, by store; none where nothing goes.
+    /// The native rows of a record that goes, by store, with those that went earlier; none where nothing goes.
     pub(super) fn image_of(&self, record: &RecordPlan) -> Option<serde_json::Value> {
-        let rows: serde_json::Map<String, serde_json::Value> = record
+        let going: Vec<(String, serde_json::Value)> = record
             .actions
             .iter()
             .filter_map(|action| {
@@ -96,7 +118,13 @@ impl Applying {
                 Some((action.store.to_string(), row.clone()))
             })
             .collect();
-        (!rows.is_empty()).then_some(serde_json::Value::Object(rows))
+        if going.is_empty() {
+            return None;
+        }
+        let mut rows =
+            self.flight.kept.get(&Ledger::tombstone_key(&record.record)).cloned().unwrap_or_default();
+        rows.extend(going);
+        Some(serde_json::Value::Object(rows))
     }
 
     /// A write to a system table. It needs no intent: its key is its content, so that doing it again does no harm.

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::model::{Certificate, ErrorKind, Mapped, Mark, RecordKey, StoreError};
+use crate::model::{Certificate, ErrorKind, Except, Mapped, Mark, RecordKey, StoreError};
 
+use super::super::places::condition;
 use super::super::{LazyRow, SnapshotItem, SnapshotStream};
 use super::error::Failure;
-use super::layout::{Layout, TableNames};
+use super::layout::{Layout, Slot, TableNames};
 use super::rest::Pages;
 use super::rows::{Decoder, packed};
 use super::sort::Sorter;
@@ -101,6 +102,7 @@ impl BigQueryStore {
             missing_columns: layout.missing.clone(),
             ..Certificate::default()
         };
+        let system = mapped.entity.system;
         let decoder = Decoder::new(Arc::new(layout), mapped);
         let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
         let store = self.clone();
@@ -108,8 +110,44 @@ impl BigQueryStore {
             // The service works out the digests while the rows are on their way.
             let marking = tokio::spawn({
                 let (store, decoder) = (store.clone(), Arc::clone(&decoder));
-                async move { store.mark(&decoder, count, moment).await }
+                // What we keep for ourselves is never asked what changed in it.
+                async move { if system { None } else { store.mark(&decoder, count, moment).await } }
             });
+            if let Err(error) = store.stream(source, decoder, certificate, marking, &send).await {
+                // Nobody listens any more: nothing to tell.
+                let _ = send.send(Err(error)).await;
+            }
+        });
+        Ok(receive)
+    }
+
+    /// Reads all but some rows of a table with one query: it is as of one moment by itself, says how many rows it found, and is billed for
+    /// the columns that are read.
+    pub(super) async fn read_except(
+        &self,
+        mapped: Mapped,
+        except: Except,
+    ) -> Result<SnapshotStream, StoreError> {
+        let layout = self.layout(&mapped).await?;
+        let text = |slot: usize| layout.slots.get(slot).map_or(String::new(), Slot::text_sql);
+        let sql = format!(
+            "SELECT {} FROM {} AS T{}",
+            layout.select_list(),
+            layout.names.sql(),
+            condition(Some(except), &layout.fields, text)
+        );
+        let pages = self.rest.query(&sql, Vec::new()).await.map_err(|failure| self.told(&failure))?;
+        self.paths.rest.fetch_add(1, Ordering::Relaxed);
+        let certificate = Certificate {
+            rows_claimed: pages.total(),
+            missing_columns: layout.missing.clone(),
+            ..Certificate::default()
+        };
+        let decoder = Decoder::new(Arc::new(layout), mapped);
+        let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
+        let store = self.clone();
+        tokio::spawn(async move {
+            let (source, marking) = (Source::Pages(Box::new(pages)), tokio::spawn(async { None }));
             if let Err(error) = store.stream(source, decoder, certificate, marking, &send).await {
                 // Nobody listens any more: nothing to tell.
                 let _ = send.send(Err(error)).await;

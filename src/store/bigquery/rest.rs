@@ -117,6 +117,13 @@ pub(super) struct Reach {
     pub(super) first_wait: Duration,
 }
 
+impl Pages {
+    /// How many rows there are in all.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
 impl Rest {
     pub(super) fn new(reach: Reach, tokens: Arc<Tokens>) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()

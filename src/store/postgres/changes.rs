@@ -61,7 +61,7 @@ impl PostgresStore {
         now.rows = match newer {
             // Nobody wrote anything anywhere.
             Newer::Nothing => then.rows,
-            Newer::From(_) => count(&mut session, &layout).await.map_err(failed)?,
+            Newer::From(_) => count(&mut session, &layout, "").await.map_err(failed)?,
         };
         let condition = match newer {
             Newer::Nothing => None,
@@ -225,7 +225,7 @@ impl Task {
     async fn counts(&mut self, bounds: &[RecordKey]) -> Result<Vec<u64>, sqlx::Error> {
         let mut counts = vec![0; bounds.len() + 1];
         if bounds.is_empty() {
-            counts[0] = count(&mut self.session, &self.layout).await?;
+            counts[0] = count(&mut self.session, &self.layout, "").await?;
             return Ok(counts);
         }
         let bounds: Vec<String> = bounds.iter().map(joined).collect();

@@ -11,9 +11,10 @@ use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Certificate, ErrorKind, Guard, Mapped, Presence, RecordKey, Row, StoreError, StoreName, Unknown,
+    Certificate, ErrorKind, Except, Guard, Mapped, Presence, RecordKey, Row, StoreError, StoreName, Unknown,
 };
 
+use super::super::places::condition;
 use super::super::{LazyRow, SnapshotItem, SnapshotStream, guard_holds};
 use super::PostgresStore;
 use super::error::store_error;
@@ -69,14 +70,23 @@ impl PostgresStore {
         Ok((session, layout))
     }
 
-    /// Reads a whole table in one transaction.
-    pub(super) async fn read_whole(&self, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
+    /// Reads a whole table, or all but some rows of it, in one transaction.
+    pub(super) async fn read_whole(
+        &self,
+        mapped: Mapped,
+        except: Option<Except>,
+    ) -> Result<SnapshotStream, StoreError> {
         let failed = |error| store_error(&self.name, &error);
         let (mut session, layout) = self.reading(&mapped).await?;
-        let count = count(&mut session, &layout).await.map_err(failed)?;
+        let some = layout.condition(except);
+        let count = count(&mut session, &layout, &some).await.map_err(failed)?;
         let layout = Arc::new(layout);
         let decoder = Decoder::new(Arc::clone(&layout), mapped);
-        let mark = self.mark_data(&mut session, &decoder, count).await.map_err(failed)?;
+        // A mark would say that what was left out is gone.
+        let mark = match except {
+            None => self.mark_data(&mut session, &decoder, count).await.map_err(failed)?,
+            Some(_) => None,
+        };
         let certificate = Certificate {
             rows_claimed: count,
             missing_columns: layout.missing.clone(),
@@ -86,7 +96,7 @@ impl PostgresStore {
         let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
         let store = self.name.clone();
         tokio::spawn(async move {
-            let mut reader = Reader { decoder, certificate, held: None, chunk: Vec::new(), send };
+            let mut reader = Reader { decoder, certificate, some, held: None, chunk: Vec::new(), send };
             if let Err(error) = reader.stream(session).await {
                 // Nobody listens any more: nothing to tell.
                 let _ = reader.send.send(Err(error.told(&store))).await;
@@ -141,9 +151,9 @@ impl PostgresStore {
     }
 }
 
-/// How many rows there are, those included that cannot be used.
-pub(super) async fn count(session: &mut Session, layout: &Layout) -> Result<u64, sqlx::Error> {
-    let query = session.query(&format!("SELECT count(*) FROM {} AS t", layout.table));
+/// How many rows there are, those included that cannot be used, that fulfil a condition.
+pub(super) async fn count(session: &mut Session, layout: &Layout, some: &str) -> Result<u64, sqlx::Error> {
+    let query = session.query(&format!("SELECT count(*) FROM {} AS t{some}", layout.table));
     let count: i64 = session.one(query).await?.try_get(0)?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
@@ -181,6 +191,8 @@ impl<'c> Copied<'c> {
 struct Reader {
     decoder: Arc<Decoder>,
     certificate: Certificate,
+    /// What the rows that are read have in common.
+    some: String,
     /// The last row, held back until the next one is known to have another key; none: its key stood twice.
     held: Option<(RecordKey, Option<LazyRow>)>,
     chunk: Vec<LazyRow>,
@@ -191,9 +203,10 @@ impl Reader {
     async fn stream(&mut self, mut session: Session) -> Result<(), ReadError> {
         let layout = Arc::clone(&self.decoder.layout);
         let select = format!(
-            "SELECT {} FROM {} AS t ORDER BY {}",
+            "SELECT {} FROM {} AS t{} ORDER BY {}",
             layout.select_list(),
             layout.table,
+            self.some,
             layout.key_order()
         );
         let mut copied = Copied::begin(&mut session, &select).await?;
@@ -251,6 +264,15 @@ impl Reader {
         }
         let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_ROWS));
         self.send.send(Ok(SnapshotItem::Rows(chunk))).await.is_ok()
+    }
+}
+
+impl Layout {
+    /// What the rows that are read have in common.
+    fn condition(&self, except: Option<Except>) -> String {
+        condition(except, &self.fields, |slot| {
+            format!("t.{}::text", quoted(self.column(slot).map_or("", |column| &column.name)))
+        })
     }
 }
 

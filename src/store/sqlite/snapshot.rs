@@ -9,9 +9,10 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row as SqlRow};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{Certificate, ErrorKind, Mapped, Native, RecordKey, Row, StoreError, StoreName};
+use crate::model::{Certificate, ErrorKind, Except, Mapped, Native, RecordKey, Row, StoreError, StoreName};
 
 use super::super::buckets::Buckets;
+use super::super::places::condition;
 use super::super::{LazyRow, RowDecoder, SnapshotItem, SnapshotStream};
 use super::SqliteStore;
 use super::digest;
@@ -26,15 +27,19 @@ const CHUNKS_AHEAD: usize = 4;
 /// Duplicate keys that a certificate lists.
 const DUPLICATES_LISTED: usize = 100;
 
-/// Reads a whole table in one read transaction, on a thread of its own.
-pub(super) async fn snapshot(store: &SqliteStore, mapped: Mapped) -> Result<SnapshotStream, StoreError> {
+/// Reads a whole table, or all but some rows of it, in one read transaction, on a thread of its own.
+pub(super) async fn snapshot(
+    store: &SqliteStore,
+    mapped: Mapped,
+    except: Option<Except>,
+) -> Result<SnapshotStream, StoreError> {
     let name = store.name.clone();
     let lease = store.pool.lease().await.map_err(|error| pool_error(&name, &error))?;
     let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
     let (begun, beginning) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let Some(connection) = lease.connection() else { return };
-        let mut reader = match Reader::begin(&name, connection, mapped, send) {
+        let mut reader = match Reader::begin(&name, connection, (mapped, except), send) {
             Ok(reader) => reader,
             Err(error) => return drop(begun.send(Err(error))),
         };
@@ -57,6 +62,8 @@ struct Reader {
     decoder: Arc<Decoder>,
     certificate: Certificate,
     digests: Buckets,
+    /// Rows that are left out.
+    except: Option<Except>,
     /// Rows that have come together, packed one behind the other.
     buffer: Vec<u8>,
     rows: Vec<Packed>,
@@ -77,15 +84,14 @@ impl Reader {
     fn begin(
         store: &StoreName,
         connection: &Connection,
-        mapped: Mapped,
+        (mapped, except): (Mapped, Option<Except>),
         send: mpsc::Sender<Result<SnapshotItem, StoreError>>,
     ) -> Result<Self, StoreError> {
         let failed = |error| store_error(store, &error);
         connection.execute_batch("BEGIN").map_err(failed)?;
         let layout = Layout::of(store, connection, &mapped)?;
-        let count: i64 = connection
-            .query_row(&format!("SELECT count(*) FROM {} AS t", layout.table), [], |row| row.get(0))
-            .map_err(failed)?;
+        let sql = format!("SELECT count(*) FROM {} AS t{}", layout.table, layout.condition(except));
+        let count: i64 = connection.query_row(&sql, [], |row| row.get(0)).map_err(failed)?;
         let certificate = Certificate {
             rows_claimed: u64::try_from(count).unwrap_or(0),
             missing_columns: layout.missing.clone(),
@@ -93,15 +99,16 @@ impl Reader {
         };
         let digests = Buckets::for_rows(certificate.rows_claimed, &digest::SIZES);
         let decoder = Arc::new(Decoder::new(layout, mapped));
-        Ok(Self { decoder, certificate, digests, buffer: Vec::new(), rows: Vec::new(), send })
+        Ok(Self { decoder, certificate, digests, except, buffer: Vec::new(), rows: Vec::new(), send })
     }
 
     fn stream(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let layout = &self.decoder.layout;
         let sql = format!(
-            "SELECT {} FROM {} AS t ORDER BY {}",
+            "SELECT {} FROM {} AS t{} ORDER BY {}",
             layout.select_list(),
             layout.table,
+            layout.condition(self.except),
             layout.key_order()
         );
         let mut statement = connection.prepare(&sql)?;
@@ -115,7 +122,9 @@ impl Reader {
         if self.flush(0) {
             self.certificate.end_seen = true;
             let mut certificate = std::mem::take(&mut self.certificate);
-            if certificate.is_complete() && certificate.missing_columns.is_empty() {
+            // A mark would say that what was left out is gone.
+            let all = certificate.is_complete() && self.except.is_none();
+            if all && certificate.missing_columns.is_empty() {
                 certificate.mark = digest::mark(&self.digests, &self.decoder);
             }
             let _ = self.send.blocking_send(Ok(SnapshotItem::End(certificate)));
@@ -284,6 +293,13 @@ impl Decoder {
             }
         }
         Ok(compared)
+    }
+}
+
+impl Layout {
+    /// What the rows that are read have in common.
+    fn condition(&self, except: Option<Except>) -> String {
+        condition(except, &self.fields, |slot| self.qualified(slot))
     }
 }
 
