@@ -660,7 +660,7 @@ impl World {
     }
 }
 
-fn mapped(spec: &Spec, entity: &EntityName, at: &StoreName) -> Option<Mapped> {
+pub fn mapped(spec: &Spec, entity: &EntityName, at: &StoreName) -> Option<Mapped> {
     Some(Mapped { entity: spec.entity(entity)?.clone(), mapping: spec.mapping(entity, at)?.clone() })
 }
 
