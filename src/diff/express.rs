@@ -226,6 +226,7 @@ fn is_steady(view: &View<'_>, side: &Side<'_>, row: &Row, canonical: &Row, versi
     same_meta
         && (side.canonical || !side.mapping.has_sync() || row.meta.version_or_none() >= version)
         && shadow.updated == row.updated
+        && shadow.home == Some(side.mapping.home)
         && shadow.store_id == row.store_id
         && row.fields.len() == side.mapping.fields.len()
         && shadow.fields.len() == row.fields.len()

@@ -30,6 +30,7 @@ pub(super) fn created(
         store_id: None,
         meta: evidence_only(side, resolution, meta.cloned().unwrap_or_default()),
         updated: side.mapping.updated.as_ref().map(|_| view.now),
+        home: Some(side.mapping.home),
         fields,
     })
 }
@@ -47,6 +48,7 @@ pub(super) fn agreed(view: &View<'_>, side: &Side<'_>, row: &Row, version: Versi
         store_id: row.store_id.clone(),
         meta: evidence_at(side, version, row.meta.clone()),
         updated: row.updated,
+        home: Some(side.mapping.home),
         fields: fields.collect(),
     })
 }
@@ -131,6 +133,7 @@ fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &
         store_id: row.store_id.clone(),
         meta: evidence_only(side, resolution, row.meta.clone()),
         updated: row.updated,
+        home: Some(side.mapping.home),
         fields: fields.into_iter().collect(),
     }
 }

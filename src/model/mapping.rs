@@ -165,6 +165,15 @@ impl Direction {
 #[serde(transparent)]
 pub struct MappingTag(pub u32);
 
+/// Where an entity's rows live in a store, hashed: what was verified of a row in one place says nothing of one in another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Home {
+    /// The table or object in its file, schema or dataset, and the columns of the key.
+    pub rows: u32,
+    /// Where a row's version stands.
+    pub version: u32,
+}
+
 /// A field's place in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldMapping {
@@ -356,6 +365,8 @@ pub struct Mapping {
     pub store: StoreName,
     /// Table or object.
     pub shape: Shape,
+    /// Where that is, hashed.
+    pub home: Home,
     /// The key's columns, in the order of the entity's key.
     pub key: Vec<KeyMapping>,
     /// The mapped fields. Those of the entity that are not here have no place in the store.

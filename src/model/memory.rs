@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::flat::ByName;
 use super::flat::ByStore;
-use super::ids::{StoreName, StoreRecordId, Version};
-use super::mapping::MappingTag;
+use super::ids::{FieldId, StoreName, StoreRecordId, Version};
+use super::mapping::{FieldMapping, Home, Mapping, MappingTag};
 use super::meta::SyncMeta;
 use super::observed::Cell;
+use super::schema::Entity;
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -50,12 +51,27 @@ pub struct Shadow {
     /// The store's own time of its last update, as of our last look: an edit's time only where it moved since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated: Option<Timestamp>,
+    /// Where the row lived; none: nobody noted it. In another place the record meets for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
     /// The fields.
     #[serde(default)]
     pub fields: ByName<FieldShadow>,
 }
 
 impl Shadow {
+    /// Whether this speaks of the place where a mapping has the record, and not of another table, file or key that it had before. Where
+    /// nobody noted the place, it shows in the fields: what decides their meaning has the table and the key in it.
+    pub fn is_of(&self, entity: &Entity, mapping: &Mapping) -> bool {
+        let same_tag = |(id, mapped): (&FieldId, &FieldMapping)| {
+            entity.named(&self.fields, *id).is_some_and(|field| field.tag == mapped.tag)
+        };
+        match self.home {
+            Some(home) => home.rows == mapping.home.rows,
+            None => !self.present || self.fields.is_empty() || mapping.fields.iter().any(same_tag),
+        }
+    }
+
     /// The highest version this shadow knows of.
     pub fn highest_version(&self) -> Version {
         self.fields.values().map(|field| field.version).fold(self.meta.version_or_none(), Version::max)

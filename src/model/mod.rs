@@ -32,8 +32,8 @@ pub use ids::{
 pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes, Transition};
 pub use json::{Json, JsonPatch};
 pub use mapping::{
-    Column, Condition, Direction, EmbedPlace, Embedded, Except, FieldMapping, Form, KeyMapping, Mapping,
-    MappingTag, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
+    Column, Condition, Direction, EmbedPlace, Embedded, Except, FieldMapping, Form, Home, KeyMapping,
+    Mapping, MappingTag, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
 };
 pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};

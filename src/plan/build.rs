@@ -392,7 +392,7 @@ impl Planner {
             }
         }
         for (store, shadow) in observed.memory.iter().flat_map(|memory| &memory.stores) {
-            if shadow.present {
+            if self.inputs.spec.remembers(entity, store, shadow) {
                 *work.remembered.entry(store.clone()).or_default() += 1;
             }
         }

@@ -165,6 +165,7 @@ fn view<'a>(
             let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
             let shadow =
                 shadow.filter(|shadow| !is_other_row(mapping, shadow, observed.presences.get(store)));
+            let shadow = shadow.filter(|shadow| shadow.is_of(entity, mapping));
             Some(Side {
                 store,
                 mapping,

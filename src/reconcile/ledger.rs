@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::model::{
     ByName, Cell, Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Except, Field,
-    FieldId, FieldMapping, FieldName, FieldType, Fields, Form, Json, KeyField, KeyMapping, Mapped, Mapping,
-    MappingTag, Memory, Names, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName, SyncPlace,
-    TableName, Times, Timestamp, Unit, Value, Version,
+    FieldId, FieldMapping, FieldName, FieldType, Fields, Form, Home, Json, KeyField, KeyMapping, Mapped,
+    Mapping, MappingTag, Memory, Names, RecordId, RecordKey, Row, SYSTEM_TABLES, Shape, StateId, StoreName,
+    SyncPlace, TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, ConflictStatus, SideRecord, Tombstone};
@@ -368,6 +368,7 @@ fn mapped(canonical: &StoreName, table: &str, key: &str, fields: &[(&str, FieldT
         entity: entity_name.clone(),
         store: canonical.clone(),
         shape: Shape::Table(TableName { schema: None, name: table.to_owned() }),
+        home: Home::default(),
         key: vec![KeyMapping { column: Column::plain(key), form: Form::Native, relation: None }],
         fields: ids()
             .zip(fields)

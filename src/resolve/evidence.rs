@@ -36,7 +36,7 @@ impl Evidence {
 
     /// Of a value met for the first time, or of one that nobody changed: what the row says of itself.
     pub(super) fn of_row(side: &Side<'_>, now: Timestamp) -> Self {
-        let meta = side.row().map(|row| &row.meta);
+        let meta = side.meta();
         // The store's own clock says nothing once we have seen it: it may show our own write.
         let clock = side.row().and_then(|row| row.updated);
         let clock = clock.filter(|time| side.shadow.and_then(|shadow| shadow.updated) != Some(*time));
@@ -54,9 +54,9 @@ impl Evidence {
 fn edit_time(side: &Side<'_>, now: Timestamp) -> Option<Timestamp> {
     let row = side.row()?;
     let shadow = side.shadow;
-    let stamped = row
-        .meta
-        .last_updated
+    let stamped = side
+        .meta()
+        .and_then(|meta| meta.last_updated)
         .filter(|time| shadow.and_then(|shadow| shadow.meta.last_updated) != Some(*time));
     let clock = row.updated.filter(|time| shadow.and_then(|shadow| shadow.updated) != Some(*time));
     stamped.into_iter().chain(clock).max().filter(|time| *time <= now)

@@ -480,9 +480,9 @@ fn stamp(view: &View<'_>, resolution: &mut Resolution, gathered: &Gathered) {
         || (edited && !raised)
         || gathered.met_different
         || (view.overrides.bring_forward && canonical.regressed());
-    let row = canonical.row();
-    resolution.last_updated = row.and_then(|row| row.meta.last_updated);
-    resolution.last_updated_by = row.and_then(|row| row.meta.last_updated_by.clone());
+    let meta = canonical.meta();
+    resolution.last_updated = meta.and_then(|meta| meta.last_updated);
+    resolution.last_updated_by = meta.and_then(|meta| meta.last_updated_by.clone());
     resolution.version = if raise { view.highest_version().next() } else { stands_at };
     if !raise {
         return;

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Cell, Entity, FieldId, FieldMapping, FieldRef, Fields, FormError, Mapping, Memory, Presence, RecordKey,
-    Row, Shadow, StoreName, Timestamp, Value, Version, representable,
+    Row, Shadow, StoreName, SyncMeta, Timestamp, Value, Version, representable,
 };
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -50,10 +50,23 @@ impl Side<'_> {
 
     /// The version that the row stands at. A store without a place for metadata stands where its shadow does.
     pub fn version(&self) -> Version {
-        match self.row() {
-            Some(row) if self.mapping.has_sync() => row.meta.version_or_none(),
+        match self.meta() {
+            Some(meta) if self.mapping.has_sync() => meta.version_or_none(),
             _ => self.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default(),
         }
+    }
+
+    /// What the row says of itself. Where its metadata was given another place, what it last said in the old one, unless the new one says
+    /// more: nothing was written there yet.
+    pub fn meta(&self) -> Option<&SyncMeta> {
+        let own = &self.row()?.meta;
+        let last = self.shadow.filter(|shadow| self.has_moved_versions(shadow)).map(|shadow| &shadow.meta);
+        Some(last.filter(|last| last.version_or_none() > own.version_or_none()).unwrap_or(own))
+    }
+
+    /// Whether a row's version now stands elsewhere than when it was last verified.
+    fn has_moved_versions(&self, shadow: &Shadow) -> bool {
+        shadow.present && shadow.home.is_some_and(|home| home.version != self.mapping.home.version)
     }
 
     /// Whether the row's version is below the one that it was last verified to have, or gone: an older copy was put
@@ -62,7 +75,7 @@ impl Side<'_> {
         let Some(shadow) = self.shadow.filter(|shadow| shadow.present && self.mapping.has_sync()) else {
             return false;
         };
-        self.row().is_some_and(|row| row.meta.version_or_none() < shadow.meta.version_or_none())
+        self.meta().is_some_and(|meta| meta.version_or_none() < shadow.meta.version_or_none())
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, StoreName};
+use crate::model::{Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, Shadow, StoreName};
 
 pub use compile::compile_all;
 pub use render::{render, render_lines};
@@ -323,6 +323,12 @@ impl Spec {
     /// Where an entity lives in a store.
     pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
         self.mappings.get(entity)?.get(store)
+    }
+
+    /// Whether a shadow says that a store has a record where the entity lives there now.
+    pub fn remembers(&self, entity: &Entity, store: &StoreName, shadow: &Shadow) -> bool {
+        shadow.present
+            && self.mapping(&entity.name, store).is_some_and(|mapping| shadow.is_of(entity, mapping))
     }
 
     /// Whether a field's values may be shown; those of a field that the manifests do not have any more may not.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Column, ConflictPolicy, DeletePolicy, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
-    FieldName, FieldType, Form, KeyField, KeyMapping, Mapping, MappingTag, Names, Shape, StoreName,
+    FieldName, FieldType, Form, Home, KeyField, KeyMapping, Mapping, MappingTag, Names, Shape, StoreName,
     SyncPlace, TableName, Times, Unit,
 };
 use crate::spec::{ControllerSpec, Guards, Spec, StoreKind, StoreSpec};
@@ -74,6 +74,7 @@ fn mapping(entity: &EntityName, store: &StoreName) -> Mapping {
         entity: entity.clone(),
         store: store.clone(),
         shape: Shape::Table(TableName { schema: None, name: "contacts".to_owned() }),
+        home: Home::default(),
         key: vec![KeyMapping { column: Column::plain("contact_id"), form: Form::Native, relation: None }],
         fields: [field(0, "title"), field(1, "passport")].into(),
         sync: SyncPlace::None,

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 use trueup::model::{
     Batch, BatchId, Cell, Certificate, Column, Direction, Entity, EntityName, Field, FieldId, FieldMapping,
-    FieldName, FieldType, Fields, Form, Guard, IntentId, KeyField, KeyMapping, Mapped, Mapping, MappingTag,
-    Outcome, RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value, Version,
-    Write, WriteOp,
+    FieldName, FieldType, Fields, Form, Guard, Home, IntentId, KeyField, KeyMapping, Mapped, Mapping,
+    MappingTag, Outcome, RecordKey, Row, Shape, StoreName, SyncMeta, SyncPlace, TableName, Timestamp, Value,
+    Version, Write, WriteOp,
 };
 use trueup::store::{LazyRow, SnapshotItem, SnapshotStream, Store};
 
@@ -152,6 +152,7 @@ impl Words {
             entity: entity.name.clone(),
             store: store_name(),
             shape: Shape::Table(TableName { schema: None, name: self.table.to_owned() }),
+            home: Home::default(),
             key: self
                 .key
                 .iter()

@@ -100,6 +100,7 @@ pub fn action(name: &str, kind: ActionKind, reason: Reason, changes: Vec<Change>
             store_id: None,
             meta: meta(4),
             updated: None,
+            home: None,
             fields,
         }
         .into(),

@@ -664,7 +664,7 @@ impl World {
     }
 }
 
-fn mapped(spec: &Spec, entity: &EntityName, at: &StoreName) -> Option<Mapped> {
+pub fn mapped(spec: &Spec, entity: &EntityName, at: &StoreName) -> Option<Mapped> {
     Some(Mapped { entity: spec.entity(entity)?.clone(), mapping: spec.mapping(entity, at)?.clone() })
 }
 

@@ -13,7 +13,7 @@ use super::value::read;
 use super::{Doc, Docs, related, unknown};
 use crate::model::{
     Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldMapping, FieldRef,
-    FieldType, Fields, Form, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
+    FieldType, Fields, Form, Home, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
 };
 use crate::spec::raw::{ConditionEntry, KeyPlaces, MappingBody, Place, StoreMapping, SyncBody, SyncColumns};
 use crate::spec::words::name_hint;
@@ -123,7 +123,7 @@ impl<'a> Compiler<'a> {
         let shape = shape?;
         let fields = self.fields(&shape, &key);
         let sync = self.sync();
-        let mapping = Mapping {
+        Some(Mapping {
             entity: self.entity.name.clone(),
             store: self.store.clone(),
             key,
@@ -137,8 +137,8 @@ impl<'a> Compiler<'a> {
             key_text,
             timezone,
             shape,
-        };
-        Some(mapping)
+            home: Home::default(),
+        })
     }
 
     fn shape(&mut self) -> Option<Shape> {

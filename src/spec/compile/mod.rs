@@ -166,7 +166,8 @@ fn build(
         .into_iter()
         .filter_map(|at| drafts.get(at).map(|draft| Arc::new(draft.entity.clone())))
         .collect();
-    let mappings = mapping::mappings(&docs, &entities, &stores, out);
+    let mut mappings = mapping::mappings(&docs, &entities, &stores, out);
+    place::set_homes(&mut mappings, &stores.specs);
     coverage::check(&docs, &entities, &stores, &mappings, out);
     prune::without_follow_ups(&docs, of_form, out);
     // Without a canonical store there is nothing to compile to, and the mistake has been named.

@@ -1,11 +1,18 @@
 //! Columns: which one a field has in a store, in which form, and a hash of what that means.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
-use crate::model::{Column, Diagnostic, Direction, FieldType, Form, KeyMapping, MappingTag, Shape};
-use crate::spec::StoreKind;
+use super::mapping::Mappings;
+use crate::model::{
+    Column, Diagnostic, Direction, EntityName, FieldType, Form, Home, KeyMapping, MappingTag, Shape,
+    StoreName, SyncPlace,
+};
 use crate::spec::raw::{Place, PlaceBody};
 use crate::spec::yaml::shorten;
+use crate::spec::{Reference, StoreKind, StoreSpec};
 
 /// A field's place as a manifest gives it, understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +135,23 @@ pub(super) fn embedded_form(store: &StoreKind, kind: &str) -> Option<Form> {
     })
 }
 
+/// What an entity is in a store, and where in it.
+fn stands_in(shape: &Shape) -> (&'static str, String) {
+    match shape {
+        Shape::Table(table) => ("table", table.to_string()),
+        Shape::Object(object) => ("object", object.clone()),
+        Shape::Embedded(embedded) => {
+            let places = embedded.places.iter();
+            let places: Vec<_> = places.map(|(kind, place)| (kind, &place.column.0, &place.region)).collect();
+            ("embedded", serde_json::json!([embedded.parent.as_str(), places]).to_string())
+        }
+    }
+}
+
+fn columns_of(key: &[KeyMapping]) -> Vec<(&Vec<String>, &str)> {
+    key.iter().map(|part| (&part.column.0, part.form.as_str())).collect()
+}
+
 /// A hash of everything that decides what a field's column means.
 pub(super) fn tag(
     shape: &Shape,
@@ -137,17 +161,8 @@ pub(super) fn tag(
     ty: FieldType,
     timezone: &str,
 ) -> MappingTag {
-    let (kind, place) = match shape {
-        Shape::Table(table) => ("table", table.to_string()),
-        Shape::Object(object) => ("object", object.clone()),
-        Shape::Embedded(embedded) => {
-            let places = embedded.places.iter();
-            let places: Vec<_> = places.map(|(kind, place)| (kind, &place.column.0, &place.region)).collect();
-            ("embedded", serde_json::json!([embedded.parent.as_str(), places]).to_string())
-        }
-    };
-    let key: Vec<(&Vec<String>, &str)> =
-        key.iter().map(|part| (&part.column.0, part.form.as_str())).collect();
+    let (kind, place) = stands_in(shape);
+    let key = columns_of(key);
     let zone = if ty == FieldType::Timestamp { Some(timezone) } else { None };
     // JSON keeps the parts apart whatever characters they hold.
     let mut meaning = serde_json::json!([kind, place, key, column.0, form.as_str(), ty.as_str(), zone]);
@@ -155,10 +170,59 @@ pub(super) fn tag(
         // What stands there stands for less than it would if it could be written.
         parts.push("only read".into());
     }
+    MappingTag(hash(&meaning))
+}
+
+/// Sets where the rows of every entity live in every store. An address may be a secret, and another one may lead to the same store: it
+/// does not count.
+pub(super) fn set_homes(mappings: &mut Mappings, stores: &BTreeMap<StoreName, StoreSpec>) {
+    let shapes: BTreeMap<(EntityName, StoreName), Shape> = mappings
+        .iter()
+        .flat_map(|(entity, of_entity)| {
+            of_entity.iter().map(|(store, mapping)| ((entity.clone(), store.clone()), mapping.shape.clone()))
+        })
+        .collect();
+    for (store, mapping) in mappings.values_mut().flatten() {
+        // Elements live where the rows live that they stand in.
+        let around =
+            mapping.embedded().and_then(|embedded| shapes.get(&(embedded.parent.clone(), store.clone())));
+        let around = around.map(stands_in);
+        let within = stores.get(store).map(|store| within(&store.kind));
+        let (kind, place) = stands_in(&mapping.shape);
+        let rows = serde_json::json!([within, around, kind, place, columns_of(&mapping.key)]);
+        let version = match &mapping.sync {
+            SyncPlace::None => serde_json::Value::Null,
+            SyncPlace::Struct(column) => serde_json::json!(["struct", column.0]),
+            SyncPlace::Json(column) => serde_json::json!(["json", column.0]),
+            SyncPlace::JsonText(column) => serde_json::json!(["json-text", column.0]),
+            SyncPlace::Columns { version, .. } => {
+                serde_json::json!(["column", version.as_ref().map(|column| &column.0)])
+            }
+        };
+        Arc::make_mut(mapping).home = Home { rows: hash(&rows), version: hash(&version) };
+    }
+}
+
+/// Which part of a store's system holds its tables, as the manifest says it.
+fn within(kind: &StoreKind) -> Vec<String> {
+    let said = |reference: &Reference| match reference {
+        Reference::Plain(text) => text.clone(),
+        Reference::Env(name) => format!("${{env:{name}}}"),
+        Reference::File(path) => format!("${{file:{}}}", path.display()),
+    };
+    match kind {
+        StoreKind::Sqlite { path } => vec![said(path)],
+        StoreKind::Postgres { schema, .. } => vec![schema.clone().unwrap_or_else(|| "public".to_owned())],
+        StoreKind::BigQuery(dataset) => vec![said(&dataset.project), said(&dataset.dataset)],
+        StoreKind::Memory { .. } | StoreKind::Twenty { .. } => Vec::new(),
+    }
+}
+
+fn hash(meaning: &serde_json::Value) -> u32 {
     let hash = Sha256::digest(meaning.to_string().as_bytes());
     let mut first = [0; 4];
     for (to, from) in first.iter_mut().zip(hash.iter()) {
         *to = *from;
     }
-    MappingTag(u32::from_be_bytes(first))
+    u32::from_be_bytes(first)
 }

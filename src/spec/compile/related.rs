@@ -10,8 +10,8 @@ use super::store::Stores;
 use super::{Doc, Docs, unknown};
 use crate::model::{
     Check, Column, Condition, Diagnostic, Diagnostics, Direction, EmbedPlace, Embedded, Entity, EntityName,
-    FieldId, FieldMapping, FieldRef, FieldType, Fields, Form, KeyMapping, Mapping, Scope, ScopeExit, Shape,
-    StoreName, SyncPlace,
+    FieldId, FieldMapping, FieldRef, FieldType, Fields, Form, Home, KeyMapping, Mapping, Scope, ScopeExit,
+    Shape, StoreName, SyncPlace,
 };
 use crate::spec::StoreSpec;
 use crate::spec::raw::{
@@ -242,6 +242,7 @@ impl Embedding<'_> {
             entity: child.name.clone(),
             store: self.store.name.clone(),
             shape,
+            home: Home::default(),
             key,
             fields,
             sync: SyncPlace::None,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{FieldName, MappingTag, Shadow};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{FieldName, Home, MappingTag, Shadow};
 
 use super::BadRecord;
 
@@ -14,8 +16,20 @@ const NAMES_AT_MOST: usize = 10_000;
 /// Layouts looked through before one is made into text to be looked up: those of the stores of the entity at hand.
 const RECENT: usize = 8;
 
-/// The fields of a shadow with their mapping tags.
-pub(super) type Layout = Arc<Vec<(FieldName, MappingTag)>>;
+/// The fields of a shadow with their mapping tags, and where the row lived.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) home: Option<Home>,
+    pub(super) fields: Vec<(FieldName, MappingTag)>,
+}
+
+/// A layout as text. Where nobody noted where the row lived, it is the list of fields alone, as it once was everywhere.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Spelled<N> {
+    Homeless(Vec<(N, MappingTag)>),
+    At(Home, Vec<(N, MappingTag)>),
+}
 
 /// For each field of a layout its place in another one.
 pub(super) type Match = Arc<Vec<Option<usize>>>;
@@ -25,9 +39,9 @@ pub(super) type Match = Arc<Vec<Option<usize>>>;
 pub struct Dictionary {
     names: Vec<String>,
     ids: BTreeMap<String, usize>,
-    layouts: BTreeMap<usize, Layout>,
+    layouts: BTreeMap<usize, Arc<Layout>>,
     matches: BTreeMap<(usize, usize), Match>,
-    recent: Vec<(usize, Layout)>,
+    recent: Vec<(usize, Arc<Layout>)>,
 }
 
 impl Dictionary {
@@ -83,41 +97,39 @@ impl Dictionary {
 
     /// The number of a shadow's layout.
     pub(super) fn intern_layout(&mut self, shadow: &Shadow) -> usize {
-        self.intern_fields(shadow.fields.iter().map(|(name, field)| (name, field.tag)))
-    }
-
-    /// The number of a list of fields.
-    pub(super) fn intern_fields<'f>(
-        &mut self,
-        fields: impl Iterator<Item = (&'f FieldName, MappingTag)> + Clone,
-    ) -> usize {
-        let same = |(_, layout): &&(usize, Layout)| {
-            let mut known = layout.iter();
-            let equal = fields
-                .clone()
-                .all(|(name, tag)| known.next().is_some_and(|(theirs, of)| *of == tag && theirs == name));
-            equal && known.next().is_none()
+        let same = |(_, layout): &&(usize, Arc<Layout>)| {
+            let known = layout.fields.iter();
+            let fields = shadow.fields.iter();
+            layout.home == shadow.home
+                && known.len() == shadow.fields.len()
+                && known.zip(fields).all(|((theirs, of), (name, field))| *of == field.tag && theirs == name)
         };
         if let Some((id, _)) = self.recent.iter().find(same) {
             return *id;
         }
-        let layout: Vec<(&str, u32)> = fields.clone().map(|(name, tag)| (name.as_str(), tag.0)).collect();
-        let id = self.intern(&serde_json::to_string(&layout).unwrap_or_default());
+        let fields = shadow.fields.iter().map(|(name, field)| (name.as_str(), field.tag)).collect();
+        let spelled = match shadow.home {
+            None => Spelled::Homeless(fields),
+            Some(home) => Spelled::At(home, fields),
+        };
+        let id = self.intern(&serde_json::to_string(&spelled).unwrap_or_default());
         if self.recent.len() >= RECENT {
             self.recent.remove(0);
         }
-        let layout = Arc::new(fields.map(|(name, tag)| (name.clone(), tag)).collect());
-        self.recent.push((id, layout));
+        let fields = shadow.fields.iter().map(|(name, field)| (name.clone(), field.tag)).collect();
+        self.recent.push((id, Arc::new(Layout { home: shadow.home, fields })));
         id
     }
 
-    pub(super) fn layout(&mut self, id: usize) -> Result<Layout, BadRecord> {
+    pub(super) fn layout(&mut self, id: usize) -> Result<Arc<Layout>, BadRecord> {
         if let Some(layout) = self.layouts.get(&id) {
             return Ok(Arc::clone(layout));
         }
-        let layout: Vec<(FieldName, MappingTag)> =
-            serde_json::from_str(self.name(id)?).map_err(|_| BadRecord)?;
-        let layout = Arc::new(layout);
+        let spelled = serde_json::from_str(self.name(id)?).map_err(|_| BadRecord)?;
+        let layout = Arc::new(match spelled {
+            Spelled::Homeless(fields) => Layout { home: None, fields },
+            Spelled::At(home, fields) => Layout { home: Some(home), fields },
+        });
         self.layouts.insert(id, Arc::clone(&layout));
         Ok(layout)
     }
@@ -128,8 +140,8 @@ impl Dictionary {
             return Ok(Arc::clone(places));
         }
         let (fields, base) = (self.layout(of)?, self.layout(within)?);
-        let place = |name: &FieldName| base.iter().position(|(known, _)| known == name);
-        let places: Match = Arc::new(fields.iter().map(|(name, _)| place(name)).collect());
+        let place = |name: &FieldName| base.fields.iter().position(|(known, _)| known == name);
+        let places: Match = Arc::new(fields.fields.iter().map(|(name, _)| place(name)).collect());
         self.matches.insert((of, within), Arc::clone(&places));
         Ok(places)
     }

@@ -216,7 +216,7 @@ fn take_shadow<'a>(
     };
     let meta = if has(META_OF_BASE) { base.ok_or(BadRecord)?.meta } else { skim_meta(input)? };
     let layout = input.length()?;
-    let count = dictionary.layout(layout)?.len();
+    let count = dictionary.layout(layout)?.fields.len();
     let places = base.map(|base| dictionary.places(layout, base.layout)).transpose()?;
     let common = if has(VERSIONS_OF_BASE) { None } else { Some(input.signed()?) };
     let mut fields = Vec::with_capacity(count);
@@ -284,7 +284,7 @@ impl<'a> Raw<'a> {
         let known: Vec<&FieldShadow> =
             base.map(|(_, shadow)| shadow.fields.values().collect()).unwrap_or_default();
         let mut fields = Vec::with_capacity(self.fields.len());
-        for (at, ((name, tag), field)) in layout.iter().zip(&self.fields).enumerate() {
+        for (at, ((name, tag), field)) in layout.fields.iter().zip(&self.fields).enumerate() {
             let place = places.as_ref().and_then(|places| places.get(at).copied().flatten());
             let same = place.and_then(|place| {
                 let raw = base?.0.fields.get(place)?;
@@ -308,6 +308,7 @@ impl<'a> Raw<'a> {
                 .updated
                 .map(|micros| Timestamp::from_micros(micros).ok_or(BadRecord))
                 .transpose()?,
+            home: layout.home,
             fields: fields.into_iter().collect(),
         })
     }

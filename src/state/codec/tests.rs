@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    BatchId, Cell, EntityName, FieldId, FieldName, FieldShadow, Float, Intent, IntentEnd, IntentId,
+    BatchId, Cell, EntityName, FieldId, FieldName, FieldShadow, Float, Home, Intent, IntentEnd, IntentId,
     IntentKind, Json, MappingTag, RecordId, Row, Shadow, StoreName, StoreRecordId, SyncMeta, SyncStatus,
     Timestamp, Unreadable, Value, Version,
 };
@@ -76,12 +76,15 @@ fn any_memory() -> impl Strategy<Value = Memory> {
         any_field(),
         0..4,
     );
-    let shadow = (any::<bool>(), prop::option::of(".{0,3}"), any_meta(), prop::option::of(0_i64..3), fields)
-        .prop_map(|(present, id, meta, updated, fields)| Shadow {
+    let home = prop::option::of((0_u32..3, 0_u32..3).prop_map(|(rows, version)| Home { rows, version }));
+    let id = prop::option::of(".{0,3}");
+    let shadow = (any::<bool>(), id, any_meta(), prop::option::of(0_i64..3), home, fields)
+        .prop_map(|(present, id, meta, updated, home, fields)| Shadow {
             present,
             store_id: id.map(StoreRecordId),
             meta,
             updated: updated.and_then(Timestamp::from_micros),
+            home,
             fields: fields.into_iter().collect(),
         })
         .boxed();
@@ -294,6 +297,16 @@ pub(crate) fn wide_memory(number: i64) -> Memory {
     let shadow = Shadow { present: true, meta, fields, ..Shadow::default() };
     let stores = ["bigquery", "local", "supabase"];
     Memory { stores: stores.map(|name| (StoreName::new(name).expect("a name"), shadow.clone())).into() }
+}
+
+#[test]
+fn what_was_written_before_homes_were_noted_is_read() {
+    let memory = wide_memory(3);
+    let mut dictionary = Dictionary::default();
+    let bytes = encode(&memory, &mut dictionary);
+    let layout = dictionary.since(0).iter().find(|name| name.contains("field_00")).expect("a layout");
+    assert!(layout.starts_with(r#"[["field_00",7],["#), "{layout}");
+    assert_eq!(decode(&bytes, &mut dictionary).expect("readable"), memory);
 }
 
 #[test]
