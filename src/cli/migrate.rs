@@ -16,7 +16,7 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
     let spec = session.load()?;
     // Printing leaves everything as it is: not even the files of embedded stores are made.
     let engine = if args.print { Engine::open_to_look(spec).await } else { Engine::open(spec, true).await? };
-    let migration = engine.migration().await?;
+    let (migration, left) = without_paused(&engine, engine.migration().await?).await?;
     let steps: usize = migration.values().map(Vec::len).sum();
     if args.print {
         session.ui.out(&if session.ui.json {
@@ -29,7 +29,7 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
     session.ui.out(&if session.ui.json {
         format!("{:#}\n", json!(migration))
     } else {
-        page(&migration, steps)
+        page(&migration, steps, &left)
     });
     if steps == 0 {
         return Ok(Exit::Ok);
@@ -44,11 +44,37 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
     if let Answer::Stop(exit) = answer.await? {
         return Ok(exit);
     }
+    // It may have been paused while the question stood.
+    let (migration, left) = without_paused(&engine, migration).await?;
     engine.migrate(&migration).await?;
     if !session.ui.json {
-        session.ui.out(&format!("Migration complete! {steps} added.\n"));
+        let steps: usize = migration.values().map(Vec::len).sum();
+        session.ui.out(&format!("{}Migration complete! {steps} added.\n", left.concat()));
     }
     Ok(Exit::Ok)
+}
+
+/// Nothing is added to a store that is paused as a whole; a line says so of each that lacks something.
+async fn without_paused(
+    engine: &Engine,
+    mut migration: Migration,
+) -> Result<(Migration, Vec<String>), Failure> {
+    let mut left = Vec::new();
+    for pause in engine.pauses().await?.iter().filter(|pause| pause.entity.is_none()) {
+        let store = pause.store.as_ref().and_then(|store| Some((store, migration.remove(store)?)));
+        if let Some((store, steps)) = store {
+            let reason = clean(&pause.reason);
+            left.push(format!(
+                "{store} is paused ({reason}), so its {} left out; `trueup resume {store}` ends that.\n",
+                if steps.len() == 1 {
+                    "1 addition is".to_owned()
+                } else {
+                    format!("{} additions are", steps.len())
+                }
+            ));
+        }
+    }
+    Ok((migration, left))
 }
 
 /// The statements alone, for someone else to run.
@@ -64,7 +90,10 @@ fn statements(migration: &Migration) -> String {
     text
 }
 
-fn page(migration: &Migration, steps: usize) -> String {
+fn page(migration: &Migration, steps: usize, left: &[String]) -> String {
+    if steps == 0 && !left.is_empty() {
+        return format!("{}Nothing else is missing.\n", left.concat());
+    }
     if steps == 0 {
         return "No changes. The stores have every table and column that the manifests name.\n".to_owned();
     }
@@ -76,6 +105,7 @@ fn page(migration: &Migration, steps: usize) -> String {
         }
         text.push('\n');
     }
+    text.push_str(&left.concat());
     let _ = writeln!(text, "Migration: {steps} to add. `trueup migrate --print` prints the statements.");
     text
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
 use crate::model::{Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
-use crate::plan::{GuardName, Plan, PlanInputs, Planner, Target, of_other_state};
+use crate::plan::{GuardName, Holds, Plan, PlanInputs, Planner, Target, of_other_state};
 use crate::reconcile::{
     self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
     Worked,
@@ -389,9 +389,9 @@ impl Engine {
             let executor = self.executor(observer, Some(&lease), options);
             let opened = self.opening(&executor, true).await?;
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
-            let (plan, recheck) = match plan {
+            let (plan, recheck, holds) = match plan {
                 None => match self.look(&executor, &opened, options).await? {
-                    Some(plan) => (plan, false),
+                    Some(plan) => (plan, false, Holds::default()),
                     None => return Ok(Report { look_further: true, ..Report::default() }),
                 },
                 Some((plan, recheck)) => {
@@ -402,11 +402,12 @@ impl Engine {
                         || opened.recovered;
                     // Nor are the records that it found out of order all that there are now.
                     let marks = if moved { BTreeMap::new() } else { plan.marks };
-                    (Plan { marks, ..plan }, recheck || moved)
+                    // What was paused since is written no more than what was paused before.
+                    (Plan { marks, ..plan }, recheck || moved, self.orders(options).await?.holds)
                 }
             };
             let errors = notes::of_plan(&plan, self.now());
-            let report = self.carry_out(executor, opened, plan, recheck, stop).await?;
+            let report = self.carry_out(executor, opened, plan, (recheck, holds), stop).await?;
             if options.only.is_none() && !report.stopped {
                 self.remove_old(&self.executor(observer, Some(&lease), options)).await;
             }
@@ -426,7 +427,7 @@ impl Engine {
         executor: Executor<'_>,
         opened: Opened,
         plan: Plan,
-        recheck: bool,
+        (recheck, holds): (bool, Holds),
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
         if plan.rebuild != opened.rebuild {
@@ -443,6 +444,7 @@ impl Engine {
             holder: self.holder.clone(),
             chunk: self.chunk(),
             recheck,
+            holds,
         };
         let (marks, unsettled) = (plan.marks.clone(), plan.unsettled.clone());
         let mut machine = Stoppable { machine: Applying::new(inputs, plan), stop };

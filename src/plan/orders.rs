@@ -123,8 +123,13 @@ impl Holds {
         }
     }
 
+    /// Whether nothing is written to a record in a store.
+    pub fn cover(&self, record: &RecordId, store: &StoreName) -> bool {
+        self.of(record, Some(store)).is_some()
+    }
+
     /// Whether a record as a whole is not written.
-    pub(super) fn has(&self, record: &RecordId, canonical: &StoreName) -> bool {
+    pub fn has(&self, record: &RecordId, canonical: &StoreName) -> bool {
         self.of(record, None).or_else(|| self.of(record, Some(canonical))).is_some()
     }
 }

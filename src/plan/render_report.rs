@@ -31,12 +31,7 @@ pub fn render_report(report: &Report, options: &ReportOptions) -> String {
         let _ = writeln!(text, "{}", paint.red(&format!("Error: {}", clean(&trip.to_string()))));
     }
     let limit = if options.verbose { usize::MAX } else { SHOWN };
-    troubles(
-        &mut text,
-        "skipped: somebody else changed them in between (left for the next pass)",
-        &report.skipped,
-        limit,
-    );
+    troubles(&mut text, "skipped (left for the next pass)", &report.skipped, limit);
     troubles(&mut text, "failed", &report.failed, limit);
     troubles(&mut text, "of unknown outcome (the next pass finds out)", &report.unknown, limit);
     if report.stopped {

@@ -379,6 +379,7 @@ impl World {
             holder: "world".to_owned(),
             chunk: 2,
             recheck,
+            holds: self.orders.holds.clone(),
         };
         for (entity, books) in &plan.books {
             for (store, books) in books {

@@ -52,6 +52,7 @@ impl Applying {
         let action = record.actions.iter().find(|action| action.store == *store)?;
         let telling = [embedded.reference, embedded.kind, embedded.value];
         let settled = record.conflicts.is_empty()
+            && !self.inputs.holds.cover(&record.record, store)
             && record.actions.iter().filter(|action| action.store == self.inputs.spec.canonical).all(
                 |action| {
                     let tells = |name| entity.field_id(name).is_some_and(|id| telling.contains(&id));

@@ -6,6 +6,7 @@
 
 mod along;
 mod flight;
+mod held;
 mod outcome;
 mod record;
 mod write;
@@ -18,7 +19,7 @@ use crate::model::{
     Along, BatchId, Cell, EntityName, Fields, Guard, Header, Outcome, RecordId, RecordKey, StoreError,
     StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
-use crate::plan::{Lost, Plan, RecordPlan, TombstoneDraft};
+use crate::plan::{Holds, Lost, Plan, RecordPlan, TombstoneDraft};
 use crate::resolve::Conflict;
 use crate::spec::Spec;
 
@@ -42,6 +43,8 @@ pub struct ApplyInputs {
     pub chunk: usize,
     /// Look at every record again first, and leave those that moved on.
     pub recheck: bool,
+    /// What nothing is written to any more, although the plan was made when it was.
+    pub holds: Holds,
 }
 
 /// What is to be done next.
@@ -245,6 +248,7 @@ impl Applying {
         if self.plan.records.is_empty() {
             return self.to(Stage::Done);
         }
+        self.drop_held();
         if !self.inputs.recheck {
             return self.to(Stage::Intend);
         }

@@ -180,6 +180,11 @@ impl Applying {
     }
 
     pub(super) fn skip_record(&mut self, at: usize, message: &str) {
+        self.leave_record(at, message, Standing::Skipped);
+    }
+
+    /// Does nothing about a record, and says so of every store that would have been written.
+    pub(super) fn leave_record(&mut self, at: usize, message: &str, to: Standing) {
         if !self.dropped.insert(at) {
             return;
         }
@@ -188,7 +193,7 @@ impl Applying {
         let canonical = self.inputs.spec.canonical.clone();
         let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
         for store in if stores.is_empty() { vec![canonical] } else { stores } {
-            self.shift(at, &store, Standing::Skipped);
+            self.shift(at, &store, to);
             self.report.skipped.push(Trouble {
                 record: record.record.clone(),
                 store,

@@ -175,6 +175,10 @@ impl Applying {
         for (at, record) in self.present() {
             let writes_canonical = record.actions.iter().any(|action| action.store == canonical);
             for action in record.actions.iter().filter(|action| action.store != canonical) {
+                if self.inputs.holds.cover(&record.record, &action.store) {
+                    self.leave_held(at, &record.record, &action.store);
+                    continue;
+                }
                 if let Some(error) = self.down.get(&action.store).cloned() {
                     self.not_written(at, action, &error, Standing::Pending);
                     continue;
