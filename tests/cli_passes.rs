@@ -106,6 +106,19 @@ fn without_a_terminal_apply_fails_where_it_would_have_to_ask_and_writes_nothing(
 }
 
 #[test]
+fn a_saved_plan_says_which_store_cannot_be_read_when_it_is_applied() {
+    let world = World::new();
+    world.run(&["plan", "--out", "p"], 0);
+    std::fs::rename(world.path().join("app.db"), world.path().join("away.db")).unwrap();
+    let page = world.run(&["apply", "p"], 1);
+    assert!(page.contains("`app` cannot be read now"), "{page}");
+    assert!(!page.contains("plan again to see it"), "nobody knows that: {page}");
+    std::fs::rename(world.path().join("away.db"), world.path().join("app.db")).unwrap();
+    let page = world.run(&["apply", "p"], 0);
+    assert!(page.contains("Apply complete!"), "{page}");
+}
+
+#[test]
 fn a_saved_plan_is_applied_without_asking_and_only_once() {
     let world = World::new();
     let page = world.run(&["plan", "-out=p.plan"], 0);

@@ -656,3 +656,12 @@ async fn a_lock_that_is_held_is_waited_for_and_then_told() {
 mod marks;
 #[path = "postgres_store/wire.rs"]
 mod wire;
+
+/// Whatever a column is called: a row that goes is kept whole.
+#[tokio::test]
+async fn a_column_that_is_called_like_a_part_of_our_statements_is_a_column() {
+    let (_, store) = theirs(&format!("{THINGS} ALTER TABLE things ADD t text; INSERT INTO things VALUES ('a', 'n', 1, 'theirs'), ('b', 'n', 1, NULL)")).await;
+    let rows = store.read_native(&bare(), &[key("a"), key("b")]).await.expect("read");
+    assert_eq!(rows[&key("a")], serde_json::json!({"id": "a", "name": "n", "count": 1, "t": "theirs"}));
+    assert_eq!(rows[&key("b")]["t"], serde_json::Value::Null);
+}

@@ -26,7 +26,7 @@ use crate::model::{
     StoreName, Timestamp, WriteOp,
 };
 use crate::plan::Observed;
-use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Worked};
+use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Rechecked, Worked};
 use crate::spec::Spec;
 use crate::state::State;
 use crate::store::{LazyRow, SnapshotItem, Store};
@@ -302,18 +302,18 @@ impl<'a> Executor<'a> {
     }
 
     /// What all stores hold of some records now, as fingerprints.
-    async fn recheck(&self, records: &[RecordId]) -> BTreeMap<RecordId, String> {
+    async fn recheck(&self, records: &[RecordId]) -> Result<Rechecked, String> {
         let mut by_entity: BTreeMap<&EntityName, Vec<RecordKey>> = BTreeMap::new();
         for record in records {
             by_entity.entry(&record.entity).or_default().push(record.key.clone());
         }
-        let mut fingerprints = BTreeMap::new();
+        let mut now = Rechecked::default();
         for (name, keys) in by_entity {
             let Some(entity) = self.spec.entity(name) else { continue };
             let memories = if self.rebuild {
                 BTreeMap::new()
             } else {
-                self.state.recall(entity, &keys).await.unwrap_or_default()
+                self.state.recall(entity, &keys).await.map_err(|error| error.to_string())?
             };
             let mut seen: BTreeMap<RecordKey, ByStore<crate::model::Presence>> = BTreeMap::new();
             for store in self.spec.stores_of(name) {
@@ -325,6 +325,9 @@ impl<'a> Executor<'a> {
                 } else {
                     self.read(&store, name, &keys).await
                 };
+                if let Err(error) = &rows {
+                    now.unread.entry(store.clone()).or_insert_with(|| error.clone());
+                }
                 for key in &keys {
                     let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();
                     let unreachable = crate::model::Presence::Unknown(crate::model::Unknown::Unreachable);
@@ -335,10 +338,10 @@ impl<'a> Executor<'a> {
             }
             for (key, presences) in seen {
                 let observed = Observed { key: key.clone(), memory: memories.get(&key).cloned(), presences };
-                fingerprints.insert(RecordId { entity: name.clone(), key }, observed.fingerprint());
+                now.fingerprints.insert(RecordId { entity: name.clone(), key }, observed.fingerprint());
             }
         }
-        fingerprints
+        Ok(now)
     }
 
     async fn write(

@@ -106,6 +106,15 @@ pub enum Effect {
     ForgetReceipts(Vec<BatchId>),
 }
 
+/// Records that were looked at again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rechecked {
+    /// Their fingerprints as they are now.
+    pub fingerprints: BTreeMap<RecordId, String>,
+    /// Stores that could not be read: of these it is not known how they are.
+    pub unread: BTreeMap<StoreName, StoreError>,
+}
+
 /// What came of an effect.
 #[derive(Debug)]
 pub enum Event {
@@ -126,8 +135,8 @@ pub enum Event {
         /// A presence for every key asked for.
         rows: Result<BTreeMap<RecordKey, Presence>, StoreError>,
     },
-    /// Of [`Effect::Recheck`]: the fingerprints as they are now.
-    Rechecked(BTreeMap<RecordId, String>),
+    /// Of [`Effect::Recheck`]: how the records are now; an error where what is remembered cannot be read.
+    Rechecked(Result<Rechecked, String>),
     /// Of [`Effect::ReadNative`].
     Native {
         /// The store that was asked.

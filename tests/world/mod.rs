@@ -17,7 +17,7 @@ use trueup::plan::{
     GuardName, MemoryShelf, Observed, Orders, Plan, PlanInputs, Planner, SnapshotReport, Target,
 };
 use trueup::reconcile::{
-    ApplyInputs, Applying, Effect, Event, Lane, Ledger, LedgerContents, Opened, Opening, Report,
+    ApplyInputs, Applying, Effect, Event, Lane, Ledger, LedgerContents, Opened, Opening, Rechecked, Report,
 };
 use trueup::resolve::{Conflict, Decision};
 use trueup::spec::{Source, Spec, compile};
@@ -474,7 +474,8 @@ impl World {
                     let observed = self.look(&record);
                     (record, observed.fingerprint())
                 };
-                Event::Rechecked(records.into_iter().map(look).collect())
+                let fingerprints = records.into_iter().map(look).collect();
+                Event::Rechecked(Ok(Rechecked { fingerprints, ..Rechecked::default() }))
             }
             Effect::ReadNative { store, entity, keys } => {
                 let mapped = self.any_mapped(&entity, &store);

@@ -23,7 +23,7 @@ use crate::plan::{Holds, Lost, Plan, RecordPlan, TombstoneDraft};
 use crate::resolve::Conflict;
 use crate::spec::Spec;
 
-use super::{Effect, Event, Lane, Ledger, LedgerContents, PassRow, Report};
+use super::{Effect, Event, Lane, Ledger, LedgerContents, PassRow, Rechecked, Report};
 use flight::Flight;
 
 /// What a plan is carried out with.
@@ -202,7 +202,8 @@ impl Applying {
         }
         self.flight.waiting = self.flight.waiting.saturating_sub(1);
         match event {
-            Event::Rechecked(now) => self.drop_moved(&now),
+            Event::Rechecked(Ok(now)) => self.drop_moved(&now),
+            Event::Rechecked(Err(message)) => self.failed = Some(message),
             Event::Committed(Err(message)) => self.failed = Some(message),
             Event::Native { store, rows } => self.take_images(&store, rows),
             Event::Rows { rows, .. } => self.take_kept(rows),
@@ -261,7 +262,11 @@ impl Applying {
     }
 
     /// Leaves out, by name, what is no longer as it was when the plan was made.
-    fn drop_moved(&mut self, now: &BTreeMap<RecordId, String>) {
+    fn drop_moved(&mut self, now: &Rechecked) {
+        let unread = now.unread.values().next().map(|error| {
+            format!("`{}` cannot be read now, so that nobody knows whether it changed since the plan was made: {}", error.store, error.message)
+        });
+        let why = unread.as_deref().unwrap_or("it changed since the plan was made; plan again to see it");
         for at in 0..self.plan.records.len() {
             let record = match self.plan.records.with_basis(at) {
                 Ok(record) => record,
@@ -270,8 +275,8 @@ impl Applying {
                     return;
                 }
             };
-            if now.get(&record.record) != Some(&record.basis) {
-                self.skip_record(at, "it changed since the plan was made; plan again to see it");
+            if now.fingerprints.get(&record.record) != Some(&record.basis) {
+                self.skip_record(at, why);
             }
         }
     }

@@ -135,7 +135,7 @@ impl PostgresStore {
         let (mut session, layout) = self.reading(mapped).await?;
         let wanted = keys.iter().collect();
         let texts: Vec<String> = layout.key_texts().collect();
-        let select = format!("{}, pg_catalog.to_jsonb(t)::text", texts.join(", "));
+        let select = format!("{}, pg_catalog.to_jsonb(t.*)::text", texts.join(", "));
         let rows = rows_of(&mut session, &layout, &select, &wanted, "").await.map_err(failed)?;
         let mut objects = BTreeMap::new();
         for row in rows {
