@@ -201,12 +201,14 @@ fn a_person_settles_a_conflict_on_the_page() {
     assert_eq!(everywhere(&place, 3), ["label 3", "<b>app</b>", "local"], "nothing was decided");
     assert_eq!(send(me, "app", &proof), 200, "after it the page is shown again");
     service.until("it stands everywhere", |_| everywhere(&place, 3) == ["<b>app</b>"; 3]);
+    // Until it is carried out, and on record as settled, a decision may be changed.
+    let buttons = |page: &str| page.matches(">Take this<").count();
+    assert_eq!(buttons(&page), 4);
+    service.until("only the other one is left", |service| buttons(&browse(service, me).1) == 2);
+    service.until("it is carried out", |service| !browse(service, me).1.contains("Decided; the next pass"));
     assert_eq!(send(me, "local", &proof), 409, "it is decided");
     let by = place.run(&["conflicts", "list", "-all", "-json"], 0);
     assert!(by.contains("Pat Example"), "{by}");
-    let buttons = |page: &str| page.matches("<button").count();
-    assert_eq!(buttons(&page), 4);
-    service.until("only the other one is left", |service| buttons(&browse(service, me).1) == 2);
 }
 
 #[test]

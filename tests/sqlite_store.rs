@@ -286,6 +286,42 @@ async fn a_lock_that_is_held_is_no_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn the_journal_of_somebody_elses_file_stays_as_it_is() {
+    for mode in ["delete", "wal"] {
+        let theirs = Theirs::new("CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER)").await;
+        theirs.text(&format!("PRAGMA journal_mode = {mode}")).await;
+        theirs.run("INSERT INTO things VALUES ('a', 'n', 1)").await;
+        let before = std::fs::read(&theirs.path).expect("the file");
+        let (store, mapped) = (theirs.open().await, bare(|_| {}));
+        assert_eq!(snapshot(&store, &mapped).await.0.len(), 1);
+        assert!(std::fs::read(&theirs.path).expect("the file") == before, "{mode}: a look changed the file");
+        // Looking and writing go on in every mode, one after the other and among others' writes.
+        for round in 0..3 {
+            let mark = snapshot(&store, &mapped).await.1.mark.expect("a mark");
+            let id = round.to_string();
+            let write =
+                batch(&id, vec![(key(&id), create(&mapped, &[("name", Value::text("ours"))], &none()))]);
+            assert!(matches!(apply_batch(&store, &mapped, &write).await[0], Outcome::Applied(_)), "{mode}");
+            theirs.run("UPDATE things SET count = count + 1 WHERE id = 'a'").await;
+            let mut look = store.changes(&mapped, &mark).await.expect("a look").expect("it can tell");
+            let rows = look.rows().await.expect("rows").expect("some");
+            assert!(rows.iter().any(|row| *row.key() == key("a")), "{mode}: {round}");
+        }
+        drop(store);
+        assert_eq!(theirs.text("PRAGMA journal_mode").await, mode);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("made.db");
+    let options = SqliteOptions { create: true, ..SqliteOptions::default() };
+    SqliteStore::open(store_name(), &path, options).await.expect("made").close().await;
+    let made = SqliteConnectOptions::new().filename(&path);
+    let mut connection = SqliteConnection::connect_with(&made).await.expect("connected");
+    let mode: String =
+        sqlx::query("PRAGMA journal_mode").fetch_one(&mut connection).await.expect("its mode").get(0);
+    assert_eq!(mode, "wal", "nobody else has reasons for another one yet");
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_said_before_anything_is_contacted() {
     let theirs = Theirs::new("SELECT 1").await;
     let store = theirs.open().await;
@@ -547,7 +583,8 @@ async fn what_changed_is_told_by_what_the_rows_hold() {
     assert!(keys.contains(&"k7".to_owned()) && keys.contains(&"new".to_owned()), "{keys:?}");
     assert!(!keys.contains(&"k8".to_owned()) && keys.len() < 400, "{}", keys.len());
     assert_eq!(changed(&store, &mapped, &after).await.expect("told").0.len(), 0);
-    // Questions about the keys are answered as of the same moment.
+    // Questions about the keys are answered as of the same moment. In other modes whoever writes waits for them.
+    assert_eq!(theirs.text("PRAGMA journal_mode = wal").await, "wal");
     let mut look = store.changes(&mapped, &after).await.expect("an answer").expect("told");
     theirs.run("DELETE FROM things WHERE id > 'k5'").await;
     let key = |text: &str| trueup::model::RecordKey::new(vec![text.to_owned()]);

@@ -1,7 +1,7 @@
 //! `SQLite` files as stores.
 //!
 //! Tables are other applications' as much as ours: what no mapping names is never read into a write and never touched,
-//! and settings that would change how the file behaves for them (foreign keys, conflict clauses) stay as they are.
+//! and settings that would change how the file behaves for them (foreign keys, conflict clauses, the journal) stay as they are.
 //! Names are quoted and qualified; values go as parameters only.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,11 +78,11 @@ impl SqliteStore {
     /// # Errors
     /// When the file is not there (unless it is to be made), cannot be opened, or is no database.
     pub async fn open(name: StoreName, path: &Path, options: SqliteOptions) -> Result<Self, StoreError> {
-        check_file(&name, path, options)?;
+        let made = check_file(&name, path, options)?;
         let file = path.to_owned();
         let patience = Duration::from_millis(options.busy_timeout_ms.max(1_000));
-        let pool =
-            Pool::new(Some((path, Replaced::Follow)), CONNECTIONS, patience, move || connect(&file, options));
+        let again = move || connect(&file, options, made);
+        let pool = Pool::new(Some((path, Replaced::Follow)), CONNECTIONS, patience, again);
         let store =
             Self { name, path: path.to_owned(), capabilities: capabilities(), pool, touched: Arc::default() };
         store.probe().await?;
@@ -127,7 +127,7 @@ impl SqliteStore {
     }
 }
 
-fn connect(path: &Path, options: SqliteOptions) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, options: SqliteOptions, made: bool) -> rusqlite::Result<Connection> {
     let access =
         if options.read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -136,8 +136,9 @@ fn connect(path: &Path, options: SqliteOptions) -> rusqlite::Result<Connection> 
     connection.pragma_update(None, "foreign_keys", false)?;
     // Sixteen megabytes each: what is written is moved into the file less often, and what is looked up is read once.
     connection.execute_batch("PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4096")?;
-    if !options.read_only {
-        // Readers and the writer do not wait for each other.
+    if made {
+        // Readers and the writer do not wait for each other. Whoever made another file has reasons of their own: one on a network's
+        // share cannot be used this way, and a copy of the file alone lacks what is in the log.
         connection.pragma_update(None, "journal_mode", "wal")?;
     }
     connection.set_prepared_statement_cache_capacity(64);
@@ -153,18 +154,18 @@ fn capabilities() -> Capabilities {
     }
 }
 
-/// Says what is wrong with a file before `SQLite` says less about it, and makes it if that is wanted.
-fn check_file(name: &StoreName, path: &Path, options: SqliteOptions) -> Result<(), StoreError> {
+/// Says what is wrong with a file before `SQLite` says less about it, and makes it if that is wanted; true when it was made.
+fn check_file(name: &StoreName, path: &Path, options: SqliteOptions) -> Result<bool, StoreError> {
     let shown = path.display();
     let error = |kind, message: String| StoreError::new(kind, name, message);
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             Err(error(ErrorKind::Invalid, format!("`{shown}` is a folder")).hint("name a file in `path`"))
         }
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(false),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             if options.create {
-                return crate::store::files::create_private(path).map_err(|failed| {
+                return crate::store::files::create_private(path).map(|()| true).map_err(|failed| {
                     error(ErrorKind::Unauthorised, format!("`{shown}` cannot be made: {}", failed.kind()))
                 });
             }
