@@ -78,6 +78,12 @@ impl Engine {
                     EngineError::new(format!("`{store}` is no side of the conflict {}", conflict.id))
                         .hint(format!("its sides are {}", sides.join(", ")))
                 })?;
+                // What stands in the canonical store stands, whatever it breaks already.
+                let entity =
+                    self.spec.entity(&conflict.record.entity).filter(|_| store != self.spec.canonical);
+                if let (Some(entity), SideRecord::Held(record)) = (entity, &side.record) {
+                    keep_the_rules(entity, &side.values, Some(record))?;
+                }
                 Ok((Some(store), side.values.clone()))
             }
             Choice::Set(texts) => {
@@ -147,22 +153,34 @@ fn set(
         return Err(EngineError::new(format!("`{missing}` is a field of the conflict too"))
             .hint(format!("add --set {missing}=VALUE")));
     }
+    let first = conflict.sides.iter().find_map(|side| match &side.record {
+        SideRecord::Held(record) => Some(record),
+        SideRecord::Deleted => None,
+    });
+    keep_the_rules(entity, &values, first)?;
+    Ok(values)
+}
+
+/// Refuses values that break their fields' rules, in a record whose others are these.
+fn keep_the_rules(
+    entity: &Entity,
+    values: &ByName<Value>,
+    record: Option<&ByName<Value>>,
+) -> Result<(), EngineError> {
     let whole = |field: FieldRef| -> Value {
         let FieldRef::Field(id) = field else { return Value::Null };
         let name = &entity.field(id).name;
-        let held = conflict.sides.iter().find_map(|side| match &side.record {
-            SideRecord::Held(record) => record.get(name),
-            SideRecord::Deleted => None,
-        });
+        let held = record.and_then(|record| record.get(name));
         values.get(name).or(held).cloned().unwrap_or_default()
     };
-    for (name, value) in &values {
+    for (name, value) in values {
         let Some(field) = entity.field_id(name) else { continue };
         if let Some(rule) = violations(entity, field, &Cell::Value(value.clone()), &whole).first() {
-            return Err(EngineError::new(format!("the value for `{name}` breaks the rule `{rule}`")));
+            return Err(EngineError::new(format!("the value for `{name}` breaks the rule `{rule}`"))
+                .hint("choose another one with `--set FIELD=VALUE`"));
         }
     }
-    Ok(values)
+    Ok(())
 }
 
 fn typed(ty: FieldType, name: &FieldName, text: &str) -> Result<Value, EngineError> {

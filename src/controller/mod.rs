@@ -305,7 +305,14 @@ impl Engine {
             Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
         };
         let now = self.now();
+        let mut first_loads = BTreeSet::new();
+        for entity in &self.spec.entities {
+            if self.state.page(entity, None, 1).await?.is_empty() {
+                first_loads.insert(entity.name.clone());
+            }
+        }
         let inputs = PlanInputs {
+            first_loads,
             spec: self.spec.clone(),
             now,
             recent_deletes: self.state.deletes_since(now.saturating_add_micros(-DAY_MICROS)).await?,

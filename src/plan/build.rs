@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::diff::{Drift, Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
-    ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Reference, Row,
-    StateId, StoreName, Timestamp, Unknown, Value,
+    ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Row, StateId,
+    StoreName, Timestamp, Unknown, Value,
 };
-use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
+use crate::resolve::{Conflict, Overrides, Tombstone};
 use crate::spec::Spec;
 
 use super::guards::{GuardName, GuardTrip, Tally};
@@ -18,6 +18,7 @@ use super::notices;
 use super::orders::{Orders, Target};
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
+use super::related::Link;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// What a plan is made with, besides what is seen.
@@ -33,6 +34,8 @@ pub struct PlanInputs {
     pub state_pass: i64,
     /// Whether everything meets for the first time, because the state was lost or stale.
     pub rebuild: bool,
+    /// Entities of which nothing is remembered yet: what the canonical store has of them was there before.
+    pub first_loads: BTreeSet<EntityName>,
     /// Guards that are allowed by name.
     pub allow: BTreeSet<GuardName>,
     /// Only these records, where any are named.
@@ -65,31 +68,6 @@ pub(super) struct Kept {
     conflicts: bool,
 }
 
-/// What other records may have to know of a record.
-#[allow(clippy::struct_excessive_bools)] // Four plain facts.
-pub(super) struct Link {
-    pub fate: Fate,
-    /// Whether someone changed it.
-    pub touched: bool,
-    /// Whether the canonical store neither has nor had it.
-    pub is_new: bool,
-    /// Whether nothing is written to it.
-    pub quiet: bool,
-    /// Whether it refers to a record that may go.
-    pub cascadable: bool,
-    /// The records it refers to, in the order of the entity's references.
-    pub parents: Vec<Option<RecordKey>>,
-    /// Fields that some store's change is the value of.
-    pub claimed: BTreeSet<FieldId>,
-}
-
-impl Link {
-    /// Whether the record refers to another one only now.
-    pub(super) fn brings(&self, reference: &Reference) -> bool {
-        self.is_new || matches!(reference.from, FieldRef::Field(field) if self.claimed.contains(&field))
-    }
-}
-
 /// What is known of an entity while its records go by.
 #[derive(Default)]
 pub(super) struct EntityWork {
@@ -112,11 +90,15 @@ pub(super) struct EntityWork {
     pub remembered: BTreeMap<StoreName, u64>,
     /// Keys of the records that are there, where another entity refers to this one.
     pub alive: HashSet<RecordKey>,
+    /// Keys of records that are left alone: whether they will be there is not known.
+    pub left: HashSet<RecordKey>,
+    /// Which record of its own entity a record refers to, and by what.
+    pub own: Vec<(RecordKey, FieldRef, RecordKey)>,
     /// Who has which value of a unique field.
     pub holders: HashMap<(FieldId, Value), Vec<RecordKey>>,
     /// Where records are, or may be, in stores with record ids of their own.
     pub homes: Homes,
-    /// What is to be said of rows that are no record's yet.
+    /// What is to be said of rows that are no record's yet, and of records about which nothing is to be done.
     pub said: Vec<Notice>,
     /// How rows came to their records, by store.
     pub meetings: BTreeMap<StoreName, Meeting>,
@@ -126,6 +108,11 @@ pub(super) struct EntityWork {
 }
 
 impl EntityWork {
+    /// Whether a record is there, or may be.
+    pub(super) fn has(&self, key: &RecordKey) -> bool {
+        self.alive.contains(key) || self.left.contains(key)
+    }
+
     /// The link of a record that is kept.
     pub(super) fn link(&self, key: &RecordKey) -> Option<&Link> {
         self.kept.get(*self.by_key.get(key)?)?.link.as_deref()
@@ -251,6 +238,7 @@ impl Planner {
             entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
         self.note_relations(entity, &entry);
+        self.note_orphan(entity, &entry);
         let odd = self.note_homes(entity, &entry);
         if !target {
             self.note_outside(entity, &entry);
@@ -379,7 +367,7 @@ impl Planner {
         }
     }
 
-    fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
+    pub(super) fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
         let targets = &self.inputs.targets;
         targets.is_empty() || targets.iter().any(|target| target.covers(entity, key))
     }
@@ -539,7 +527,8 @@ impl Planner {
                 let rows = work.rows.get(&store).copied().unwrap_or(0);
                 books.entry(store).or_default().rows = rows;
             }
-            plan.unsettled.insert(entity.name.clone(), work.told.unsettled);
+            let said = work.said.iter().filter_map(|notice| Some(notice.record.as_ref()?.key.clone()));
+            plan.unsettled.insert(entity.name.clone(), said.chain(work.told.unsettled).collect());
             plan.notices.extend(work.told.notices.into_values().flatten());
             plan.notices.extend(work.said);
             if !work.meetings.is_empty() {

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub overrides: Overrides,
     pub resolution: Resolution,
     pub sides: Vec<Outline>,
+    /// Whether the record was just made.
+    pub is_new: bool,
 }
 
 impl Entry {
@@ -98,8 +100,8 @@ pub(super) fn consider(
         let (resolution, sides) = settle(inputs, &id, &view);
         (resolution, sides.iter().map(Outline::from).collect())
     };
-    let overrides = view.overrides;
-    Entry { observed, overrides, resolution, sides }
+    let (is_new, overrides) = (view.is_new(), view.overrides);
+    Entry { observed, overrides, resolution, sides, is_new }
 }
 
 /// What a record should be, and what every store needs for it.
@@ -186,6 +188,7 @@ fn view<'a>(
         conflicts: inputs.conflicts.get(id).map(Vec::as_slice).unwrap_or_default(),
         now: inputs.now,
         rebuild: inputs.rebuild,
+        first_load: inputs.first_loads.contains(&entity.name),
         overrides: Overrides { bring_forward: inputs.allow.contains(&GuardName::Regressed), ..overrides },
     }
 }

@@ -6,8 +6,34 @@ use std::sync::Arc;
 use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
 use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
 
-use super::build::{Link, Planner};
+use super::build::Planner;
 use super::recipe::Entry;
+use super::{Notice, NoticeKind};
+
+/// What other records may have to know of a record.
+#[allow(clippy::struct_excessive_bools)] // Four plain facts.
+pub(super) struct Link {
+    pub fate: Fate,
+    /// Whether someone changed it.
+    pub touched: bool,
+    /// Whether it was just made.
+    pub is_new: bool,
+    /// Whether nothing is written to it.
+    pub quiet: bool,
+    /// Whether it refers to a record that may go.
+    pub cascadable: bool,
+    /// The records it refers to, in the order of the entity's references.
+    pub parents: Vec<Option<RecordKey>>,
+    /// Fields that some store's change is the value of.
+    pub claimed: BTreeSet<FieldId>,
+}
+
+impl Link {
+    /// Whether the record refers to another one only now.
+    pub(super) fn brings(&self, reference: &Reference) -> bool {
+        self.is_new || matches!(reference.from, FieldRef::Field(field) if self.claimed.contains(&field))
+    }
+}
 
 /// The key of the record that a record refers to.
 fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
@@ -20,6 +46,13 @@ fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
         },
     };
     Some(RecordKey::new(vec![text]))
+}
+
+fn field_of(from: FieldRef) -> Option<FieldId> {
+    match from {
+        FieldRef::Field(field) => Some(field),
+        FieldRef::Key(_) => None,
+    }
 }
 
 /// A field's value: as resolved, or, of a record that goes, as any store has it.
@@ -39,7 +72,7 @@ impl Planner {
         if entry.resolution.fate != Fate::Alive {
             return None;
         }
-        let is_new = self.is_new(entry);
+        let is_new = entry.is_new;
         let mut overrides = entry.overrides.clone();
         for reference in entity.references.iter().filter(|reference| reference.to != entity.name) {
             let changed = match reference.from {
@@ -62,13 +95,39 @@ impl Planner {
         };
     }
 
-    /// Whether the canonical store neither has nor had the record.
-    fn is_new(&self, entry: &Entry) -> bool {
-        let canonical = &self.inputs.spec.canonical;
-        let there = entry.observed.presences.get(canonical).is_some_and(|presence| presence.row().is_some());
-        let known =
-            entry.observed.memory.as_ref().is_some_and(|memory| memory.stores.contains_key(canonical));
-        !there && !known
+    /// Says that a rule that spans records was broken before.
+    fn say_already(&mut self, entity: &Arc<Entity>, key: &RecordKey, field: Option<FieldId>, rule: Rule) {
+        if !self.is_target(&entity.name, key) {
+            return;
+        }
+        let field = field.map(|field| entity.field(field).name.clone());
+        let what = field.as_ref().map_or_else(|| "the record".to_owned(), ToString::to_string);
+        self.work.entry(entity.name.clone()).or_default().said.push(Notice {
+            kind: NoticeKind::AlreadyInvalid,
+            record: Some(RecordId { entity: entity.name.clone(), key: key.clone() }),
+            entity: None,
+            store: None,
+            field,
+            rule: Some(rule),
+            message: format!("{what} already breaks the rule `{rule}`; nothing is blocked"),
+        });
+    }
+
+    /// Says that a record refers, as it did before, to one of another entity that is not there.
+    pub(super) fn note_orphan(&mut self, entity: &Arc<Entity>, entry: &Entry) {
+        if entry.resolution.fate != Fate::Alive || entry.is_new {
+            return;
+        }
+        for reference in entity.references.iter().filter(|reference| reference.to != entity.name) {
+            let field = field_of(reference.from);
+            let Some(parents) = self.work.get(&reference.to) else { continue };
+            let key = referred_key(entry, reference).filter(|key| !parents.has(key));
+            let refused = field
+                .is_some_and(|field| claims(entry, field) || entry.overrides.reject.contains_key(&field));
+            if key.is_some() && !refused {
+                self.say_already(entity, &entry.observed.key, field, Rule::Reference);
+            }
+        }
     }
 
     /// Notes who is there, who has which unique value, and who refers to a record of the same entity.
@@ -80,6 +139,9 @@ impl Planner {
         if referred && matches!(entry.resolution.fate, Fate::Alive | Fate::Dead) {
             work.alive.insert(key.clone());
         }
+        if referred && matches!(entry.resolution.fate, Fate::Left(_)) {
+            work.left.insert(key.clone());
+        }
         if entry.resolution.fate == Fate::Alive {
             for field in entity.field_ids().filter(|field| entity.field(*field).unique) {
                 let value = entry.resolution.fields.get(&field).filter(|value| !value.is_null());
@@ -89,10 +151,12 @@ impl Planner {
             }
         }
         for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
-            if let Some(parent) =
-                referred_key(entry, reference).filter(|_| reference.on_delete != OnDelete::Ignore)
-            {
-                work.children.entry(parent).or_default().push(key.clone());
+            let Some(parent) = referred_key(entry, reference) else { continue };
+            if reference.on_delete != OnDelete::Ignore {
+                work.children.entry(parent.clone()).or_default().push(key.clone());
+            }
+            if entry.resolution.fate == Fate::Alive {
+                work.own.push((key.clone(), reference.from, parent));
             }
         }
     }
@@ -118,7 +182,7 @@ impl Planner {
         Link {
             fate: entry.resolution.fate,
             touched: entry.resolution.touched,
-            is_new: self.is_new(entry),
+            is_new: entry.is_new,
             quiet: entry.sides.iter().all(|side| side.act.is_none()),
             cascadable,
             parents: entity.references.iter().map(|reference| referred_key(entry, reference)).collect(),
@@ -258,22 +322,29 @@ impl Planner {
         Ok(going)
     }
 
-    /// Of several records that have a unique value, those that took it just now are refused it. Where all had it before, that is
-    /// reported elsewhere and blocks nothing.
+    /// Of several records that have a unique value, those that took it just now are refused it. Where several had it before, that is
+    /// said, and blocks nothing.
     fn settle_unique(&mut self) {
         let mut refused: Vec<(RecordId, FieldId, bool)> = Vec::new();
+        let mut already: Vec<(RecordId, FieldId)> = Vec::new();
         for (entity, work) in &self.work {
             for ((field, _), keys) in work.holders.iter().filter(|(_, keys)| keys.len() > 1) {
-                for key in keys {
-                    let Some(link) = work.link(key) else { continue };
-                    if link.is_new || link.claimed.contains(field) {
-                        let id = RecordId { entity: entity.clone(), key: key.clone() };
-                        refused.push((id, *field, link.is_new));
-                    }
-                }
+                let takes = |key: &&RecordKey| {
+                    work.link(key).is_some_and(|link| link.is_new || link.claimed.contains(field))
+                };
+                let id = |key: &RecordKey| RecordId { entity: entity.clone(), key: key.clone() };
+                let (taking, had): (Vec<&RecordKey>, Vec<&RecordKey>) = keys.iter().partition(takes);
+                let is_new = |key| work.link(key).is_some_and(|link| link.is_new);
+                refused.extend(taking.into_iter().map(|key| (id(key), *field, is_new(key))));
+                already.extend(had.iter().filter(|_| had.len() > 1).map(|key| (id(key), *field)));
             }
         }
         refused.sort();
+        already.sort();
+        for (id, field) in already {
+            let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { continue };
+            self.say_already(&entity, &id.key, Some(field), Rule::Unique);
+        }
         let mut gone = BTreeSet::new();
         for (id, field, is_new) in refused {
             self.reconsider(&id, |overrides| {
@@ -294,7 +365,22 @@ impl Planner {
     fn settle_own_references(&mut self) {
         let alive =
             |of: &RecordId| self.work.get(&of.entity).is_some_and(|work| work.alive.contains(&of.key));
-        self.refuse_orphans(self.referring(|from, to| *from == to.entity && !alive(to)));
+        let orphans = self.referring(|from, to| *from == to.entity && !alive(to));
+        let refused: BTreeSet<RecordId> = orphans.iter().map(|(id, ..)| id.clone()).collect();
+        let mut already = Vec::new();
+        for entity in &self.inputs.spec.entities {
+            let Some(work) = self.work.get(&entity.name) else { continue };
+            for (key, from, _) in work.own.iter().filter(|(.., parent)| !work.has(parent)) {
+                let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+                if !refused.contains(&id) {
+                    already.push((entity.clone(), id.key, *from));
+                }
+            }
+        }
+        for (entity, key, from) in already {
+            self.say_already(&entity, &key, field_of(from), Rule::Reference);
+        }
+        self.refuse_orphans(orphans);
     }
 
     /// Refuses what refers to records that are not there, and then what refers to new ones that are refused for that.

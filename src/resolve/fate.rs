@@ -18,6 +18,8 @@ pub(super) struct Decided {
     pub kept: bool,
     /// Whether a store changed it, or made it anew.
     pub touched: bool,
+    /// Whether it was just made.
+    pub is_new: bool,
 }
 
 impl Decided {
@@ -29,7 +31,8 @@ impl Decided {
 /// Decides.
 pub(super) fn decide(view: &View<'_>) -> Decided {
     let canonical = view.canonical();
-    let found = Decided { touched: view.sides.iter().any(|side| touched(view, side)), ..Decided::default() };
+    let touched = view.sides.iter().any(|side| touched(view, side));
+    let found = Decided { touched, is_new: view.is_new(), ..Decided::default() };
     if matches!(canonical.presence, Presence::Unknown(_)) {
         return found.fate(Fate::Left(LeftReason::CanonicalUnknown));
     }

@@ -9,7 +9,7 @@ use crate::model::{
 use super::claims::{self, Claim, Kind};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 use super::settle::{self, Settled};
-use super::validate::violations;
+use super::validate::{named_in_pattern, stands_as_it_did, violations};
 use super::{
     ClaimEnd, Evidence, Fate, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side, View, fate,
 };
@@ -78,8 +78,9 @@ fn alive(view: &View<'_>, decided: &fate::Decided) -> Resolution {
     }
     decide_across_units(view, &mut resolution, &mut gathered);
     derive(view, &mut resolution);
-    check_merged(view, &mut resolution, &mut gathered);
-    if refused_as_new(view, &mut resolution) {
+    if !decided.is_new {
+        check_merged(view, &mut resolution, &mut gathered);
+    } else if refused_as_new(view, &mut resolution) {
         return resolution;
     }
     if decided.kept {
@@ -233,26 +234,28 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
 }
 
 /// Rules that only the merged record breaks. What one store's changes alone bring about is that store's to correct; what
-/// several good changes bring about together is a conflict. What was broken before blocks nothing.
+/// several good changes bring about together is a conflict. What was broken before, and stands as it did, blocks nothing.
 fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
     let before: Fields<Value> =
-        view.entity.field_ids().map(|field| (field, standing_value(view, field))).collect();
-    let known = view.canonical().row().is_some();
+        view.entity.field_ids().map(|field| (field, agreed_value(view, field))).collect();
     for _ in 0..=view.entity.units.len() {
         let mut clean = true;
+        resolution.already_invalid.clear();
         for field in view.entity.field_ids() {
             if !resolution.fields.contains_key(&field) || resolution.held.contains(&field) {
                 continue;
             }
-            let already = if known { rules_of(view, field, &before) } else { Vec::new() };
-            for rule in rules_of(view, field, &resolution.fields) {
-                if already.contains(&rule) {
-                    if !resolution.already_invalid.contains(&(field, rule)) {
-                        resolution.already_invalid.push((field, rule));
-                    }
-                } else if withhold(view, resolution, gathered, field, rule) {
+            let broken = rules_of(view, field, &resolution.fields);
+            if broken.is_empty() {
+                continue;
+            }
+            let stood = stands_as_it_did(view.entity, field, &before, &resolution.fields);
+            for rule in broken {
+                if !stood && withhold(view, resolution, gathered, field, rule) {
                     clean = false;
+                    break;
                 }
+                resolution.already_invalid.push((field, rule));
             }
         }
         if clean {
@@ -282,7 +285,7 @@ fn withhold(
         .entity
         .units
         .iter()
-        .filter(|unit| unit.fields.iter().any(|of| *of == field || named_in_pattern(view, field, *of)))
+        .filter(|unit| unit.fields.iter().any(|of| *of == field || named_in_pattern(view.entity, field, *of)))
         .flat_map(|unit| unit.fields.iter().copied())
         .collect();
     let authors: BTreeSet<StoreName> = gathered
@@ -295,7 +298,7 @@ fn withhold(
         return false;
     }
     if view.canonical().row().is_none() {
-        // A new record has nothing to fall back to: it is refused as a whole.
+        // There is nothing to fall back to.
         return false;
     }
     let end = if authors.len() == 1 { ClaimEnd::Rejected } else { ClaimEnd::Held };
@@ -332,15 +335,6 @@ fn withhold(
     true
 }
 
-fn named_in_pattern(view: &View<'_>, field: FieldId, other: FieldId) -> bool {
-    let name = format!("{{{}}}", view.entity.field(other).name);
-    view.entity
-        .field(field)
-        .checks
-        .iter()
-        .any(|check| matches!(check, crate::model::Check::Pattern(pattern) if pattern.contains(&name)))
-}
-
 fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTreeSet<StoreName>) -> Conflict {
     let name = |field: &FieldId| view.entity.field(*field).name.clone();
     let sides = view
@@ -368,12 +362,9 @@ fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTree
     Conflict::new(record_id(view), fields, sides, None, ConflictReason::ManualResolutionRequired, view.now)
 }
 
-/// Whether a record that the canonical store does not have breaks a rule: it stays where it is, whole.
+/// Whether a record that was just made breaks a rule: it stays where it is, whole.
 fn refused_as_new(view: &View<'_>, resolution: &mut Resolution) -> bool {
-    let known = view.canonical().row().is_some() || view.canonical().shadow.is_some();
-    if known {
-        return false;
-    }
+    let there = view.canonical().row().is_some();
     let author = view.sides.iter().find(|side| side.row().is_some()).map(|side| side.store.clone());
     let Some(author) = author else { return false };
     let mut broken: Vec<Rejection> = Vec::new();
@@ -390,10 +381,15 @@ fn refused_as_new(view: &View<'_>, resolution: &mut Resolution) -> bool {
             broken.push(Rejection { store: author.clone(), field: Some(*field), rule, value });
         }
     }
+    // What another store has of a record that is good in the canonical store is that store's to correct.
+    let rejected =
+        !broken.is_empty() || resolution.rejections.iter().any(|old| !there || old.store == author);
     broken.retain(|new| {
-        !resolution.rejections.iter().any(|old| old.field == new.field && old.rule == new.rule)
+        let same = |old: &Rejection| {
+            old.field == new.field && old.rule == new.rule && (!there || old.store == author)
+        };
+        !resolution.rejections.iter().any(same)
     });
-    let rejected = !broken.is_empty() || !resolution.rejections.is_empty();
     if rejected {
         resolution.rejections.extend(broken);
         let rejections = std::mem::take(&mut resolution.rejections);

@@ -137,6 +137,8 @@ pub struct View<'a> {
     pub now: Timestamp,
     /// Whether the state was lost or stale, so that everything meets for the first time.
     pub rebuild: bool,
+    /// Whether nothing of the entity is remembered yet: what the canonical store has was there before.
+    pub first_load: bool,
     /// What other records of the plan add.
     pub overrides: Overrides,
 }
@@ -148,6 +150,14 @@ impl<'a> View<'a> {
     /// When there is none; every entity is mapped in the canonical store.
     pub fn canonical(&self) -> &Side<'a> {
         &self.sides[0]
+    }
+
+    /// Whether the record was just made: no store was ever verified to have it. What the canonical store has when everything meets for the
+    /// first time is not new.
+    pub fn is_new(&self) -> bool {
+        let known = |side: &Side<'_>| side.shadow.is_some_and(|shadow| shadow.present);
+        let loads = self.rebuild || self.first_load;
+        !self.sides.iter().any(known) && !(loads && self.canonical().row().is_some())
     }
 
     /// The highest version that anything says of the record.

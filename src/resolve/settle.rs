@@ -9,6 +9,7 @@ use crate::model::{
 use super::claims::{self, Claim, Kind, Standing};
 use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 use super::evidence;
+use super::validate::stands_as_it_did;
 use super::{ClaimEnd, Evidence, Origin, OriginRule, Rejection, Rule, View, violations};
 
 /// What a unit should be.
@@ -194,18 +195,15 @@ fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(Fie
             broken.push((*field, Rule::Type));
             continue;
         }
-        let rules_of = |values: &Fields<Value>| {
-            let cell = Cell::Value(values.get(field).cloned().unwrap_or_default());
-            violations(view.entity, *field, &cell, &view.lookup(values))
-        };
         // A null at a first meeting says nothing, so it breaks nothing.
         if claim.kind == Kind::Meeting && after.get(field).is_none_or(Value::is_null) {
             continue;
         }
-        let already = rules_of(&before);
-        broken.extend(
-            rules_of(&after).into_iter().filter(|rule| !already.contains(rule)).map(|rule| (*field, rule)),
-        );
+        let cell = Cell::Value(after.get(field).cloned().unwrap_or_default());
+        let rules = violations(view.entity, *field, &cell, &view.lookup(&after));
+        if !rules.is_empty() && !stands_as_it_did(view.entity, *field, &before, &after) {
+            broken.extend(rules.into_iter().map(|rule| (*field, rule)));
+        }
     }
     broken
 }

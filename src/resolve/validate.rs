@@ -11,7 +11,7 @@ use bigdecimal::BigDecimal;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cell, Check, Entity, FieldId, FieldRef, Range, Value};
+use crate::model::{Cell, Check, Entity, FieldId, FieldRef, Fields, Range, Value};
 
 /// A rule, by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,6 +133,25 @@ fn fill_in(entity: &Entity, pattern: &str, value_of: &dyn Fn(FieldRef) -> Value)
     }
     filled.push_str(rest);
     filled
+}
+
+/// Whether a field's pattern names another field.
+pub(super) fn named_in_pattern(entity: &Entity, field: FieldId, other: FieldId) -> bool {
+    let name = format!("{{{}}}", entity.field(other).name);
+    let checks = &entity.field(field).checks;
+    checks.iter().any(|check| matches!(check, Check::Pattern(pattern) if pattern.contains(&name)))
+}
+
+/// Whether a field and those that its pattern names have the values that they had, so that what is broken now was broken before.
+pub(super) fn stands_as_it_did(
+    entity: &Entity,
+    field: FieldId,
+    before: &Fields<Value>,
+    after: &Fields<Value>,
+) -> bool {
+    let same =
+        |of: FieldId| before.get(&of).unwrap_or(&Value::Null) == after.get(&of).unwrap_or(&Value::Null);
+    same(field) && entity.field_ids().all(|of| same(of) || !named_in_pattern(entity, field, of))
 }
 
 /// How many compiled patterns are kept. Patterns without placeholders are a handful; with placeholders there is one for each

@@ -223,6 +223,59 @@ impl World {
         })
     }
 
+    /// An entity by its name.
+    pub fn entity_named(&self, name: &str) -> EntityName {
+        EntityName::new(name).expect("an entity's name")
+    }
+
+    /// An application makes a row of an entity.
+    pub fn insert_into(
+        &mut self,
+        entity: &EntityName,
+        at: &str,
+        id: &str,
+        fields: &[(&str, &str)],
+        stamp: Stamp,
+    ) {
+        let mut row = MemoryRow::default();
+        let now = self.tick();
+        for (name, value) in fields {
+            row.fields.insert(field(name), Cell::Value(parse(name, value)));
+        }
+        mark(&mut row, stamp, now, at);
+        let mapped = self.mapped(entity.as_str(), at);
+        self.db(at).put(&mapped, &key(id), row);
+    }
+
+    /// An application changes a field of an entity's row.
+    pub fn edit_in(
+        &mut self,
+        entity: &EntityName,
+        at: &str,
+        id: &str,
+        name: &str,
+        value: &str,
+        stamp: Stamp,
+    ) {
+        let now = self.tick();
+        let mapped = self.mapped(entity.as_str(), at);
+        self.db(at).edit(&mapped, &key(id), |row| {
+            row.fields.insert(field(name), Cell::Value(parse(name, value)));
+            mark(row, stamp, now, at);
+        });
+    }
+
+    /// A text field of an entity's row: `-` without a row, `null` for null.
+    pub fn value_in(&self, entity: &EntityName, at: &str, id: &str, name: &str) -> String {
+        let mapped = self.mapped(entity.as_str(), at);
+        let row = self.stores[&store(at)].table(&mapped).and_then(|table| table.rows.get(&key(id)));
+        let cell = row.map(|row| row.fields.get(&field(name)).and_then(Cell::value).cloned());
+        cell.map_or_else(
+            || "-".to_owned(),
+            |value| value.unwrap_or_default().as_text().unwrap_or("null").to_owned(),
+        )
+    }
+
     /// An application removes a row.
     pub fn delete(&mut self, at: &str, id: &str) {
         let mapped = self.first(at);
@@ -562,6 +615,9 @@ impl World {
             state: opened.header.id.clone(),
             state_pass: opened.header.acknowledged,
             rebuild: opened.rebuild,
+            first_loads: (self.spec.entities.iter().map(|entity| entity.name.clone()))
+                .filter(|name| self.state.count(name) == 0)
+                .collect(),
             allow: self.allow.clone(),
             targets: self.targets.clone(),
             precision_micros: BTreeMap::new(),
