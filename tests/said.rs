@@ -181,3 +181,111 @@ fn a_paused_store_is_given_no_columns() {
     place.run(&["migrate", "-auto-approve"], 0);
     assert!(columns("app").contains("extra"));
 }
+
+/// Two stores change one field of an item, neither having seen the other, and a pass takes note of it.
+fn disagree(place: &Place, id: &str, field: &str) {
+    for store in ["app", "local"] {
+        place.sql(store, &format!("update items set {field} = 'from {store}' where id = '{id}'"));
+    }
+}
+
+#[test]
+fn a_conflict_of_what_no_manifest_names_any_more_ends() {
+    // A field; then the whole entity.
+    let others = ITEMS.replace("items", "others").replace("name: string", "title: string");
+    let others = &others[others.find("---\napiVersion: trueup/v1\nkind: Entity").unwrap()..];
+    for without in [
+        ITEMS.replace("    name: string\n", ""),
+        format!("{}{others}", &ITEMS[..ITEMS.find("---\napiVersion: trueup/v1\nkind: Entity").unwrap()]),
+    ] {
+        let place = items();
+        disagree(&place, "I1", "name");
+        place.run(&["apply", "-auto-approve"], 0);
+        let id = place.conflict();
+        place.manifests(&without);
+        place.run(&["migrate", "-auto-approve"], 0);
+        let said = place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 1);
+        assert!(said.contains("no longer name"), "{said}");
+        let said = place.run(&["apply", "-auto-approve"], 0);
+        assert!(said.contains(&id) && said.contains("withdrawn by manifests"), "{said}");
+        assert!(place.run(&["conflicts", "list"], 0).contains("No conflict waits"));
+        let kept = place.text("hub", "select status || ' ' || resolved_by from sync_conflicts");
+        assert_eq!(kept, "withdrawn manifests that no longer name it");
+        assert_ne!(
+            place.text("hub", "select sync_status from items where id = 'I1'"),
+            if without.contains("others") { "" } else { "conflict" }
+        );
+        assert!(place.run(&["apply", "-auto-approve"], 0).contains("0 added, 0 changed, 0 destroyed"));
+    }
+}
+
+#[test]
+fn what_is_left_as_it_is_is_said_and_why() {
+    let place = items();
+    place.manifests(&ITEMS.replace(
+        "spec: {sqlite: {path: ../stores/app.db}}",
+        "spec: {read_only: true, sqlite: {path: ../stores/app.db}}",
+    ));
+    place.sql("hub", "delete from items where id = 'I4'; update items set name = 'new' where id = 'I3'");
+    place.run(&["apply", "-auto-approve"], 0);
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("app.items: 2 records not as it should be: the store is `read_only`"), "{said}");
+    assert!(said.contains("Every store that may be written holds") && !said.contains("held"), "{said}");
+
+    let place = items();
+    place.run(&["pause", "items[\"I2\"]", "--reason", "m"], 0);
+    disagree(&place, "I2", "name");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+    assert!(!said.contains("held") && !said.contains("named above"), "{said}");
+
+    let place = items();
+    place.run(&["pause", "app", "--reason", "m"], 0);
+    place.sql("hub", "update items set name = 'new' where id = 'I1'");
+    for command in [&["plan"][..], &["apply", "-auto-approve"]] {
+        let said = place.run(command, 0);
+        assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+        assert!(!said.contains("local.items: 1 record not"), "{said}");
+    }
+}
+
+#[test]
+fn a_plan_about_targets_says_nothing_of_others() {
+    let place = items();
+    place.sql("hub", "update items set name = 'new' where id = 'I1'");
+    let said = place.run(&["plan", "-target", "items[\"I2\"]"], 0);
+    assert!(
+        said.contains("Only the targets were looked at: items[\"I2\"].")
+            && !said.contains("Every store holds what"),
+        "{said}"
+    );
+    assert!(!said.contains("Warning"), "{said}");
+    let said = place.run(&["plan", "-target", "items[\"NOSUCH\"]"], 0);
+    assert!(said.contains("no store has a record that --target items[\"NOSUCH\"] names"), "{said}");
+    assert!(!said.contains("Every store holds what"), "{said}");
+    assert!(!place.run(&["plan"], 0).contains("targets"));
+}
+
+#[test]
+fn a_plan_names_conflicts_that_are_on_record_and_all_that_wait_are_counted() {
+    let place = items();
+    disagree(&place, "I1", "name");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("name differs between") && !said.contains("conflicts resolve"), "{said}");
+    place.run(&["apply", "-auto-approve"], 0);
+    let id = place.conflict();
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains(&format!("decide with `trueup conflicts resolve {id}`")), "{said}");
+    for edit in ["x", "y"] {
+        place.sql("app", &format!("update items set note = '{edit}' where id = 'I2'"));
+        let said = place.run(&["apply", "-auto-approve"], 0);
+        assert!(said.contains("Conflicts: 0 settled, 1 waiting for a person"), "{said}");
+    }
+    disagree(&place, "I3", "note");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 0 settled, 2 waiting for a person"), "{said}");
+    let said = place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 1 settled, 1 waiting for a person"), "{said}");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 0 settled, 1 waiting for a person"), "{said}");
+}
