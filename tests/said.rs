@@ -289,3 +289,52 @@ fn a_plan_names_conflicts_that_are_on_record_and_all_that_wait_are_counted() {
     let said = place.run(&["apply", "-auto-approve"], 0);
     assert!(said.contains("Conflicts: 0 settled, 1 waiting for a person"), "{said}");
 }
+
+#[test]
+fn two_entities_in_one_table_are_found_however_it_is_written() {
+    let (_, entity) = ITEMS.split_once("---\napiVersion: trueup/v1\nkind: Entity").unwrap();
+    let things = |hub: &str, app: &str| {
+        format!("{ITEMS}---\napiVersion: trueup/v1\nkind: Entity{entity}")
+            .replacen("items}\nspec:\n  key", "items}\nspec:\n  key", 1)
+            .rsplit_once("---\napiVersion: trueup/v1\nkind: Entity")
+            .map(|(before, after)| {
+                let after = after
+                    .replace("{name: items}", "{name: things}")
+                    .replace("entity: items", "entity: things");
+                let after = after.replace("hub: {table: items", &format!("hub: {{table: {hub}"));
+                let after = after.replace("app: {table: items", &format!("app: {{table: {app}"));
+                let after = after.replace("local: {table: items", "local: {table: things");
+                format!("{before}---\napiVersion: trueup/v1\nkind: Entity{after}")
+            })
+            .unwrap()
+    };
+    let postgres = |own: &str| {
+        let text = things("things", "public.items");
+        text.replace(
+            "sqlite: {path: ../stores/app.db}",
+            &format!("postgres: {{url: \"postgres://app@db.example.com/app\"{own}}}"),
+        )
+    };
+    let good = [
+        things("things", "things"),
+        postgres(", schema: own").replace("app: {table: items", "app: {table: own.items"),
+    ];
+    for text in good {
+        let place = Place::with(&text);
+        assert!(place.run(&["validate"], 0).contains("Success!"));
+    }
+    let one_file = ITEMS.replace("../stores/local.db", "./../stores/app.db");
+    let bad = [
+        (things("things", "ITEMS"), "both mapped to `ITEMS`"),
+        (things("Main.items", "things"), "both mapped to `Main.items`"),
+        (postgres(""), "both mapped to `public.items`"),
+        (things("SYNC_CONFLICTS", "things"), "`SYNC_CONFLICTS` is a table of trueup's own"),
+        (things("main.trueup_receipts", "things"), "`main.trueup_receipts` is a table of trueup's own"),
+        (one_file, "`items` in `local` is the table that `items` has in `app`"),
+    ];
+    for (text, mistake) in bad {
+        let said = Place::with(&text).trueup(&["validate"]).output().unwrap();
+        let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+}
