@@ -338,3 +338,19 @@ fn two_entities_in_one_table_are_found_however_it_is_written() {
         assert!(said.contains(mistake), "{mistake}: {said}");
     }
 }
+
+#[test]
+fn for_ever_is_a_time() {
+    let place = Place::with(&ITEMS.replace("    note: string\n", "    note: string\n    till: timestamp\n"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    place.sql("app", "insert into items (id, till) values ('I1', '9999-12-31T23:59:59.999999Z')");
+    place.sql("local", "insert into items (id, till) values ('I2', '9999-12-31'), ('I3', 'infinity')");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("infinity cannot be read as timestamp"), "{said}");
+    for store in ["hub", "app", "local"] {
+        let till = place.text(store, "select till from items where id = 'I1'");
+        assert_eq!(till, "9999-12-31T23:59:59.999999Z", "{store}");
+    }
+    assert!(place.text("app", "select till from items where id = 'I2'").starts_with("9999-12-31"));
+    place.run(&["plan", "-detailed-exitcode"], 0);
+}
