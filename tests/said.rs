@@ -181,3 +181,176 @@ fn a_paused_store_is_given_no_columns() {
     place.run(&["migrate", "-auto-approve"], 0);
     assert!(columns("app").contains("extra"));
 }
+
+/// Two stores change one field of an item, neither having seen the other, and a pass takes note of it.
+fn disagree(place: &Place, id: &str, field: &str) {
+    for store in ["app", "local"] {
+        place.sql(store, &format!("update items set {field} = 'from {store}' where id = '{id}'"));
+    }
+}
+
+#[test]
+fn a_conflict_of_what_no_manifest_names_any_more_ends() {
+    // A field; then the whole entity.
+    let others = ITEMS.replace("items", "others").replace("name: string", "title: string");
+    let others = &others[others.find("---\napiVersion: trueup/v1\nkind: Entity").unwrap()..];
+    for without in [
+        ITEMS.replace("    name: string\n", ""),
+        format!("{}{others}", &ITEMS[..ITEMS.find("---\napiVersion: trueup/v1\nkind: Entity").unwrap()]),
+    ] {
+        let place = items();
+        disagree(&place, "I1", "name");
+        place.run(&["apply", "-auto-approve"], 0);
+        let id = place.conflict();
+        place.manifests(&without);
+        place.run(&["migrate", "-auto-approve"], 0);
+        let said = place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 1);
+        assert!(said.contains("no longer name"), "{said}");
+        let said = place.run(&["apply", "-auto-approve"], 0);
+        assert!(said.contains(&id) && said.contains("withdrawn by manifests"), "{said}");
+        assert!(place.run(&["conflicts", "list"], 0).contains("No conflict waits"));
+        let kept = place.text("hub", "select status || ' ' || resolved_by from sync_conflicts");
+        assert_eq!(kept, "withdrawn manifests that no longer name it");
+        assert_ne!(
+            place.text("hub", "select sync_status from items where id = 'I1'"),
+            if without.contains("others") { "" } else { "conflict" }
+        );
+        assert!(place.run(&["apply", "-auto-approve"], 0).contains("0 added, 0 changed, 0 destroyed"));
+    }
+}
+
+#[test]
+fn what_is_left_as_it_is_is_said_and_why() {
+    let place = items();
+    place.manifests(&ITEMS.replace(
+        "spec: {sqlite: {path: ../stores/app.db}}",
+        "spec: {read_only: true, sqlite: {path: ../stores/app.db}}",
+    ));
+    place.sql("hub", "delete from items where id = 'I4'; update items set name = 'new' where id = 'I3'");
+    place.run(&["apply", "-auto-approve"], 0);
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("app.items: 2 records not as it should be: the store is `read_only`"), "{said}");
+    assert!(said.contains("Every store that may be written holds") && !said.contains("held"), "{said}");
+
+    let place = items();
+    place.run(&["pause", "items[\"I2\"]", "--reason", "m"], 0);
+    disagree(&place, "I2", "name");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+    assert!(!said.contains("held") && !said.contains("named above"), "{said}");
+
+    let place = items();
+    place.run(&["pause", "app", "--reason", "m"], 0);
+    place.sql("hub", "update items set name = 'new' where id = 'I1'");
+    for command in [&["plan"][..], &["apply", "-auto-approve"]] {
+        let said = place.run(command, 0);
+        assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+        assert!(!said.contains("local.items: 1 record not"), "{said}");
+    }
+}
+
+#[test]
+fn a_plan_about_targets_says_nothing_of_others() {
+    let place = items();
+    place.sql("hub", "update items set name = 'new' where id = 'I1'");
+    let said = place.run(&["plan", "-target", "items[\"I2\"]"], 0);
+    assert!(
+        said.contains("Only the targets were looked at: items[\"I2\"].")
+            && !said.contains("Every store holds what"),
+        "{said}"
+    );
+    assert!(!said.contains("Warning"), "{said}");
+    let said = place.run(&["plan", "-target", "items[\"NOSUCH\"]"], 0);
+    assert!(said.contains("no store has a record that --target items[\"NOSUCH\"] names"), "{said}");
+    assert!(!said.contains("Every store holds what"), "{said}");
+    assert!(!place.run(&["plan"], 0).contains("targets"));
+}
+
+#[test]
+fn a_plan_names_conflicts_that_are_on_record_and_all_that_wait_are_counted() {
+    let place = items();
+    disagree(&place, "I1", "name");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("name differs between") && !said.contains("conflicts resolve"), "{said}");
+    place.run(&["apply", "-auto-approve"], 0);
+    let id = place.conflict();
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains(&format!("decide with `trueup conflicts resolve {id}`")), "{said}");
+    for edit in ["x", "y"] {
+        place.sql("app", &format!("update items set note = '{edit}' where id = 'I2'"));
+        let said = place.run(&["apply", "-auto-approve"], 0);
+        assert!(said.contains("Conflicts: 0 settled, 1 waiting for a person"), "{said}");
+    }
+    disagree(&place, "I3", "note");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 0 settled, 2 waiting for a person"), "{said}");
+    let said = place.run(&["conflicts", "resolve", &id, "--take", "app", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 1 settled, 1 waiting for a person"), "{said}");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("Conflicts: 0 settled, 1 waiting for a person"), "{said}");
+}
+
+#[test]
+fn two_entities_in_one_table_are_found_however_it_is_written() {
+    let (_, entity) = ITEMS.split_once("---\napiVersion: trueup/v1\nkind: Entity").unwrap();
+    let things = |hub: &str, app: &str| {
+        format!("{ITEMS}---\napiVersion: trueup/v1\nkind: Entity{entity}")
+            .replacen("items}\nspec:\n  key", "items}\nspec:\n  key", 1)
+            .rsplit_once("---\napiVersion: trueup/v1\nkind: Entity")
+            .map(|(before, after)| {
+                let after = after
+                    .replace("{name: items}", "{name: things}")
+                    .replace("entity: items", "entity: things");
+                let after = after.replace("hub: {table: items", &format!("hub: {{table: {hub}"));
+                let after = after.replace("app: {table: items", &format!("app: {{table: {app}"));
+                let after = after.replace("local: {table: items", "local: {table: things");
+                format!("{before}---\napiVersion: trueup/v1\nkind: Entity{after}")
+            })
+            .unwrap()
+    };
+    let postgres = |own: &str| {
+        let text = things("things", "public.items");
+        text.replace(
+            "sqlite: {path: ../stores/app.db}",
+            &format!("postgres: {{url: \"postgres://app@db.example.com/app\"{own}}}"),
+        )
+    };
+    let good = [
+        things("things", "things"),
+        postgres(", schema: own").replace("app: {table: items", "app: {table: own.items"),
+    ];
+    for text in good {
+        let place = Place::with(&text);
+        assert!(place.run(&["validate"], 0).contains("Success!"));
+    }
+    let one_file = ITEMS.replace("../stores/local.db", "./../stores/app.db");
+    let bad = [
+        (things("things", "ITEMS"), "both mapped to `ITEMS`"),
+        (things("Main.items", "things"), "both mapped to `Main.items`"),
+        (postgres(""), "both mapped to `public.items`"),
+        (things("SYNC_CONFLICTS", "things"), "`SYNC_CONFLICTS` is a table of trueup's own"),
+        (things("main.trueup_receipts", "things"), "`main.trueup_receipts` is a table of trueup's own"),
+        (one_file, "`items` in `local` is the table that `items` has in `app`"),
+    ];
+    for (text, mistake) in bad {
+        let said = Place::with(&text).trueup(&["validate"]).output().unwrap();
+        let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+}
+
+#[test]
+fn for_ever_is_a_time() {
+    let place = Place::with(&ITEMS.replace("    note: string\n", "    note: string\n    till: timestamp\n"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    place.sql("app", "insert into items (id, till) values ('I1', '9999-12-31T23:59:59.999999Z')");
+    place.sql("local", "insert into items (id, till) values ('I2', '9999-12-31'), ('I3', 'infinity')");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    assert!(said.contains("infinity cannot be read as timestamp"), "{said}");
+    for store in ["hub", "app", "local"] {
+        let till = place.text(store, "select till from items where id = 'I1'");
+        assert_eq!(till, "9999-12-31T23:59:59.999999Z", "{store}");
+    }
+    assert!(place.text("app", "select till from items where id = 'I2'").starts_with("9999-12-31"));
+    place.run(&["plan", "-detailed-exitcode"], 0);
+}

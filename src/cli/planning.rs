@@ -112,7 +112,12 @@ async fn remember(
     if plan.is_empty() {
         let exit = if is_whole(&plan) { Exit::Ok } else { Exit::Incomplete };
         session.ui.advice("\n");
-        let report = Report { books: plan.books.clone(), unreadable: plan.unreadable(), ..Report::default() };
+        let report = Report {
+            books: plan.books.clone(),
+            unreadable: plan.unreadable(),
+            conflicts_waiting: plan.open_conflicts.values().sum(),
+            ..Report::default()
+        };
         say_report(session, &report, !plan.guards.is_empty(), exit);
         return Ok(exit);
     }

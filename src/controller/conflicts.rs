@@ -9,6 +9,7 @@ use crate::model::{
     Batch, BatchId, ByName, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId,
     Native, Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
 };
+use crate::plan::is_orphan;
 use crate::reconcile::Excerpt;
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
@@ -57,6 +58,10 @@ impl Engine {
                 "the conflict {id} is {} already",
                 conflict.status.as_str()
             )));
+        }
+        if is_orphan(&self.spec, &conflict) {
+            let message = format!("the manifests no longer name what the conflict {id} is about");
+            return Err(EngineError::new(message).hint("the next `trueup apply` withdraws it"));
         }
         let (store, values) = self.chosen(&conflict, choice)?;
         let decision = Decision { values, store, by: by.to_owned(), at: clock() };

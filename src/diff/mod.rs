@@ -263,6 +263,10 @@ fn dead(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<Sid
             let reason = if view.overrides.cascade { Reason::Cascade } else { Reason::DeletedElsewhere };
             Some(deletion(view, resolution, side, row, reason))
         }
+        Presence::Present(_) if !side.writable => {
+            let drift = Some(Drift::Extra);
+            Some(SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) })
+        }
         Presence::Present(_) => Some(SidePlan::idle(side.store, Standing::Held)),
     }
 }

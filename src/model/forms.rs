@@ -214,7 +214,31 @@ fn from_native(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> R
         FieldType::Json => read_json(native).map(Value::Json),
         FieldType::StringList => read_json(native).and_then(|json| list_of(json.as_value())),
     };
-    read.ok_or_else(|| unreadable(class_of(native), ty, form))
+    read.ok_or_else(|| unreadable(named(native, ty), ty, form))
+}
+
+/// What is no value of a type, by name where it has one: a word that may be shown.
+fn named(native: &Native, ty: FieldType) -> &'static str {
+    const ENDLESS: [&str; 6] = ["infinity", "-infinity", "inf", "-inf", "nan", "-nan"];
+    let Native::Text(text) = native else { return class_of(native) };
+    match ty {
+        FieldType::Float64 | FieldType::Numeric | FieldType::Date | FieldType::Timestamp => {
+            let same = |name: &&str| text.trim().eq_ignore_ascii_case(name);
+            ENDLESS.into_iter().find(same).unwrap_or("a text")
+        }
+        FieldType::StringList => match Json::parse(text) {
+            Ok(json)
+                if json
+                    .as_value()
+                    .as_array()
+                    .is_some_and(|items| items.iter().any(|item| item.is_null())) =>
+            {
+                "a list with a NULL in it"
+            }
+            _ => "a text",
+        },
+        _ => "a text",
+    }
 }
 
 fn from_integer(native: &Native, ty: FieldType, form: Form) -> Result<Value, FormError> {

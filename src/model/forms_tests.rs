@@ -111,6 +111,19 @@ fn what_is_no_value_of_the_type_is_refused_without_being_shown() {
 }
 
 #[test]
+fn what_has_a_name_is_refused_by_it() {
+    for (native, ty, name) in [
+        (text("infinity"), FieldType::Timestamp, "infinity"),
+        (text("-Infinity"), FieldType::Date, "-infinity"),
+        (text("NaN"), FieldType::Numeric, "nan"),
+        (text(r#"["a",null]"#), FieldType::StringList, "a list with a NULL in it"),
+    ] {
+        let error = native_decode(&native, ty).expect_err(name);
+        assert_eq!(error.0, format!("{name} cannot be read as {}", ty.as_str()));
+    }
+}
+
+#[test]
 fn forms_hold_what_they_can() {
     let zone = &TimeZone::UTC;
     let held = |value: &Value, ty, form| representable(value, ty, form, zone).ok();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diff::{Drift, Outline, Standing, is_in_order, telling_fields};
+use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Row, StateId,
     StoreName, Timestamp, Unknown, Value,
@@ -12,10 +12,12 @@ use crate::model::{
 use crate::resolve::{Conflict, Overrides, Tombstone};
 use crate::spec::Spec;
 
+use super::counts::{count, still_open};
 use super::guards::{GuardName, GuardTrip, Tally};
 use super::homes::Homes;
 use super::notices;
 use super::orders::{Orders, Target};
+use super::orphans;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
 use super::related::Link;
@@ -195,13 +197,18 @@ pub struct Planner {
     pub(super) guards: Vec<GuardTrip>,
     /// What names the refused plan of an entity.
     pub(super) approvals: BTreeMap<EntityName, String>,
+    /// Conflicts about what no manifest names any more, ended.
+    withdrawn: Vec<Conflict>,
+    /// The targets, by their places, of which there are records.
+    met: BTreeSet<usize>,
     pub(super) shelf: Box<dyn Shelf>,
     pub(super) lost: Option<Lost>,
 }
 
 impl Planner {
     /// Begins a plan. What was seen of records that something is to be done about is put on the shelf.
-    pub fn new(inputs: PlanInputs, shelf: Box<dyn Shelf>) -> Self {
+    pub fn new(mut inputs: PlanInputs, shelf: Box<dyn Shelf>) -> Self {
+        let withdrawn = orphans::take(&mut inputs);
         let referred = inputs
             .spec
             .entities
@@ -216,6 +223,8 @@ impl Planner {
             falls: Vec::new(),
             guards: Vec::new(),
             approvals: BTreeMap::new(),
+            withdrawn,
+            met: BTreeSet::new(),
             shelf,
             lost: None,
         }
@@ -367,9 +376,13 @@ impl Planner {
         }
     }
 
-    pub(super) fn is_target(&self, entity: &EntityName, key: &RecordKey) -> bool {
-        let targets = &self.inputs.targets;
-        targets.is_empty() || targets.iter().any(|target| target.covers(entity, key))
+    pub(super) fn is_target(&mut self, entity: &EntityName, key: &RecordKey) -> bool {
+        let targets = self.inputs.targets.iter().enumerate();
+        let mut covering =
+            targets.filter(|(_, target)| target.covers(entity, key)).map(|(at, _)| at).peekable();
+        let covered = covering.peek().is_some();
+        self.met.extend(covering);
+        covered || self.inputs.targets.is_empty()
     }
 
     fn count_rows(&mut self, entity: &Arc<Entity>, observed: &Observed) {
@@ -492,7 +505,8 @@ impl Planner {
     }
 
     fn assemble(self) -> Plan {
-        let Self { inputs, mut work, guards, approvals, shelf, .. } = self;
+        let Self { inputs, mut work, guards, approvals, withdrawn, met, shelf, .. } = self;
+        let unmet = inputs.targets.iter().enumerate().filter(|(at, _)| !met.contains(at));
         let mut plan = Plan {
             made_at: inputs.now,
             spec_sha: inputs.spec.sha.clone(),
@@ -509,6 +523,9 @@ impl Planner {
             snapshots: BTreeMap::new(),
             notices: Vec::new(),
             open_conflicts: BTreeMap::new(),
+            withdrawn,
+            targets: inputs.targets.clone(),
+            unmet: unmet.map(|(_, target)| target.clone()).collect(),
             unsettled: BTreeMap::new(),
             marks: BTreeMap::new(),
             meetings: BTreeMap::new(),
@@ -518,7 +535,7 @@ impl Planner {
         let mut entities = Vec::new();
         for entity in &inputs.spec.entities {
             let work = work.remove(&entity.name).unwrap_or_default();
-            let open = still_open(&inputs, &entity.name, &work.told) + work.told.opened;
+            let open = still_open(&inputs, &entity.name, &work.told.closed) + work.told.opened;
             let mut books = work.settled;
             for (store, more) in work.told.books {
                 books.entry(store).or_default().add(&more);
@@ -550,40 +567,5 @@ impl Planner {
         }
         plan.records = Records::of_recipe(Recipe::new(inputs, shelf, entities), sums);
         plan
-    }
-}
-
-/// Open conflicts of the ledger that this plan does not end.
-fn still_open(inputs: &PlanInputs, entity: &EntityName, told: &Told) -> u64 {
-    let of_entity = inputs.conflicts.iter().filter(|(id, _)| &id.entity == entity);
-    let open = of_entity.flat_map(|(_, conflicts)| conflicts).filter(|conflict| conflict.status.is_open());
-    open.filter(|conflict| !told.closed.contains(&conflict.id)).count() as u64
-}
-
-/// Adds a record's sides to the books, or takes them out again.
-fn count(books: &mut BTreeMap<StoreName, Books>, sides: &[Outline], by: i64) {
-    let count = |number: &mut u64| *number = number.saturating_add_signed(by);
-    for side in sides {
-        let books = match books.get_mut(&side.store) {
-            Some(books) => books,
-            None => books.entry(side.store.clone()).or_default(),
-        };
-        count(&mut books.seen);
-        count(books.standing.entry(side.standing).or_default());
-        match &side.drift {
-            None => {}
-            Some(Drift::Missing) => count(&mut books.missing),
-            Some(Drift::Extra) => count(&mut books.extra),
-            Some(Drift::Changed(fields)) => {
-                count(&mut books.changed);
-                for field in fields {
-                    count(books.fields.entry(field.clone()).or_default());
-                }
-            }
-        }
-        if by < 0 {
-            books.standing.retain(|_, count| *count > 0);
-            books.fields.retain(|_, count| *count > 0);
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod apart;
 mod build;
 pub mod cost;
+mod counts;
 pub mod file;
 mod firsts;
 mod guards;
@@ -12,10 +13,12 @@ pub mod json;
 mod notices;
 mod observed;
 mod orders;
+mod orphans;
 mod recipe;
 mod records;
 mod related;
 mod render;
+mod render_left;
 mod render_report;
 mod render_value;
 mod render_words;
@@ -41,6 +44,7 @@ pub use homes::{Meeting, Waiting};
 pub(crate) use notices::of_other_state;
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};
+pub use orphans::is_orphan;
 pub use records::{Records, Shape, Sums};
 pub use render::{RenderOptions, UNSAVED_NOTE, address, meeting_lines, render, shown};
 pub use render_report::{ReportOptions, STANDINGS, render_books, render_report, render_table, standing_word};
@@ -276,6 +280,15 @@ pub struct Plan {
     pub notices: Vec<Notice>,
     /// Conflicts that wait for a person, those of this plan included.
     pub open_conflicts: BTreeMap<EntityName, u64>,
+    /// Open conflicts about fields or entities that no manifest names any more, as they stand afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<Conflict>,
+    /// The records that it is about; none: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<Target>,
+    /// Those of them that no record fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<Target>,
     /// How rows that carried no key came to their records, by entity and store.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meetings: BTreeMap<EntityName, BTreeMap<StoreName, Meeting>>,
@@ -343,7 +356,7 @@ impl Plan {
 
     /// Whether anything at all has to be written or remembered.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.records.noted() == 0
+        self.records.is_empty() && self.records.noted() == 0 && self.withdrawn.is_empty()
     }
 
     /// The stores that could not be read, each with why.

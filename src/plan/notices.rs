@@ -57,12 +57,14 @@ pub(super) fn of_record(
     for conflict in waiting.filter(|conflict| conflict.status == ConflictStatus::Open) {
         let stores: Vec<String> = conflict.sides.iter().map(|side| side.store.to_string()).collect();
         let fields: Vec<String> = conflict.fields.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "{} differs between {} and nothing says which is newer; decide with `trueup conflicts resolve {}`",
-            fields.join(", "),
-            stores.join(" and "),
-            conflict.id
-        );
+        // Until it is on record it has no id: that hangs on when it was found.
+        let how = if known.iter().any(|known| known.id == conflict.id) {
+            format!("decide with `trueup conflicts resolve {}`", conflict.id)
+        } else {
+            "decide with `trueup conflicts`, once `trueup apply` has put it on record".to_owned()
+        };
+        let (fields, stores) = (fields.join(", "), stores.join(" and "));
+        let message = format!("{fields} differs between {stores} and nothing says which is newer; {how}");
         add(
             NoticeKind::Held,
             None,

@@ -1,18 +1,30 @@
 //! What a plan is told from outside: what is not to be written for now, and which refused plans a person approved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::diff::{SidePlan, Standing};
 use crate::model::{EntityName, RecordId, RecordKey, StoreName};
 use crate::resolve::{Fate, LeftReason, Resolution};
 
 /// What `--target` names: an entity or one record of it, in all stores or in one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The entity.
     pub entity: EntityName,
     /// The record; none: all of the entity.
     pub key: Option<RecordKey>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => RecordId { entity: self.entity.clone(), key: key.clone() }.fmt(f),
+            None => self.entity.fmt(f),
+        }
+    }
 }
 
 impl Target {
@@ -136,6 +148,8 @@ impl Holds {
 
 /// Takes back everything that would be done about a record.
 pub(super) fn hold_back(resolution: &mut Resolution, sides: &mut [SidePlan], standing: Standing) {
+    // A conflict that is not put on record waits for nobody's word yet, but for that.
+    let unrecorded = resolution.conflicts.iter().any(|conflict| conflict.status.is_open());
     resolution.conflicts.clear();
     resolution.closed.clear();
     // Whoever hangs on a record that would go is not to go before it.
@@ -144,7 +158,7 @@ pub(super) fn hold_back(resolution: &mut Resolution, sides: &mut [SidePlan], sta
     }
     for side in sides {
         side.adopt = None;
-        if side.action.take().is_some() {
+        if side.action.take().is_some() || (unrecorded && side.standing == Standing::Held) {
             side.standing = standing;
         }
     }

@@ -10,6 +10,7 @@ use crate::model::{Cell, EntityName, FieldName, RecordId, StoreName};
 use crate::resolve::{ConflictStatus, Origin};
 
 use super::cost::{Rates, cost};
+use super::render_left::{left, scope};
 use super::render_value::{self as value, Line, clean};
 use super::render_words::{because, heading, notice_line, rule_words, settled_line};
 use super::{Notice, NoticeKind, Plan, Shape};
@@ -42,6 +43,7 @@ pub fn render(plan: &Plan, options: &RenderOptions) -> String {
     page.conflicts(plan);
     page.notices(plan);
     page.guards(plan);
+    page.left(plan);
     page.summary(plan);
     page.text
 }
@@ -328,6 +330,7 @@ impl Page<'_> {
             settled.extend(by_rule.map(|conflict| settled_line(&record, conflict)));
             closed.extend(record.closes.iter().cloned());
         }
+        closed.extend(plan.withdrawn.iter().cloned());
         if !settled.is_empty() {
             self.line("Conflicts settled by the rule (every losing value is kept in sync_conflicts):");
             self.list(settled.into_iter());
@@ -394,6 +397,17 @@ impl Page<'_> {
         }
     }
 
+    fn left(&mut self, plan: &Plan) {
+        let lines = left(plan);
+        if !lines.is_empty() {
+            self.line("Left as it is:");
+            self.list(lines.into_iter());
+        }
+        for line in scope(plan) {
+            self.line(&clean(&line));
+        }
+    }
+
     fn summary(&mut self, plan: &Plan) {
         let totals = plan.totals();
         if totals.sum() == 0 {
@@ -434,6 +448,12 @@ impl Page<'_> {
                 " Nothing can be written now: {} for writing that is paused or failed a short while ago (`trueup status`).",
                 counted(waiting, "record") + if waiting == 1 { " waits" } else { " wait" }
             ),
+            (false, false) if !plan.targets.is_empty() => {
+                " Every store holds of the targets what the manifests say it should.".to_owned()
+            }
+            (false, false) if standing(plan, Standing::Skipped) > 0 => {
+                " Every store that may be written holds what the manifests say it should.".to_owned()
+            }
             (false, false) => " Every store holds what the manifests say it should.".to_owned(),
         };
         line.push_str(&rest);

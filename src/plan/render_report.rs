@@ -7,6 +7,7 @@ use crate::model::StoreName;
 use crate::reconcile::{Report, Trouble};
 
 use super::render::{Paint, address, counted};
+use super::render_left::paused;
 use super::render_value::clean;
 
 /// Records named under a heading unless everything is asked for.
@@ -39,11 +40,14 @@ pub fn render_report(report: &Report, options: &ReportOptions) -> String {
             "Stopped before the end, after the batch in flight; what is left is for the next pass.\n",
         );
     }
-    if report.conflicts_settled + report.conflicts_opened > 0 {
+    for line in paused(&report.books) {
+        let _ = writeln!(text, "{}", clean(&line));
+    }
+    if report.conflicts_settled + report.conflicts_waiting > 0 {
         let _ = writeln!(
             text,
             "Conflicts: {} settled, {} waiting for a person (`trueup conflicts list`).",
-            report.conflicts_settled, report.conflicts_opened
+            report.conflicts_settled, report.conflicts_waiting
         );
     }
     let clean = report.is_clean() && report.guards.is_empty() && !options.refused;

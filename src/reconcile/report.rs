@@ -62,6 +62,9 @@ pub struct Report {
     pub conflicts_settled: u64,
     /// Conflicts recorded as waiting for a person.
     pub conflicts_opened: u64,
+    /// Conflicts that wait for a person afterwards, however old they are.
+    #[serde(default)]
+    pub conflicts_waiting: u64,
     /// Where every record stands, by entity and store.
     pub books: BTreeMap<EntityName, BTreeMap<StoreName, Books>>,
     /// Rows that were made (1) and removed (-1), as far as they are few. Not shown.

@@ -183,7 +183,7 @@ impl Conflict {
     }
 
     /// This conflict, ended.
-    pub(super) fn ended(
+    pub(crate) fn ended(
         &self,
         status: ConflictStatus,
         winner: Option<StoreName>,

@@ -135,8 +135,11 @@ impl Applying {
             guards: plan.guards.clone(),
             books: plan.books.clone(),
             unreadable: plan.unreadable(),
+            conflicts_waiting: inputs.ledger.conflicts.values().flatten().count() as u64,
             ..Report::default()
         };
+        let paused = |conflict: &Conflict| inputs.holds.has(&conflict.record, &inputs.spec.canonical);
+        let closes = plan.withdrawn.iter().filter(|conflict| !paused(conflict)).cloned().collect();
         let chunks = chunks(&plan, inputs.chunk.max(1));
         let pass = inputs
             .header
@@ -160,7 +163,7 @@ impl Applying {
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
-            endings: Endings::default(),
+            endings: Endings { closes, ..Endings::default() },
             receipts: Vec::new(),
             along: BTreeMap::new(),
             stop: false,
@@ -246,7 +249,7 @@ impl Applying {
     }
 
     fn begin(&mut self) -> Vec<Effect> {
-        if self.plan.records.is_empty() {
+        if self.plan.records.is_empty() && self.endings.closes.is_empty() {
             return self.to(Stage::Done);
         }
         self.drop_held();
@@ -282,7 +285,7 @@ impl Applying {
     }
 
     fn intend(&mut self) -> Vec<Effect> {
-        if self.dropped.len() == self.plan.records.len() {
+        if self.dropped.len() == self.plan.records.len() && self.endings.closes.is_empty() {
             return self.to(Stage::Done);
         }
         self.flight.stage = Stage::Announce;

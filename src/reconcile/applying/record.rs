@@ -174,6 +174,7 @@ impl Applying {
             for conflict in &record.conflicts {
                 if conflict.status.is_open() {
                     self.report.conflicts_opened += 1;
+                    self.report.conflicts_waiting += 1;
                 } else {
                     self.report.conflicts_settled += 1;
                 }
@@ -205,7 +206,9 @@ impl Applying {
     pub(super) fn write_endings(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::Receipts;
         let endings = std::mem::take(&mut self.endings);
-        self.report.conflicts_settled += endings.closes.len() as u64;
+        let closed = endings.closes.len() as u64;
+        self.report.conflicts_settled += closed;
+        self.report.conflicts_waiting = self.report.conflicts_waiting.saturating_sub(closed);
         let closes = endings.closes.iter().map(|conflict| {
             let key = RecordKey::new(vec![conflict.id.0.clone()]);
             (key, update(self.ledger.conflict_fields(conflict), Fields::new()))

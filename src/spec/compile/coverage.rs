@@ -2,6 +2,7 @@
 //! a column, and nothing is kept in part.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::mapping::Mappings;
@@ -9,11 +10,11 @@ use super::store::Stores;
 use super::{Doc, Docs};
 use crate::model::{
     Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, SYSTEM_TABLES, Shape, StoreName,
-    SyncPlace,
+    SyncPlace, TableName,
 };
-use crate::spec::StoreKind;
 use crate::spec::raw::MappingBody;
 use crate::spec::words::list;
+use crate::spec::{Reference, StoreKind};
 
 pub(super) fn check(
     docs: &Docs,
@@ -33,7 +34,7 @@ pub(super) fn check(
             canonical_place(docs, entity, canonical, mappings, out);
         }
     }
-    shared_tables(docs, mappings, out);
+    shared_tables(docs, stores, mappings, out);
     idle_stores(docs, stores, mappings, out);
 }
 
@@ -304,33 +305,80 @@ fn canonical_field(
     );
 }
 
-/// Two entities in one table would each see the other's rows as records of its own.
-fn shared_tables(docs: &Docs, mappings: &Mappings, out: &mut Diagnostics) {
-    let mut taken: BTreeMap<(&StoreName, String), &Mapping> = BTreeMap::new();
+/// Where a table is, however it was written: the database, the schema, the name.
+type TablePlace = (String, String, String);
+
+/// Stores of one address are one database. What names no schema is in the store's own.
+fn table_place(stores: &Stores, mapping: &Mapping, table: &TableName) -> TablePlace {
+    let kind = stores.specs.get(&mapping.store).map(|spec| &spec.kind);
+    let schema = |own: &str| table.schema.clone().unwrap_or_else(|| own.to_owned());
+    match kind {
+        Some(StoreKind::Sqlite { path }) => {
+            let path = match path {
+                Reference::Plain(path) => {
+                    let steps = Path::new(path).components().filter(|step| *step != Component::CurDir);
+                    format!("{:?}", steps.collect::<PathBuf>())
+                }
+                other => format!("{other:?}"),
+            };
+            (path, schema("main").to_lowercase(), table.name.to_lowercase())
+        }
+        Some(StoreKind::Postgres { url, schema: own }) => {
+            (format!("{url:?}"), schema(own.as_deref().unwrap_or("public")), table.name.clone())
+        }
+        Some(StoreKind::BigQuery(spec)) => {
+            let own = match &spec.dataset {
+                Reference::Plain(name) => name.clone(),
+                other => format!("{other:?}"),
+            };
+            (format!("{:?} {:?}", spec.project, spec.emulator), schema(&own), table.name.clone())
+        }
+        Some(StoreKind::Memory { .. } | StoreKind::Twenty { .. }) | None => {
+            (mapping.store.to_string(), schema(""), table.name.clone())
+        }
+    }
+}
+
+/// Two entities in one table would each see the other's rows as records of its own, and two stores in one table each other's writes as
+/// edits.
+fn shared_tables(docs: &Docs, stores: &Stores, mappings: &Mappings, out: &mut Diagnostics) {
+    let mut taken: BTreeMap<TablePlace, &Mapping> = BTreeMap::new();
     for mapping in mappings.values().flat_map(BTreeMap::values) {
         let table = match &mapping.shape {
-            Shape::Table(table) => table.to_string(),
-            Shape::Object(object) => object.clone(),
+            Shape::Table(table) => table.clone(),
+            Shape::Object(object) => TableName { schema: None, name: object.clone() },
             Shape::Embedded(_) => continue,
         };
-        let other = taken.insert((&mapping.store, table.clone()), mapping);
+        let place = table_place(stores, mapping, &table);
+        let own = |name: &str| {
+            place == table_place(stores, mapping, &TableName { schema: None, name: name.to_owned() })
+        };
+        let is_system = SYSTEM_TABLES.into_iter().any(own);
+        let other = taken.insert(place, mapping);
         let Some(doc) = mapping_doc(docs, mapping.entity.as_str(), mapping.store.as_str()) else { continue };
-        if SYSTEM_TABLES.contains(&table.as_str()) {
+        let at = doc.key_place(&["stores", mapping.store.as_str()]);
+        if is_system {
             out.push(
                 Diagnostic::error(format!("`{table}` is a table of trueup's own"))
-                    .at(doc.key_place(&["stores", mapping.store.as_str()]))
+                    .at(at.clone())
                     .hint("map the entity to another table"),
             );
         }
         let Some(other) = other else { continue };
-        out.push(
+        out.push(if other.store == mapping.store {
+            let (one, two) = (&other.entity, &mapping.entity);
+            Diagnostic::error(format!("`{one}` and `{two}` are both mapped to `{table}`"))
+                .at(at)
+                .hint("each entity has a table of its own")
+        } else {
+            let (one, two) = (&other.store, &mapping.store);
             Diagnostic::error(format!(
-                "`{}` and `{}` are both mapped to `{table}`",
-                other.entity, mapping.entity
+                "`{table}` in `{two}` is the table that `{}` has in `{one}`",
+                other.entity
             ))
-            .at(doc.key_place(&["stores", mapping.store.as_str()]))
-            .hint("each entity has a table of its own"),
-        );
+            .at(at)
+            .hint("both stores have the same address: give each its own, or leave one of them out")
+        });
     }
 }
 

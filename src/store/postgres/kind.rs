@@ -154,7 +154,30 @@ impl Kind {
                     self.text(bytes).map(|text| Native::Text(text.to_owned()))
                 }
             };
-        native.unwrap_or_else(|| Native::Blob(bytes.to_vec()))
+        let endless = || self.endless(bytes).map(|name| Native::Text(name.to_owned()));
+        native.or_else(endless).unwrap_or_else(|| Native::Blob(bytes.to_vec()))
+    }
+
+    /// The name of a value without end, or of no number, as Postgres writes it.
+    fn endless(self, bytes: &[u8]) -> Option<&'static str> {
+        let ends = |low: bool, high: bool| if low { Some("-infinity") } else { high.then_some("infinity") };
+        match self {
+            Self::Date => {
+                let days = i32::from_be_bytes(bytes.try_into().ok()?);
+                ends(days == i32::MIN, days == i32::MAX)
+            }
+            Self::Timestamp | Self::Timestamptz => {
+                let micros = i64::from_be_bytes(bytes.try_into().ok()?);
+                ends(micros == i64::MIN, micros == i64::MAX)
+            }
+            Self::Numeric => match bytes.get(4..6)? {
+                [0xc0, 0x00] => Some("NaN"),
+                [0xd0, 0x00] => Some("infinity"),
+                [0xf0, 0x00] => Some("-infinity"),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The text of a column that holds one.
