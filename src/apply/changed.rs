@@ -12,8 +12,8 @@ use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
-    ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, OnDelete, Presence, RecordKey,
-    StoreError, StoreMark, StoreName, Unknown, Value,
+    ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, Presence, RecordKey, StoreError,
+    StoreMark, StoreName, Unknown, Value,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::store::{Changes, LazyRow};
@@ -103,13 +103,9 @@ impl Sight<'_> {
             .iter()
             .filter(|other| other.references.iter().any(|reference| reference.to == entity.name));
         let connected = refers.chain(referring.map(|other| &other.name));
-        let hung_on = spec
-            .entities
-            .iter()
-            .flat_map(|other| &other.references)
-            .any(|reference| reference.to == entity.name && reference.on_delete != OnDelete::Ignore);
         let deletes = found.get(&entity.name).is_some_and(|changed| changed.deletes);
-        connected.into_iter().any(|other| !found.contains_key(other)) || (hung_on && deletes)
+        connected.into_iter().any(|other| !found.contains_key(other))
+            || (deletes && spec.is_hung_on(&entity.name))
     }
 
     async fn changed_in(&self, entity: &Arc<Entity>) -> Result<Option<Changed>, String> {

@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{
-    ByStore, Entity, OnDelete, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown,
-};
+use crate::model::{ByStore, Entity, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown};
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::telemetry::Event;
 
@@ -73,7 +71,7 @@ impl Sight<'_> {
                 .iter()
                 .any(|(store, presence)| *presence == Presence::Absent && present(memories.get(*key), store))
         });
-        if gone && self.is_hung_on(entity) {
+        if gone && executor.spec.is_hung_on(&entity.name) {
             return Ok(false);
         }
         if !self.note_parents(entity, &presences, planner).await?.is_empty() {
@@ -100,12 +98,5 @@ impl Sight<'_> {
         };
         planner.end_entity(entity, stores.iter().map(|store| (store.clone(), report(store))).collect());
         Ok(true)
-    }
-
-    /// Whether a record that goes may take others with it, or be kept by them.
-    fn is_hung_on(&self, entity: &Entity) -> bool {
-        let all = self.executor.spec.entities.iter().flat_map(|other| &other.references);
-        all.into_iter()
-            .any(|reference| reference.to == entity.name && reference.on_delete != OnDelete::Ignore)
     }
 }

@@ -36,6 +36,15 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
+    /// Where a plan has the record of such an action in its books; none of what does not count there.
+    pub fn standing(self) -> Option<Standing> {
+        match self {
+            Self::Create | Self::Update | Self::Delete => Some(Standing::Written),
+            Self::Metadata => Some(Standing::MetadataOnly),
+            Self::Bookkeeping => None,
+        }
+    }
+
     /// The word used in JSON and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -319,8 +319,7 @@ impl Identify {
 
     /// Decides.
     pub fn decide(mut self) -> Identified {
-        for ((entity, store), id, feature) in features::of_keyed_elements(&self) {
-            let _ = store;
+        for ((entity, _), id, feature) in features::of_keyed_elements(&self) {
             self.note_feature(entity, id, feature);
         }
         let mut keys = KeysById::new();

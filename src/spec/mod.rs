@@ -19,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::{Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, Shadow, StoreName};
+use crate::model::{
+    Diagnostics, Entity, EntityName, FieldName, Mapped, Mapping, OnDelete, Shadow, StoreName,
+};
 
 pub use compile::compile_all;
 pub use render::{render, render_lines};
@@ -318,6 +320,12 @@ impl Spec {
     /// An entity by name.
     pub fn entity(&self, name: &EntityName) -> Option<&Arc<Entity>> {
         self.entities.iter().find(|entity| &entity.name == name)
+    }
+
+    /// Whether a record of an entity that goes may take others with it, or be kept by them.
+    pub fn is_hung_on(&self, name: &EntityName) -> bool {
+        let mut all = self.entities.iter().flat_map(|other| &other.references);
+        all.any(|reference| reference.to == *name && reference.on_delete != OnDelete::Ignore)
     }
 
     /// Where an entity lives in a store.

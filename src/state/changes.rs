@@ -1,4 +1,4 @@
-//! What a transition means for records: pure, and the same whatever a state is kept in.
+//! What a transition means for records, and for how long a state keeps what ended: pure, and the same whatever a state is kept in.
 
 use std::collections::BTreeMap;
 

@@ -95,7 +95,8 @@ pub(crate) async fn rows_that_nobody_asks_for_are_left_out<H: Harness>() {
         let fields: Vec<_> = name.map(|name| ("name", Value::text(name))).into_iter().collect();
         harness.insert(&mapped, &key(at), &fields, &meta(1)).await;
     }
-    let field = mapped.entity.field_id(&trueup::model::FieldName::new("name").unwrap()).unwrap();
+    let name = trueup::model::FieldName::new("name").expect("a name");
+    let field = mapped.entity.field_id(&name).expect("a field");
     let except = Except { field, words: &["resolved", "withdrawn"] };
     let stream = harness.store().snapshot_except(mapped.clone(), except).await.expect("a stream");
     let (rows, certificate) = collected(stream).await;

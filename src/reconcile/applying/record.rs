@@ -239,11 +239,7 @@ impl Applying {
                 let reached = self.reached.entry(place).or_default();
                 let done = (*planned).min(*reached);
                 *reached -= done;
-                let from = match shape.kind {
-                    ActionKind::Create | ActionKind::Update | ActionKind::Delete => Standing::Written,
-                    ActionKind::Metadata => Standing::MetadataOnly,
-                    ActionKind::Bookkeeping => continue,
-                };
+                let Some(from) = shape.kind.standing() else { continue };
                 let books = self.report.books.get_mut(entity).and_then(|books| books.get_mut(&shape.store));
                 if let Some(books) = books {
                     books.shift_many(from, Standing::Pending, planned - done);

@@ -8,6 +8,7 @@ use crate::model::{
     Deletes, EntityName, IntentEnd, IntentId, Marks, RecordKey, Shadow, StoreName, Transition,
 };
 
+use super::super::changes::DELETES_KEPT_MICROS;
 use super::super::hold::Holding;
 use super::codec::{self, Dictionary, Shadows};
 use super::{Failure, Names, NamesGuard, entity_number, journal, sync_names, term, visit_rows};
@@ -166,9 +167,6 @@ fn set_marks(connection: &Connection, marks: &[(EntityName, Option<Marks>)]) -> 
     }
     Ok(())
 }
-
-/// Two days, in microseconds: twice what the guard looks at.
-const DELETES_KEPT_MICROS: i64 = 2 * 24 * 3600 * 1_000_000;
 
 fn note_deletes(connection: &Connection, deletes: &[Deletes]) -> Result<(), Failure> {
     for one in deletes {

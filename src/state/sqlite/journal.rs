@@ -7,11 +7,9 @@ use rusqlite::{Connection, params};
 
 use crate::model::{Intent, IntentEnd, IntentId};
 
+use super::super::changes::ENDED_KEPT;
 use super::codec::{self, Dictionary, Head};
 use super::{Failure, blob};
-
-/// Ended intents kept, with their before-images, for undoing by hand. At a kilobyte each this is some tens of megabytes at most.
-const ENDED_KEPT: i64 = 20_000;
 
 /// Intents that are noted together.
 pub(super) struct Pack {
