@@ -1,4 +1,5 @@
 //! What breaks a rule: new records wait, changes stay where they are, and what was broken before is said and blocks nothing.
+#![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
 
 mod shell;
 mod world;
@@ -35,7 +36,7 @@ spec:
 
 fn with_one(yaml: &str) -> World {
     let mut world = World::new(yaml);
-    let name = world.entity_named("things");
+    let name = world::entity("things");
     world.insert_into(&name, "hub", "1", GOOD, Stamp::Raise);
     world.settle();
     world
@@ -59,7 +60,7 @@ fn a_new_record_of_the_canonical_store_that_breaks_a_rule_waits_whole() {
         ("6", "only", "taken", Rule::Unique),
     ] {
         let mut world = with_one(&related());
-        let things = world.entity_named("things");
+        let things = world::entity("things");
         world.edit_in(&things, "hub", "1", "only", "taken", Stamp::Clock);
         world.settle();
         let mut fields = GOOD.to_vec();
@@ -95,7 +96,7 @@ fn a_new_record_of_the_canonical_store_that_breaks_a_rule_waits_whole() {
 #[test]
 fn what_the_canonical_store_has_at_a_first_load_is_loaded_and_named() {
     let mut world = World::new(&related());
-    let things = world.entity_named("things");
+    let things = world::entity("things");
     let bad =
         [("a", "a0"), ("kind", "z"), ("code", "x1"), ("up", "NOPE"), ("of", "NOWHERE"), ("only", "same")];
     world.insert_into(&things, "hub", "bad", &bad, Stamp::Raise);

@@ -318,7 +318,7 @@ impl Planner {
     }
 
     fn keep(&mut self, entity: &Arc<Entity>, entry: Entry, cascadable: bool) {
-        let link = self.hangs_together(entity).then(|| Box::new(self.link(entity, &entry, cascadable)));
+        let link = self.hangs_together(entity).then(|| Box::new(Self::link(entity, &entry, cascadable)));
         let work = self.work.entry(entity.name.clone()).or_default();
         work.told.tell(&self.inputs, entity, &entry, true);
         if link.is_some() {
@@ -436,7 +436,7 @@ impl Planner {
             match self.entry(entity, kept) {
                 Ok(mut entry) => {
                     change(&mut entry);
-                    self.note_change(entity, kept, &entry);
+                    Self::note_change(entity, kept, &entry);
                     told.tell(&self.inputs, entity, &entry, true);
                 }
                 Err(lost) => drop(self.lost.get_or_insert(lost)),
@@ -447,11 +447,11 @@ impl Planner {
         }
     }
 
-    fn note_change(&self, entity: &Arc<Entity>, kept: &mut Kept, entry: &Entry) {
+    fn note_change(entity: &Arc<Entity>, kept: &mut Kept, entry: &Entry) {
         kept.overrides = (entry.overrides != Overrides::default()).then(|| Box::new(entry.overrides.clone()));
         (kept.planned, kept.goes, kept.conflicts) = (entry.is_planned(), entry.goes(), entry.has_conflicts());
         if let Some(link) = &mut kept.link {
-            **link = self.link(entity, entry, link.cascadable);
+            **link = Self::link(entity, entry, link.cascadable);
         }
     }
 
@@ -473,7 +473,7 @@ impl Planner {
                 Ok((before, after)) => {
                     told.tell(&self.inputs, &entity, &before, false);
                     told.tell(&self.inputs, &entity, &after, true);
-                    self.note_change(&entity, kept, &after);
+                    Self::note_change(&entity, kept, &after);
                 }
                 Err(lost) => drop(self.lost.get_or_insert(lost)),
             }

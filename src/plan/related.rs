@@ -177,7 +177,7 @@ impl Planner {
     }
 
     /// What other records may have to know of a record.
-    pub(super) fn link(&self, entity: &Entity, entry: &Entry, cascadable: bool) -> Link {
+    pub(super) fn link(entity: &Entity, entry: &Entry, cascadable: bool) -> Link {
         let fields = entity.field_ids().filter(|field| claims(entry, *field));
         Link {
             fate: entry.resolution.fate,

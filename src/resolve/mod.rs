@@ -156,8 +156,8 @@ impl<'a> View<'a> {
     /// first time is not new.
     pub fn is_new(&self) -> bool {
         let known = |side: &Side<'_>| side.shadow.is_some_and(|shadow| shadow.present);
-        let loads = self.rebuild || self.first_load;
-        !self.sides.iter().any(known) && !(loads && self.canonical().row().is_some())
+        let was_there = (self.rebuild || self.first_load) && self.canonical().row().is_some();
+        !was_there && !self.sides.iter().any(known)
     }
 
     /// The highest version that anything says of the record.

@@ -118,6 +118,10 @@ pub fn store(name: &str) -> StoreName {
     StoreName::new(name).expect("a store's name")
 }
 
+pub fn entity(name: &str) -> EntityName {
+    EntityName::new(name).expect("an entity's name")
+}
+
 pub fn field(name: &str) -> FieldName {
     FieldName::new(name).expect("a field's name")
 }
@@ -221,11 +225,6 @@ impl World {
             row.fields.insert(field(name), Cell::Value(parse(name, value)));
             mark(row, stamp, now, at);
         })
-    }
-
-    /// An entity by its name.
-    pub fn entity_named(&self, name: &str) -> EntityName {
-        EntityName::new(name).expect("an entity's name")
     }
 
     /// An application makes a row of an entity.
