@@ -256,7 +256,7 @@ pub(crate) struct ResumeArgs {
 /// `approve`
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// The plan's code, as `errors`, `status` and the log show it, or as much of it as tells it from the others.
+    /// The plan's code, as `errors`, `status` and the log show it, or the first six characters of it or more.
     #[arg(value_name = "HASH")]
     pub code: String,
 }

@@ -145,11 +145,11 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
     match command {
         Command::Validate(args) => check::validate(session, &args),
         Command::Plan(args) => planning::plan(session, &args).await,
-        Command::Apply(args) => planning::apply(session, &args).await,
+        Command::Apply(args) => Box::pin(planning::apply(session, &args)).await,
         Command::Show(args) => planfile::show(session, &args),
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
-        Command::Conflicts(args) => conflicts::conflicts(session, &args).await,
+        Command::Conflicts(args) => Box::pin(conflicts::conflicts(session, &args)).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,
         Command::Identity(args) => identity::identity(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,

@@ -14,6 +14,9 @@ use super::planning;
 use super::session::{Session, target};
 use super::{Exit, Failure};
 
+/// As much of a plan's code as has to be written.
+const SHORTEST_CODE: usize = 6;
+
 /// What an address names: `app`, `contacts`, `contacts["C1"]`, `app.contacts`, `app.contacts["C1"]`.
 fn place(spec: &Spec, text: &str) -> Result<Pause, Failure> {
     let text = text.trim();
@@ -111,12 +114,14 @@ pub(super) async fn approve(session: &Session<'_>, args: &ApproveArgs) -> Result
     let engine = session.open().await?;
     let plan = planning::make(session, &engine, &PassOptions::default()).await?;
     let code = args.code.trim();
-    let fits = |known: &&String| code.len() >= 6 && known.starts_with(code);
+    let fits = |known: &&String| code.len() >= SHORTEST_CODE && known.starts_with(code);
     let mut matching = plan.approvals.iter().filter(|(_, known)| fits(known));
     let (Some((entity, known)), None) = (matching.next(), matching.next()) else {
         let waiting: Vec<String> =
             plan.approvals.iter().map(|(entity, code)| format!("{code} ({entity})")).collect();
-        let hint = if waiting.is_empty() {
+        let hint = if code.len() < SHORTEST_CODE {
+            format!("write {SHORTEST_CODE} of its characters or more; waiting now: {}", waiting.join(", "))
+        } else if waiting.is_empty() {
             "no plan waits for an approval now".to_owned()
         } else {
             format!("waiting now: {}", waiting.join(", "))

@@ -231,7 +231,7 @@ fn named(native: &Native, ty: FieldType) -> &'static str {
                 if json
                     .as_value()
                     .as_array()
-                    .is_some_and(|items| items.iter().any(|item| item.is_null())) =>
+                    .is_some_and(|items| items.iter().any(serde_json::Value::is_null)) =>
             {
                 "a list with a NULL in it"
             }

@@ -82,14 +82,12 @@ impl Timestamp {
 
     /// The time on the clock in `zone`, without a zone: `2026-06-15T12:00:00.000001`.
     pub fn to_civil_text(self, zone: &TimeZone) -> String {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(exact) => exact.to_zoned(zone.clone()).datetime().to_string(),
-            Err(_) => {
-                let offset = i64::from(zone.to_offset(jiff::Timestamp::MAX).seconds());
-                let there = |civil: DateTime| civil.checked_add(SignedDuration::from_secs(offset)).ok();
-                self.civil().and_then(there).map_or_else(|| self.0.to_string(), |civil| civil.to_string())
-            }
+        if let Ok(exact) = jiff::Timestamp::from_microsecond(self.0) {
+            return exact.to_zoned(zone.clone()).datetime().to_string();
         }
+        let offset = i64::from(zone.to_offset(jiff::Timestamp::MAX).seconds());
+        let there = |civil: DateTime| civil.checked_add(SignedDuration::from_secs(offset)).ok();
+        self.civil().and_then(there).map_or_else(|| self.0.to_string(), |civil| civil.to_string())
     }
 
     /// This point, `micros` later (or earlier); it stays at the ends of the range.

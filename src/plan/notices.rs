@@ -152,7 +152,10 @@ pub(super) fn of_stores(
             add(
                 NoticeKind::BadKey,
                 store,
-                format!("{} rows have no usable key; correct them there", certificate.bad_keys),
+                match certificate.bad_keys {
+                    1 => "1 row has no usable key; correct it there".to_owned(),
+                    rows => format!("{rows} rows have no usable key; correct them there"),
+                },
             );
         }
     }

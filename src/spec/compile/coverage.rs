@@ -317,7 +317,7 @@ fn table_place(stores: &Stores, mapping: &Mapping, table: &TableName) -> TablePl
             let path = match path {
                 Reference::Plain(path) => {
                     let steps = Path::new(path).components().filter(|step| *step != Component::CurDir);
-                    format!("{:?}", steps.collect::<PathBuf>())
+                    steps.collect::<PathBuf>().display().to_string()
                 }
                 other => format!("{other:?}"),
             };
