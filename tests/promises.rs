@@ -176,6 +176,23 @@ fn a_record_that_is_deleted_after_a_kill_goes_everywhere() {
     }
 }
 
+/// Two stores made one record, and the pass that met both dies; then what one of them says becomes what the other held before. A value that
+/// lost does not pass for it.
+#[test]
+fn a_value_that_lost_before_a_kill_does_not_stay_when_the_old_one_comes_back() {
+    for after in 0..24 {
+        for (at, store) in STORES.iter().enumerate() {
+            let ops = [
+                Op::Insert { at, record: 0, stamp: Stamp::None },
+                Op::Insert { at: (at + 1) % STORES.len(), record: 0, stamp: Stamp::None },
+                Op::Killed { after },
+                Op::Clear { at, record: 0, field: 0 },
+            ];
+            assert_eq!(live(&ops), Ok(()), "cleared in {store}, killed after {after}");
+        }
+    }
+}
+
 /// An answer is lost, and the row that was made is edited before anybody asks what became of it. The value that wins is the one that was there
 /// before, and the store that lost could not be written at once.
 #[test]

@@ -180,14 +180,12 @@ fn observed_field(
     let version = resolution.version;
     match resolution.end(side.store, id) {
         Some(ClaimEnd::Won) => Some(field(mapped, cell.clone(), desired, version)),
-        // The value that lost is known, and it still stands for the old canonical value: the store has not seen the
-        // one that won.
+        // The value that lost is known, and stands for itself, as of the version that the store had seen: it has not seen the one that won.
+        // Were it to stand for what was agreed before, it would pass for that, and stay, once that comes back.
         Some(ClaimEnd::Lost) => {
             let old = before.as_ref().and_then(FieldShadow::canonical).cloned().unwrap_or_default();
             let seen = before.map(|shadow| shadow.version).unwrap_or_default();
-            // Where the old value is the one that won, the lost one would pass for it, and stay.
-            let stood_for = if old == *desired { cell.value().unwrap_or(&old) } else { &old };
-            Some(field(mapped, cell.clone(), stood_for, seen))
+            Some(field(mapped, cell.clone(), cell.value().unwrap_or(&old), seen))
         }
         None if side.canonical => {
             // The version that last changed the field: of a value met for the first time, the present one.
