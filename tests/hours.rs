@@ -260,7 +260,7 @@ async fn a_word_from_the_future_holds_nobody_up() {
         let stop = CancellationToken::new();
         let one = world.start("one", &stop);
         world.edit("app", 1, "a", "found");
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         assert_eq!(world.holders(), holders, "{seconds}");
         stop.cancel();
         one.await.unwrap();

@@ -206,8 +206,7 @@ impl Applying {
         self.flight.waiting = self.flight.waiting.saturating_sub(1);
         match event {
             Event::Rechecked(Ok(now)) => self.drop_moved(&now),
-            Event::Rechecked(Err(message)) => self.failed = Some(message),
-            Event::Committed(Err(message)) => self.failed = Some(message),
+            Event::Rechecked(Err(message)) | Event::Committed(Err(message)) => self.failed = Some(message),
             Event::Native { store, rows } => self.take_images(&store, rows),
             Event::Rows { rows, .. } => self.take_kept(rows),
             Event::Wrote { store, outcomes } => self.flight.outcomes.push((store, outcomes)),

@@ -130,10 +130,12 @@ impl TableInfo {
         });
         // Rows on their way through the streaming buffer do not move that time.
         let streaming = json.get("streamingBuffer").is_some_and(|buffer| !buffer.is_null());
+        // That of a view is when it was defined, whatever its rows do.
+        let writable = text("type").is_none_or(|kind| kind == "TABLE");
         Self {
             columns: Node::parse_all(json.get("schema").and_then(|schema| schema.get("fields"))),
-            writable: text("type").is_none_or(|kind| kind == "TABLE"),
-            modified: modified.filter(|_| !streaming),
+            writable,
+            modified: modified.filter(|_| !streaming && writable),
             modified_ms: text("lastModifiedTime").and_then(|time| time.parse().ok()),
         }
     }
