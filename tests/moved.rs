@@ -5,6 +5,8 @@
 mod shell;
 mod world;
 
+use std::sync::LazyLock;
+
 use shell::Place;
 use world::{Stamp, THREE_STORES, World, mapped, spec, store};
 
@@ -132,37 +134,12 @@ fn a_form_that_changed_is_no_other_place() {
     assert_eq!(world.everywhere("K001", "a"), ["-"; 3], "a delete is one still");
 }
 
-const FILES: &str = r#"
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: hub}
-spec: {canonical: true, sqlite: {path: ../stores/hub.db}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: app}
-spec: {sqlite: {path: ../stores/app.db}}
----
-apiVersion: trueup/v1
-kind: Entity
-metadata: {name: items}
-spec:
-  key: {id: string}
-  fields: {name: string, qty: int64}
----
-apiVersion: trueup/v1
-kind: Mapping
-metadata: {name: items}
-spec:
-  entity: items
-  stores:
-    hub: {table: items, fields: {"*": same}, sync: {columns: same}}
-    app: {table: items, fields: {"*": same}, sync: {columns: same}}
-"#;
+static FILES: LazyLock<String> =
+    LazyLock::new(|| shell::manifests(&["hub", "app"], "items", "name: string, qty: int64"));
 
 /// Two files that hold these records, all of version 1.
 fn files(count: usize) -> Place {
-    let place = Place::with(FILES);
+    let place = Place::with(&FILES);
     place.run(&["migrate", "-auto-approve"], 0);
     for at in 1..=count {
         place
@@ -245,7 +222,7 @@ fn metadata_that_a_store_had_no_place_for_is_no_backup_either() {
     place.run(&["migrate", "-auto-approve"], 0);
     place.sql("hub", "insert into items (id, name, version) values ('I1', 'one', 4), ('I2', 'two', 4)");
     place.run(&["apply", "-auto-approve"], 0);
-    place.manifests(FILES);
+    place.manifests(&FILES);
     place.run(&["migrate", "-auto-approve"], 0);
     let page = place.run(&["apply", "-auto-approve"], 0);
     assert!(!page.contains("regressed"), "{page}");

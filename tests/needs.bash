@@ -1,6 +1,21 @@
 # What tests and benchmarks need of a system; read by tests/run and tests/bench/run with `source`. Each function sets one thing
 # up where it may (as root on Debian), or says what to install and fails.
 
+# Installs Debian packages where that may be done, or says what to install, and fails: `packages FOR WHAT-IS-MISSING PACKAGE...`.
+packages() {
+    local purpose=$1 missing=$2
+    shift 2
+    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+        echo "$0: installing $* (for $purpose)" >&2
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq </dev/null >&2
+        apt-get install -y -qq --no-install-recommends "$@" </dev/null >&2
+    else
+        echo "$0: there is no $missing, which is needed for $purpose; install $*" >&2
+        exit 1
+    fi
+}
+
 need_cargo() {
     if ! command -v cargo >/dev/null; then
         echo "$0: there is no Rust toolchain here; https://rustup.rs tells how to install one" >&2
@@ -10,36 +25,18 @@ need_cargo() {
 
 # SQLite comes as C source and is compiled with the rest.
 need_compiler() {
-    if ! command -v "${CC:-cc}" >/dev/null; then
-        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-            echo "$0: installing a C compiler (for the SQLite that is built in)" >&2
-            export DEBIAN_FRONTEND=noninteractive
-            apt-get update -qq </dev/null >&2
-            apt-get install -y -qq --no-install-recommends gcc libc6-dev </dev/null >&2
-        else
-            echo "$0: there is no C compiler (${CC:-cc}), which the SQLite that is built in needs; install gcc or clang" >&2
-            exit 1
-        fi
-    fi
+    command -v "${CC:-cc}" >/dev/null || packages "the SQLite that is built in" "C compiler (${CC:-cc})" gcc libc6-dev
 }
 
 # A Postgres is run in a folder that is made and removed (tests/server).
 need_postgres() {
     if ! command -v initdb >/dev/null && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
-        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-            echo "$0: installing Postgres (for stores and states in it)" >&2
-            export DEBIAN_FRONTEND=noninteractive
-            # Debian's package would make and start a server of the system's, which nobody here asked for.
-            if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-                mkdir -p /etc/postgresql-common
-                echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-            fi
-            apt-get update -qq </dev/null >&2
-            apt-get install -y -qq --no-install-recommends postgresql </dev/null >&2
-        else
-            echo "$0: there is no Postgres server (initdb), which tests start; install the package postgresql" >&2
-            exit 1
+        # Debian's package would make and start a server of the system's, which nobody here asked for.
+        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            mkdir -p /etc/postgresql-common
+            echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
         fi
+        packages "stores and states in Postgres" "Postgres server (initdb)" postgresql
     fi
 }
 
@@ -71,17 +68,7 @@ need_pgbouncer() {
 
 # Certificates for a Postgres with TLS.
 need_openssl() {
-    if ! command -v openssl >/dev/null; then
-        if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-            echo "$0: installing openssl (for certificates of tests)" >&2
-            export DEBIAN_FRONTEND=noninteractive
-            apt-get update -qq </dev/null >&2
-            apt-get install -y -qq --no-install-recommends openssl </dev/null >&2
-        else
-            echo "$0: there is no openssl, with which tests make certificates; install the package openssl" >&2
-            exit 1
-        fi
-    fi
+    command -v openssl >/dev/null || packages "certificates of tests" "openssl" openssl
 }
 
 # Where the BigQuery emulator is kept, for all working copies.
@@ -155,14 +142,5 @@ need_prometheus() {
 
 # A browser without a window, which tests tell what to do.
 need_browser() {
-    if command -v chromedriver >/dev/null; then return; fi
-    if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-        echo "$0: installing Chromium with its driver (for the page for people)" >&2
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq </dev/null >&2
-        apt-get install -y -qq --no-install-recommends chromium chromium-driver </dev/null >&2
-    else
-        echo "$0: there is no Chromium with chromedriver, in which tests look at the page; install the packages chromium and chromium-driver" >&2
-        exit 1
-    fi
+    command -v chromedriver >/dev/null || packages "the page for people" "Chromium with chromedriver" chromium chromium-driver
 }

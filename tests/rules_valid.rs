@@ -179,38 +179,8 @@ fn a_rule_that_is_added_names_who_breaks_it() {
 
 #[test]
 fn a_person_takes_no_value_that_breaks_a_rule() {
-    let manifests = r#"
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: hub}
-spec: {canonical: true, sqlite: {path: ../stores/hub.db}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: app}
-spec: {sqlite: {path: ../stores/app.db}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: local}
-spec: {sqlite: {path: ../stores/local.db}}
----
-apiVersion: trueup/v1
-kind: Entity
-metadata: {name: items}
-spec: {key: {id: string}, fields: {name: string}}
----
-apiVersion: trueup/v1
-kind: Mapping
-metadata: {name: items}
-spec:
-  entity: items
-  stores:
-    hub: {table: items, fields: {"*": same}, sync: {columns: same}}
-    app: {table: items, fields: {"*": same}, sync: {columns: same}}
-    local: {table: items, fields: {"*": same}, sync: {columns: same}}
-"#;
-    let place = shell::Place::with(manifests);
+    let manifests = shell::manifests(&["hub", "app", "local"], "items", "name: string");
+    let place = shell::Place::with(&manifests);
     place.run(&["migrate", "-auto-approve"], 0);
     place.sql("hub", "insert into items (id, name) values ('I1', 'old')");
     place.run(&["apply", "-auto-approve"], 0);

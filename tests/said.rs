@@ -4,6 +4,8 @@
 mod shell;
 mod world;
 
+use std::sync::LazyLock;
+
 use shell::Place;
 use trueup::model::{Cell, EntityName};
 use trueup::plan::{Hold, Orders, Place as Where};
@@ -11,45 +13,12 @@ use trueup::store::memory::MemoryRow;
 use world::{Stamp, THREE_STORES, World};
 
 /// Three SQLite stores and an entity in all of them.
-const ITEMS: &str = r#"
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: hub}
-spec: {canonical: true, sqlite: {path: ../stores/hub.db}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: app}
-spec: {sqlite: {path: ../stores/app.db}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: local}
-spec: {sqlite: {path: ../stores/local.db}}
----
-apiVersion: trueup/v1
-kind: Entity
-metadata: {name: items}
-spec:
-  key: {id: string}
-  fields:
-    name: string
-    note: string
----
-apiVersion: trueup/v1
-kind: Mapping
-metadata: {name: items}
-spec:
-  entity: items
-  stores:
-    hub: {table: items, fields: {"*": same}, sync: {columns: same}}
-    app: {table: items, fields: {"*": same}, sync: {columns: same}}
-    local: {table: items, fields: {"*": same}, sync: {columns: same}}
-"#;
+static ITEMS: LazyLock<String> =
+    LazyLock::new(|| shell::manifests(&["hub", "app", "local"], "items", "name: string, note: string"));
 
 /// The three stores with four items in each.
 fn items() -> Place {
-    let place = Place::with(ITEMS);
+    let place = Place::with(&ITEMS);
     place.run(&["migrate", "-auto-approve"], 0);
     for id in 1..=4 {
         place.sql(
@@ -294,7 +263,7 @@ fn a_plan_names_conflicts_that_are_on_record_and_all_that_wait_are_counted() {
 fn two_entities_in_one_table_are_found_however_it_is_written() {
     let (_, entity) = ITEMS.split_once("---\napiVersion: trueup/v1\nkind: Entity").unwrap();
     let things = |hub: &str, app: &str| {
-        format!("{ITEMS}---\napiVersion: trueup/v1\nkind: Entity{entity}")
+        format!("{}---\napiVersion: trueup/v1\nkind: Entity{entity}", *ITEMS)
             .replacen("items}\nspec:\n  key", "items}\nspec:\n  key", 1)
             .rsplit_once("---\napiVersion: trueup/v1\nkind: Entity")
             .map(|(before, after)| {

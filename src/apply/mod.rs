@@ -99,9 +99,10 @@ impl KeptLease {
             *renewed = std::time::Instant::now();
         }
         let now = (self.now)();
-        let until =
-            now.saturating_add_micros(i64::try_from(self.length_ms).unwrap_or(i64::MAX).saturating_mul(1000));
-        state.acquire(&self.holder, now, until).await.map_err(|error| error.to_string())
+        state
+            .acquire(&self.holder, now, now.saturating_add_ms(self.length_ms))
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -326,7 +327,7 @@ impl<'a> Executor<'a> {
                     self.read(&store, name, &keys).await
                 };
                 if let Err(error) = &rows {
-                    now.unread.entry(store.clone()).or_insert_with(|| error.clone());
+                    now.unread.entry(name.clone()).or_insert_with(|| error.clone());
                 }
                 for key in &keys {
                     let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();

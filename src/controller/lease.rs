@@ -45,8 +45,7 @@ impl Leader {
 impl Engine {
     /// When a lease that is taken now lapses.
     fn lapses(&self, now: Timestamp) -> Timestamp {
-        let length = i64::try_from(self.spec.controller.lease_ms).unwrap_or(i64::MAX);
-        now.saturating_add_micros(length.saturating_mul(1000))
+        now.saturating_add_ms(self.spec.controller.lease_ms)
     }
 
     pub(super) async fn take_lease(

@@ -7,10 +7,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Cell, Check, Entity, FieldId, FieldRef, Fields, Mapping, Presence, Row, Shadow, SyncStatus, Value,
-    Version,
+    Cell, Entity, FieldId, FieldRef, Fields, Mapping, Presence, Row, Shadow, SyncStatus, Value, Version,
 };
-use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, violations};
+use crate::resolve::{ClaimEnd, Fate, Overrides, Resolution, Side, View, named_in_pattern, violations};
 
 use super::{Outline, SidePlan, Standing, absent, shadows};
 
@@ -136,12 +135,7 @@ pub(crate) fn telling_fields(entity: &Entity) -> BTreeSet<FieldId> {
         }
         let args = field.derive.iter().flat_map(|derive| &derive.args);
         fields.extend(args.filter_map(|arg| if let FieldRef::Field(of) = arg { Some(*of) } else { None }));
-        for check in &field.checks {
-            if let Check::Pattern(pattern) = check {
-                let named = |of: &FieldId| pattern.contains(&format!("{{{}}}", entity.field(*of).name));
-                fields.extend(entity.field_ids().filter(named));
-            }
-        }
+        fields.extend(entity.field_ids().filter(|of| named_in_pattern(entity, id, *of)));
     }
     fields
 }

@@ -95,6 +95,12 @@ impl Timestamp {
     pub fn saturating_add_micros(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
+
+    /// This point, `ms` milliseconds later; it stays at the end of the range.
+    #[must_use]
+    pub fn saturating_add_ms(self, ms: u64) -> Self {
+        self.saturating_add_micros(i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000))
+    }
 }
 
 impl fmt::Display for Timestamp {

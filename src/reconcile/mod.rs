@@ -111,8 +111,8 @@ pub enum Effect {
 pub struct Rechecked {
     /// Their fingerprints as they are now.
     pub fingerprints: BTreeMap<RecordId, String>,
-    /// Stores that could not be read: of these it is not known how they are.
-    pub unread: BTreeMap<StoreName, StoreError>,
+    /// Entities that a store could not be read of, and why: of these records it is not known how they are.
+    pub unread: BTreeMap<EntityName, StoreError>,
 }
 
 /// What came of an effect.

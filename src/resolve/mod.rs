@@ -21,6 +21,7 @@ use crate::model::{
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 pub use evidence::Evidence;
 pub use merge::resolve;
+pub(crate) use validate::named_in_pattern;
 pub use validate::{Rule, violations};
 
 /// A record as one store has it.

@@ -136,7 +136,7 @@ fn fill_in(entity: &Entity, pattern: &str, value_of: &dyn Fn(FieldRef) -> Value)
 }
 
 /// Whether a field's pattern names another field.
-pub(super) fn named_in_pattern(entity: &Entity, field: FieldId, other: FieldId) -> bool {
+pub(crate) fn named_in_pattern(entity: &Entity, field: FieldId, other: FieldId) -> bool {
     let name = format!("{{{}}}", entity.field(other).name);
     let checks = &entity.field(field).checks;
     checks.iter().any(|check| matches!(check, Check::Pattern(pattern) if pattern.contains(&name)))

@@ -48,11 +48,13 @@ impl Holding {
 
     /// Notes that this holder gives it up, and tells the term to be given up.
     pub(super) fn give_up(&self, holder: &str) -> Option<i64> {
-        let term = self.term(holder);
         let mut hold = self.hold();
-        if term.is_some() || *hold == Hold::Lost {
-            *hold = Hold::Free;
-        }
+        let term = match &*hold {
+            Hold::Term(of, term) if of == holder => Some(*term),
+            Hold::Lost => None,
+            Hold::Free | Hold::Term(..) => return None,
+        };
+        *hold = Hold::Free;
         term
     }
 

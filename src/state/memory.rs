@@ -53,7 +53,7 @@ impl MemoryStateData {
     pub fn acquire(&mut self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
         if let Some(lease) = self.lease.as_ref().filter(|lease| lease.holder != holder && lease.expires > now)
         {
-            return Err(held_by(lease));
+            return Err(held_by(Some(lease)));
         }
         self.lease = Some(Lease { holder: holder.to_owned(), expires: until });
         Ok(())

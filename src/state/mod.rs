@@ -45,15 +45,15 @@ pub struct Lease {
     pub expires: Timestamp,
 }
 
-/// The error of a lease that another holder has.
-fn held_by(lease: &Lease) -> StateError {
-    StateError {
-        message: format!(
-            "{} works on it until {}: wait for it with `--lock-timeout`, or stop it",
-            lease.holder, lease.expires
-        ),
-        held_elsewhere: true,
-    }
+/// The error of a lease that another holder has, or had until a moment ago.
+fn held_by(lease: Option<&Lease>) -> StateError {
+    let message = match lease {
+        None => "the lease was held a moment ago".to_owned(),
+        Some(Lease { holder, expires }) => {
+            format!("{holder} works on it until {expires}: wait for it with `--lock-timeout`, or stop it")
+        }
+    };
+    StateError { message, held_elsewhere: true }
 }
 
 /// 128 random bits in hexadecimal: the id of a new state.

@@ -296,10 +296,7 @@ impl State for PostgresState {
             self.holding.lose();
             return Err(overtaken());
         }
-        Err(match self.lease().await? {
-            Some(lease) => held_by(&lease),
-            None => StateError { held_elsewhere: true, ..StateError::new("the lease was held a moment ago") },
-        })
+        Err(held_by(self.lease().await?.as_ref()))
     }
 
     async fn release(&self, holder: &str) -> Result<(), StateError> {

@@ -18,6 +18,29 @@ const OURS: [&str; 6] = [
     "TRUEUP_CLI_ARGS_plan",
 ];
 
+/// Manifests of stores in files, the first one canonical, and of one entity that all of them have with its metadata; its fields as in
+/// `name: string, age: int64`.
+pub(crate) fn manifests(stores: &[&str], entity: &str, fields: &str) -> String {
+    let (mut documents, mut places) = (String::new(), String::new());
+    for (at, name) in stores.iter().enumerate() {
+        let canonical = if at == 0 { "canonical: true, " } else { "" };
+        documents += &format!(
+            "---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\n\
+             spec: {{{canonical}sqlite: {{path: ../stores/{name}.db}}}}\n"
+        );
+        places +=
+            &format!("    {name}: {{table: {entity}, fields: {{\"*\": same}}, sync: {{columns: same}}}}\n");
+    }
+    let fields: String = fields.split(", ").map(|field| format!("    {field}\n")).collect();
+    documents
+        + &format!(
+            "---\napiVersion: trueup/v1\nkind: Entity\nmetadata: {{name: {entity}}}\n\
+             spec:\n  key: {{id: string}}\n  fields:\n{fields}\
+             ---\napiVersion: trueup/v1\nkind: Mapping\nmetadata: {{name: {entity}}}\n\
+             spec:\n  entity: {entity}\n  stores:\n{places}"
+        )
+}
+
 /// A folder that is removed in the end.
 #[derive(Clone)]
 pub(crate) struct Place {

@@ -265,10 +265,6 @@ impl Applying {
 
     /// Leaves out, by name, what is no longer as it was when the plan was made.
     fn drop_moved(&mut self, now: &Rechecked) {
-        let unread = now.unread.values().next().map(|error| {
-            format!("`{}` cannot be read now, so that nobody knows whether it changed since the plan was made: {}", error.store, error.message)
-        });
-        let why = unread.as_deref().unwrap_or("it changed since the plan was made; plan again to see it");
         for at in 0..self.plan.records.len() {
             let record = match self.plan.records.with_basis(at) {
                 Ok(record) => record,
@@ -277,9 +273,18 @@ impl Applying {
                     return;
                 }
             };
-            if now.fingerprints.get(&record.record) != Some(&record.basis) {
-                self.skip_record(at, why);
+            if now.fingerprints.get(&record.record) == Some(&record.basis) {
+                continue;
             }
+            let why = match now.unread.get(&record.record.entity) {
+                None => "it changed since the plan was made; plan again to see it".to_owned(),
+                Some(StoreError { store, message, .. }) => {
+                    format!(
+                        "`{store}` cannot be read now, so nobody knows what changed since the plan was made: {message}"
+                    )
+                }
+            };
+            self.skip_record(at, &why);
         }
     }
 
