@@ -21,24 +21,23 @@ const OURS: [&str; 6] = [
 /// Manifests of stores in files, the first one canonical, and of one entity that all of them have with its metadata; its fields as in
 /// `name: string, age: int64`.
 pub(crate) fn manifests(stores: &[&str], entity: &str, fields: &str) -> String {
-    let (mut documents, mut places) = (String::new(), String::new());
-    for (at, name) in stores.iter().enumerate() {
+    let store = |(at, name): (usize, &&str)| {
         let canonical = if at == 0 { "canonical: true, " } else { "" };
-        documents += &format!(
-            "---\napiVersion: trueup/v1\nkind: Store\nmetadata: {{name: {name}}}\n\
-             spec: {{{canonical}sqlite: {{path: ../stores/{name}.db}}}}\n"
-        );
-        places +=
-            &format!("    {name}: {{table: {entity}, fields: {{\"*\": same}}, sync: {{columns: same}}}}\n");
-    }
-    let fields: String = fields.split(", ").map(|field| format!("    {field}\n")).collect();
-    documents
-        + &format!(
-            "---\napiVersion: trueup/v1\nkind: Entity\nmetadata: {{name: {entity}}}\n\
-             spec:\n  key: {{id: string}}\n  fields:\n{fields}\
-             ---\napiVersion: trueup/v1\nkind: Mapping\nmetadata: {{name: {entity}}}\n\
-             spec:\n  entity: {entity}\n  stores:\n{places}"
-        )
+        format!("metadata: {{name: {name}}}\nspec: {{{canonical}sqlite: {{path: ../stores/{name}.db}}}}")
+    };
+    let place = |name: &&str| {
+        format!("    {name}: {{table: {entity}, fields: {{\"*\": same}}, sync: {{columns: same}}}}")
+    };
+    let named = format!("metadata: {{name: {entity}}}\nspec:");
+    let fields = fields.replace(", ", "\n    ");
+    let places: Vec<String> = stores.iter().map(place).collect();
+    let documents = stores.iter().enumerate().map(|one| ("Store", store(one))).chain([
+        ("Entity", format!("{named}\n  key: {{id: string}}\n  fields:\n    {fields}")),
+        ("Mapping", format!("{named}\n  entity: {entity}\n  stores:\n{}", places.join("\n"))),
+    ]);
+    let documents: Vec<String> =
+        documents.map(|(kind, text)| format!("---\napiVersion: trueup/v1\nkind: {kind}\n{text}\n")).collect();
+    documents.concat()
 }
 
 /// A folder that is removed in the end.
