@@ -177,7 +177,8 @@ fn one_pass_of_run_brings_the_stores_to_agree() {
     assert!(world.run(&["conflicts"], 0).contains("No conflict waits"));
 }
 
-/// A row that trueup removed is made again, to the letter as it was: the file is as it was when it was last looked at.
+/// A row that trueup changed is changed back, and one that it removed is made again, to the letter as it was: the file is as it was when
+/// it was last looked at.
 #[test]
 fn what_is_put_back_as_it_was_before_our_own_write_is_an_edit() {
     let synced = "app: {table: contacts, fields: {\"*\": same}, sync: {columns: same}}";
@@ -187,6 +188,13 @@ fn what_is_put_back_as_it_was_before_our_own_write_is_an_edit() {
     for _ in 0..2 {
         world.run(&["run", "--once"], 0);
     }
+    world.sql("hub", "update contacts set title = 'Dr' where contact_id = 'C3'");
+    world.run(&["run", "--once"], 0);
+    world.run(&["plan", "-detailed-exitcode"], 0);
+    world.sql("app", "update contacts set title = 'Mr' where contact_id = 'C3'");
+    let page = world.run(&["plan", "-detailed-exitcode"], 2);
+    assert!(page.contains("Plan: 0 to add, 1 to change, 0 to destroy.\n"), "{page}");
+    world.run(&["run", "--once"], 0);
     world.sql("hub", "delete from contacts where contact_id = 'C2'");
     world.run(&["run", "--once"], 0);
     world.run(&["plan", "-detailed-exitcode"], 0);
