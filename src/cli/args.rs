@@ -56,6 +56,8 @@ pub(crate) struct Shared {
 pub(crate) enum Command {
     /// Check the manifests; contacts no store.
     Validate(ValidateArgs),
+    /// Draft entities and mappings for tables that stand in the stores and that no mapping names. The manifests need name the stores only.
+    Draft(DraftArgs),
     /// Show what would be written, and write nothing.
     Plan(PlanArgs),
     /// Write what a plan says: a saved one, or one made, shown and approved now.
@@ -98,6 +100,14 @@ pub(crate) struct ValidateArgs {
     /// Print the manifests with every short form and default written out.
     #[arg(long)]
     pub expand: bool,
+}
+
+/// `draft`
+#[derive(Debug, Args)]
+pub(crate) struct DraftArgs {
+    /// Only these tables, and those of other stores that seem to hold the same records; `contacts=people` where they do not seem so.
+    #[arg(value_name = "TABLE[=TABLE]")]
+    pub tables: Vec<String>,
 }
 
 /// How a pass is made.

@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod conflicts;
 mod demo;
+mod draft;
 mod identity;
 pub mod load;
 mod manifests;
@@ -144,6 +145,7 @@ fn run(ui: &Ui, arguments: Arguments) -> Result<Exit, Failure> {
 async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Validate(args) => check::validate(session, &args),
+        Command::Draft(args) => draft::draft(session, &args).await,
         Command::Plan(args) => planning::plan(session, &args).await,
         Command::Apply(args) => Box::pin(planning::apply(session, &args)).await,
         Command::Show(args) => planfile::show(session, &args),

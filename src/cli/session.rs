@@ -23,13 +23,17 @@ pub(crate) struct Session<'a> {
 impl Session<'_> {
     /// Reads the manifests, shows their warnings, and refuses them when there are mistakes.
     pub(crate) fn load(&self) -> Result<Arc<Spec>, Failure> {
+        let Loaded { spec, warnings, rendered, .. } = self.loaded()?;
+        if !warnings.is_empty() {
+            self.ui.message(&rendered);
+        }
+        Ok(spec)
+    }
+
+    /// Reads the manifests, and refuses them when there are mistakes.
+    pub(super) fn loaded(&self) -> Result<Loaded, Failure> {
         match manifests::load(&self.shared.manifests, self.ui.error_color) {
-            Ok(Loaded { spec, warnings, rendered, .. }) => {
-                if !warnings.is_empty() {
-                    self.ui.message(&rendered);
-                }
-                Ok(spec)
-            }
+            Ok(loaded) => Ok(loaded),
             Err(Refused::Unreadable(failure)) => Err(failure),
             Err(Refused::Mistakes { diagnostics, rendered }) => {
                 if self.ui.json {

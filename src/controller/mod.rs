@@ -13,6 +13,7 @@ mod related;
 mod retention;
 mod run;
 mod scripts;
+mod tables;
 mod usage;
 mod watch;
 
@@ -41,6 +42,7 @@ pub use notes::{Approval, KnownError, Pause};
 pub use pace::{Hinted, Pace, PaceOptions, Step, Task};
 pub use run::{Reload, RunOptions, RunSummary, Running, pace_options, run};
 pub use scripts::scripts;
+pub use tables::tables;
 pub use watch::watch;
 
 /// How many records go out together at most. A few such chunks are what a kill leaves to be found out about, and what a stop waits for.

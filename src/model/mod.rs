@@ -7,6 +7,7 @@ mod derive;
 mod diagnostic;
 mod flat;
 mod forms;
+mod found;
 mod ids;
 mod journal;
 mod json;
@@ -25,6 +26,7 @@ pub use derive::{Derive, DeriveFn, Recompute};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use flat::{ByName, ByStore, Fields, Flat};
 pub use forms::{FormError, Native, decode, encode, representable};
+pub use found::{FoundColumn, FoundTable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
     StoreName, StoreRecordId, Version, fingerprint, fingerprint_of, hex,

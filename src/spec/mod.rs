@@ -5,6 +5,7 @@
 //! are read by [`crate::cli::load`].
 
 mod compile;
+pub mod draft;
 mod expand;
 mod ordered;
 pub mod raw;

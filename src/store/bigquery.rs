@@ -13,8 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, Except, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
-    StoreError, StoreName,
+    Batch, BatchId, Capabilities, Diagnostic, Except, FoundTable, IntentId, Mapped, Mark, Outcome, Presence,
+    RecordKey, StoreError, StoreName,
 };
 
 use super::buckets::Touched;
@@ -42,6 +42,7 @@ mod schema;
 mod sort;
 mod sql;
 mod storage;
+mod tables;
 mod write;
 
 pub(super) use migrate::script;
@@ -268,6 +269,10 @@ impl Store for BigQueryStore {
         // A dataset that was dropped and made again is another one.
         let made = self.rest.dataset_made(&self.dataset).await.map_err(|failure| self.told(&failure))?;
         Ok(Probe { identity: made.map(|made| format!("{}.{} {made}", self.rest.project, self.dataset)) })
+    }
+
+    async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
+        self.found_tables().await.map(Some).map_err(|failure| self.told(&failure))
     }
 
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName, Stray,
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, FoundTable, IntentId, Mapped, Mark,
+    Outcome, Presence, RecordKey, StoreError, StoreName, Stray,
 };
 
 pub mod bigquery;
@@ -131,6 +131,11 @@ pub trait Store: Send + Sync {
 
     /// Whether it is there, and which one it is.
     async fn probe(&self) -> Result<Probe, StoreError>;
+
+    /// The tables that stand in it, in the order of their names, whatever the mappings say; none when the store has no such account.
+    async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
+        Ok(None)
+    }
 
     /// What the mappings need that is missing.
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError>;

@@ -16,8 +16,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, FoundTable, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName,
 };
 
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
@@ -37,6 +37,7 @@ mod migrate;
 mod read;
 mod rows;
 mod session;
+mod tables;
 mod triggers;
 
 pub use triggers::NOTIFY_CHANNEL;
@@ -230,6 +231,14 @@ impl Store for PostgresStore {
         let identity = self.identity(&mut session).await.map_err(failed)?;
         session.end("ROLLBACK").await.map_err(failed)?;
         Ok(Probe { identity })
+    }
+
+    async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
+        let failed = |error| store_error(&self.name, &error);
+        let mut session = self.server.begin(READ).await?;
+        let found = tables::tables(&mut session, &self.schema).await.map_err(failed)?;
+        session.end("ROLLBACK").await.map_err(failed)?;
+        Ok(Some(found))
     }
 
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName, Unknown,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, FoundTable, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName, Unknown,
 };
 
 use super::buckets::Touched;
@@ -34,6 +34,7 @@ mod native;
 pub(crate) mod pool;
 mod read;
 mod snapshot;
+mod tables;
 mod triggers;
 mod write;
 
@@ -211,6 +212,13 @@ impl Store for SqliteStore {
                 .hint("only UTF-8 databases can be read in the order of keys"));
         }
         Ok(Probe::default())
+    }
+
+    async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
+        self.work(|store, connection| {
+            tables::tables(connection).map(Some).map_err(|error| store_error(&store.name, &error))
+        })
+        .await
     }
 
     async fn plan_migration(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {

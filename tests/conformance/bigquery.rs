@@ -213,3 +213,8 @@ async fn names_that_would_be_statements_are_refused() {
     assert!(found.iter().any(|one| one.message.contains("DROP TABLE")), "{found:?}");
     assert!(harness.store.plan_migration(&[mapped]).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_told() {
+    crate::schema::tables_are_told::<OnBigQuery>(false).await;
+}

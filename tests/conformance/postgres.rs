@@ -163,3 +163,8 @@ impl Harness for OnPostgres {
         row.try_get(0).unwrap_or_else(|_| String::from_utf8(row.get(0)).expect("a text"))
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_told() {
+    crate::schema::tables_are_told::<OnPostgres>(true).await;
+}

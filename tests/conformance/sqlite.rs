@@ -156,3 +156,8 @@ impl Harness for OnSqlite {
         query.fetch_one(&mut connection).await.expect("a row").get(0)
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_told() {
+    crate::schema::tables_are_told::<OnSqlite>(true).await;
+}
