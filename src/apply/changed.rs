@@ -13,7 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
     ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, Presence, RecordKey, StoreError,
-    StoreMark, StoreName, Unknown, Value,
+    StoreMark, StoreName, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::store::{Changes, LazyRow};
@@ -438,20 +438,14 @@ impl Sight<'_> {
         for reference in &entity.references {
             let Some(parent) = spec.entity(&reference.to) else { continue };
             let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
-            let mut add = |text: &str| keys.insert(RecordKey::new(vec![text.to_owned()]));
             for (key, stores) in presences {
                 match reference.from {
                     FieldRef::Key(part) => {
-                        key.parts().get(part).map(|text| add(text));
+                        keys.extend(key.parts().get(part).map(|text| RecordKey::new(vec![text.clone()])));
                     }
                     FieldRef::Field(field) => {
                         let cells = stores.values().filter_map(|presence| presence.row()?.fields.get(&field));
-                        for value in cells.filter_map(|cell| cell.value()).filter(|value| !value.is_null()) {
-                            match value {
-                                Value::Text(text) => add(text),
-                                other => add(&other.to_string()),
-                            };
-                        }
+                        keys.extend(cells.filter_map(|cell| cell.value()?.to_key()));
                     }
                 }
             }

@@ -93,7 +93,7 @@ impl MemoryDb {
     ) -> Option<Outcome> {
         let text = |value: Option<&Value>| value.and_then(Value::as_text).map(str::to_owned);
         if let WriteOp::Create { fields, .. } = &write.op {
-            let owner = text(fields.get(&embedded.reference)).map(|key| RecordKey::new(vec![key]));
+            let owner = fields.get(&embedded.reference).and_then(Value::to_key);
             let parent = owner.and_then(|key| self.object_of(&embedded.parent, &key));
             let (Some(parent), Some(kind), Some(value)) =
                 (parent, text(fields.get(&embedded.kind)), text(fields.get(&embedded.value)))
@@ -132,7 +132,7 @@ impl MemoryDb {
         let WriteOp::Update { fields, .. } = &write.op else { return Some(Outcome::Applied(None)) };
         let kind = text(fields.get(&embedded.kind)).unwrap_or_else(|| id.kind.clone());
         let value = text(fields.get(&embedded.value)).unwrap_or_else(|| element.value.clone());
-        let owner = text(fields.get(&embedded.reference)).map(|key| RecordKey::new(vec![key]));
+        let owner = fields.get(&embedded.reference).and_then(Value::to_key);
         let parent = match owner {
             Some(key) => self.object_of(&embedded.parent, &key).unwrap_or_else(|| id.parent.clone()),
             None => id.parent.clone(),

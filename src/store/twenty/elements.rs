@@ -386,11 +386,10 @@ fn whose(child: &Child, write: &Write) -> Option<Whose> {
         return Some(Whose::Id(id.parent.0));
     }
     match &write.op {
-        WriteOp::Create { fields, .. } => match fields.get(&child.embedded.reference)? {
-            Value::Text(key) => Some(Whose::Key(key.as_ref().to_owned())),
-            Value::Int(key) => Some(Whose::Key(key.to_string())),
-            _ => None,
-        },
+        WriteOp::Create { fields, .. } => {
+            let key = fields.get(&child.embedded.reference)?.plain_text()?;
+            Some(Whose::Key(key.into_owned()))
+        }
         _ => None,
     }
 }

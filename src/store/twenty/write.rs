@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, Value,
+    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
     Write, WriteOp, representable,
 };
 
@@ -127,10 +127,8 @@ impl Work<'_> {
             };
             for field in &self.layout.fields {
                 if let (Place::Related(relation), Some(value)) = (&field.place, fields.get(&field.id)) {
-                    match value {
-                        Value::Null => {}
-                        Value::Text(text) => want(relation, text.as_ref().to_owned()),
-                        other => want(relation, other.to_string()),
+                    if let Some(key) = value.plain_text() {
+                        want(relation, key.into_owned());
                     }
                 }
             }
