@@ -24,7 +24,7 @@ mod write;
 pub use derive::{Derive, DeriveFn, Recompute};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use flat::{ByName, ByStore, Fields, Flat};
-pub use forms::{FormError, Native, decode, encode, representable};
+pub use forms::{FormError, Native, canonical_integer, decode, encode, representable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
     StoreName, StoreRecordId, Version, fingerprint, fingerprint_of, hex,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::RecordKey;
 use super::json::{Json, plain_decimal};
+use super::schema::FieldType;
 use super::time::Timestamp;
 
 /// A 64-bit floating point number under which equal means the same: NaN equals NaN, and there is one zero.
@@ -96,6 +97,15 @@ impl Value {
                 serde_json::Value::String(text) => Some(Cow::Owned(text)),
                 plain => Some(Cow::Owned(plain.to_string())),
             },
+        }
+    }
+
+    /// A key of one part as the value of a field that refers to its record.
+    pub fn of_key(key: &RecordKey, ty: FieldType) -> Option<Self> {
+        let [part] = key.parts() else { return None };
+        match ty {
+            FieldType::Int64 => part.parse().ok().map(Self::Int),
+            _ => Some(Self::text(part.as_str())),
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::model::{
     ErrorKind, FieldType, Fields, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
-    Timestamp, Value, encode,
+    Timestamp, Value, canonical_integer, encode,
 };
 
 use super::super::inside::{get_path, inner_json, set_path};
@@ -68,7 +68,7 @@ impl<'a> Image<'a> {
     pub(super) fn check_key(&self, key: &RecordKey) -> Result<(), StoreError> {
         let fits = |(part, slot): (&String, &super::layout::Slot)| match slot.node.kind {
             Kind::Text => true,
-            Kind::Int => part.parse::<i64>().is_ok_and(|number| number.to_string() == *part),
+            Kind::Int => canonical_integer(part).is_some(),
             _ => false,
         };
         if key.parts().iter().zip(&self.layout.key).all(fits) {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
+use crate::model::{
+    FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp, canonical_integer,
+};
 
 use super::super::places::{Columns, Inner};
 use super::super::{LazyRow, RowDecoder};
@@ -155,9 +157,8 @@ impl Layout {
             return None;
         }
         for ((text, part), column) in parts.iter().zip(&mapped.entity.key).zip(&self.key) {
-            // One number, one text: `007` would be a second key of 7.
             if part.ty == FieldType::Int64 && column.node.kind != Kind::Int {
-                text.parse::<i64>().ok().filter(|number| number.to_string() == *text)?;
+                canonical_integer(text)?;
             }
         }
         Some(RecordKey::new(parts))

@@ -216,8 +216,8 @@ impl MemoryDb {
         let stray = self.element_stray(mapped, id.clone(), element, first);
         let mut fields = stray.fields;
         if let (Some(embedded), Some(owner)) = (mapped.mapping.embedded(), owner) {
-            let text = owner.parts().first().cloned().unwrap_or_default();
-            fields.insert(embedded.reference, Cell::Value(Value::text(text)));
+            let reference = Value::of_key(owner, mapped.entity.field(embedded.reference).ty);
+            fields.insert(embedded.reference, Cell::Value(reference.unwrap_or_default()));
         }
         Row {
             key: write.key.clone(),

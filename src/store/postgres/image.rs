@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::model::{
     ErrorKind, FieldType, Fields, Flat, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
-    Timestamp, Value, encode,
+    Timestamp, Value, canonical_integer, encode,
 };
 
 use super::super::inside::{get_path, inner_json, set_path};
@@ -77,9 +77,7 @@ impl<'a> Image<'a> {
         for ((at, column), part) in layout.key.iter().zip(layout.key_columns()).zip(key.parts()) {
             self.check_written(column)?;
             let fits = match column.kind {
-                Kind::Int2 | Kind::Int4 | Kind::Int8 => {
-                    part.parse::<i64>().is_ok_and(|number| number.to_string() == *part)
-                }
+                Kind::Int2 | Kind::Int4 | Kind::Int8 => canonical_integer(part).is_some(),
                 // Another writing of the same would come back as another key.
                 Kind::Uuid => is_uuid(part),
                 Kind::Numeric => is_number(part),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde_json::Value as Json;
 
-use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
+use crate::model::{
+    FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp, canonical_integer,
+};
 
 use super::super::places::{Columns, Inner};
 use super::super::{LazyRow, RowDecoder};
@@ -226,9 +228,8 @@ impl Layout {
         }
         for ((text, part), column) in parts.iter().zip(&mapped.entity.key).zip(self.key_columns()) {
             let is_number = matches!(column.kind, Kind::Int2 | Kind::Int4 | Kind::Int8);
-            // One number, one text: `007` would be a second key of 7.
             if part.ty == FieldType::Int64 && !is_number {
-                text.parse::<i64>().ok().filter(|number| number.to_string() == *text)?;
+                canonical_integer(text)?;
             }
         }
         Some(RecordKey::new(parts))

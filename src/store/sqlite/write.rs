@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, 
 
 use crate::model::{
     Batch, BatchId, Cell, ErrorKind, FieldType, Fields, Form, IntentId, Mapped, Native, Outcome, RecordKey,
-    Row, StoreError, SyncMeta, Timestamp, Value, Write, WriteOp,
+    Row, StoreError, SyncMeta, Timestamp, Value, Write, WriteOp, canonical_integer,
 };
 
 use super::super::{check_write, repeated_keys};
@@ -488,7 +488,7 @@ fn comes_back(ty: FieldType, form: Form) -> bool {
 
 /// A key's part as it is put into a column; none where the column would make another key of it.
 fn key_native(text: &str, ty: FieldType, affinity: Affinity) -> Option<Native> {
-    let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+    let number = canonical_integer(text);
     match (ty, affinity) {
         (_, Affinity::Real) if number.is_some() => None,
         (FieldType::Int64, _) => number.map(Native::Integer),

@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ElementId, ErrorKind, Fields, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
-    SyncMeta, Value, Write, WriteOp,
+    Batch, Cell, ElementId, ErrorKind, Fields, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
+    StoreRecordId, SyncMeta, Value, Write, WriteOp,
 };
 
 use super::super::{check_write, repeated_keys};
@@ -412,15 +412,21 @@ pub(super) fn made_of(
 ) -> Option<Row> {
     let id = id?;
     let key = match read(with.layout, with.parent, record) {
-        Read::Row(row) => row.key.parts().first().cloned(),
+        Read::Row(row) => Some(row.key),
         _ => None,
     };
     let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-    Some(row(with.child, write, &id.parent, key.as_deref(), element))
+    Some(row(with.child, write, &id.parent, key.as_ref(), element))
 }
 
 /// An element as a row of its entity.
-fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, element: &Element) -> Row {
+fn row(
+    child: &Child,
+    write: &Write,
+    parent: &StoreRecordId,
+    key: Option<&RecordKey>,
+    element: &Element,
+) -> Row {
     let embedded = &child.embedded;
     let id = ElementId { parent: parent.clone(), kind: element.kind.clone(), normal: element.normal.clone() };
     let mut fields: Fields<Cell> = [
@@ -428,8 +434,9 @@ fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, 
         (embedded.value, Cell::Value(Value::text(element.value.as_str()))),
     ]
     .into();
-    if let Some(key) = key {
-        fields.insert(embedded.reference, Cell::Value(Value::text(key)));
+    let ty = child.mapped.entity.field(embedded.reference).ty;
+    if let Some(reference) = key.and_then(|key| Value::of_key(key, ty)) {
+        fields.insert(embedded.reference, Cell::Value(reference));
     }
     if let Some(first) = embedded.places.get(&element.kind).and_then(|place| place.primary) {
         fields.insert(first, Cell::Value(Value::Bool(element.primary)));

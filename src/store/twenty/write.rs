@@ -14,8 +14,8 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
-    Write, WriteOp, representable,
+    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, Write,
+    WriteOp, representable,
 };
 
 use super::super::{check_write, guard_holds, repeated_keys};
