@@ -214,7 +214,7 @@ impl MemoryDb {
                     let Some(normal) = embedded.normal(kind, &element.value) else { continue };
                     let place = ElementId { parent: id.clone(), kind: kind.clone(), normal };
                     if seen.insert((child.name().clone(), place.clone())) {
-                        strays.push(self.element_stray(child, place, element, at == 0));
+                        strays.push(super::elements::element_stray(child, &place, element, at == 0));
                     }
                 }
             }

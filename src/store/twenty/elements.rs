@@ -238,20 +238,12 @@ impl TwentyStore {
             ended.extend(prepared.conclude(with, record, record));
             return Ok(record.clone());
         }
-        let (path, what) =
-            (self.path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
+        let (path, what) = (path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
         let body = Json::Object(prepared.body.clone());
         let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
         let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
         ended.extend(prepared.conclude(with, record, &answer));
         Ok(answer)
-    }
-
-    /// Where a record is written.
-    #[allow(clippy::unused_self)] // As its siblings.
-    pub(super) fn path_of(&self, layout: &Layout, record: &Json) -> String {
-        let id = id_of(record).map(|id| id.0).unwrap_or_default();
-        format!("rest/{}/{id}", layout.object.plural)
     }
 
     /// What is to be sent for writes to one record.
@@ -378,6 +370,12 @@ fn not_there(store: &TwentyStore, child: &Child, write: &Write) -> Outcome {
         StoreError::new(ErrorKind::NotFound, &store.name, message)
             .hint("it is written as soon as that record is"),
     )
+}
+
+/// Where a record is written.
+pub(super) fn path_of(layout: &Layout, record: &Json) -> String {
+    let id = id_of(record).map(|id| id.0).unwrap_or_default();
+    format!("rest/{}/{id}", layout.object.plural)
 }
 
 /// Which record an element stands in, or is to.

@@ -25,6 +25,7 @@ use super::ids::is_id;
 use super::image::{Image, Lookups};
 use super::layout::{Layout, Place, Relation, Target};
 use super::query::{any_of, one_of};
+use super::read::key_filter;
 use super::rows::{Read, id_of, read};
 
 /// Writes that go out after one look, at least: each look costs a call as well.
@@ -254,7 +255,7 @@ impl Work<'_> {
         if !ids.is_empty() {
             conditions.push(one_of("id", None, json!(ids)));
         }
-        conditions.extend(self.store.key_filter(self.layout, self.mapped, &keys));
+        conditions.extend(key_filter(self.layout, self.mapped, &keys));
         if conditions.is_empty() {
             return Ok(Vec::new());
         }
