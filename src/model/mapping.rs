@@ -230,6 +230,28 @@ pub enum SyncPlace {
     },
 }
 
+/// The parts of sync metadata, by the names they have wherever they stand.
+pub const SYNC_PARTS: [&str; 6] =
+    ["version", "last_updated", "last_updated_by", "sync_status", "source_systems", "sync_errors"];
+
+impl SyncPlace {
+    /// The column of each of [`SYNC_PARTS`], where they have a column each.
+    pub fn columns(&self) -> [Option<&Column>; 6] {
+        match self {
+            Self::Columns {
+                version,
+                last_updated,
+                last_updated_by,
+                sync_status,
+                source_systems,
+                sync_errors,
+            } => [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors]
+                .map(Option::as_ref),
+            _ => [None; 6],
+        }
+    }
+}
+
 /// A condition on one field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {

@@ -33,7 +33,7 @@ pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes,
 pub use json::{Json, JsonPatch};
 pub use mapping::{
     Column, Condition, Direction, EmbedPlace, Embedded, Except, FieldMapping, Form, Home, KeyMapping,
-    Mapping, MappingTag, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
+    Mapping, MappingTag, SYNC_PARTS, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
 };
 pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};

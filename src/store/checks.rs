@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Batch, ErrorKind, FieldType, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
-    canonical_integer,
+    Batch, ErrorKind, FieldType, Fields, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Value,
+    Write, WriteOp, canonical_integer,
 };
 
 /// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
@@ -56,6 +56,15 @@ pub(super) fn check_write(
         }
     }
     Ok(())
+}
+
+/// An update with nothing in place of what only one record may have.
+pub(super) fn letting_go(mapped: &Mapped, write: &Write) -> Option<Write> {
+    let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
+    let unique = fields.keys().filter(|field| mapped.entity.field(**field).unique);
+    let fields: Fields<Value> = unique.map(|field| (*field, Value::Null)).collect();
+    let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
+    Some(Write { op, ..write.clone() })
 }
 
 /// Whether a field of this type can stand in a column in this form.

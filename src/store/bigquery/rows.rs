@@ -7,11 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::model::{
-    FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp, canonical_integer,
-};
+use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner};
+use super::super::places::{Columns, Inner, meaning};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::native;
 use super::layout::{Layout, Place};
@@ -116,18 +114,7 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
     for slot in layout.slots.get(layout.compared.clone()).unwrap_or(&[]) {
         let _ = write!(text, "; {:?} {}", slot.node.kind, slot.node.repeated);
     }
-    for field in &layout.fields {
-        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
-        let Place { slot, path } = &field.place;
-        let _ = write!(text, "; {name} {} {} {slot} {path:?}", field.ty.as_str(), field.form.as_str());
-    }
-    let kept = match &mapped.mapping.sync {
-        SyncPlace::Columns { .. } => "columns",
-        SyncPlace::None => "none",
-        _ => "object",
-    };
-    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
-    text
+    text + &meaning(mapped, &layout.fields, &layout.meta)
 }
 
 /// The columns of a row.

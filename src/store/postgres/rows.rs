@@ -7,14 +7,12 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde_json::Value as Json;
 
-use crate::model::{
-    FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp, canonical_integer,
-};
+use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner};
+use super::super::places::{Columns, Inner, meaning};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::Kind;
-use super::layout::{FieldPlace, Layout, Place};
+use super::layout::{Layout, Place};
 
 /// What a stream of rows begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -186,18 +184,7 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
             kind => write!(text, "; {kind:?}"),
         };
     }
-    for field in &layout.fields {
-        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
-        let FieldPlace { ty, form, place: Place { slot, path }, .. } = field;
-        let _ = write!(text, "; {name} {} {} {slot} {path:?}", ty.as_str(), form.as_str());
-    }
-    let kept = match &mapped.mapping.sync {
-        SyncPlace::Columns { .. } => "columns",
-        SyncPlace::None => "none",
-        _ => "object",
-    };
-    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
-    text
+    text + &meaning(mapped, &layout.fields, &layout.meta)
 }
 
 /// The columns of a row.
