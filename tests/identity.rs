@@ -4,7 +4,7 @@
 mod crm;
 mod world;
 
-use crm::{id, world};
+use crm::{id, numbered_world, world};
 use world::World;
 
 fn known(world: &mut World) {
@@ -54,6 +54,29 @@ fn an_empty_store_is_filled() {
     let firm = world.objects("crm", "firms")[0].0.clone();
     let object = world.object("crm", "people", &ann).expect("there");
     assert_eq!(object.relations.values().collect::<Vec<_>>(), [&id(&firm)]);
+}
+
+#[test]
+fn elements_stand_in_records_whose_keys_are_numbers() {
+    let mut world = numbered_world();
+    world.put("hub", "people", &["7"], &[("name", "Ann Example")]);
+    let email = [("person", "7"), ("kind", "email"), ("value", "ann@example.com")];
+    world.put("hub", "reach", &["R1"], &email);
+    world.settle();
+    let ann = person(&world, "crm", "7");
+    assert_eq!(elements(&world, &ann, "email"), ["ann@example.com"]);
+    world.change("hub", "reach", "R1", "value", "ann@example.org");
+    world.settle();
+    assert_eq!(elements(&world, &ann, "email"), ["ann@example.org"]);
+    assert!(world.plan().is_empty());
+    world.touch("crm", "people", &ann, |object| {
+        for element in object.elements.values_mut().flatten() {
+            element.value = "ann@example.net".to_owned();
+        }
+    });
+    world.settle();
+    assert_eq!(world.at("hub", "reach", "R1", "value"), "ann@example.net");
+    assert!(world.plan().is_empty());
 }
 
 #[test]

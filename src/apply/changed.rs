@@ -13,9 +13,10 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
     ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, Presence, RecordKey, StoreError,
-    StoreMark, StoreName, Unknown, Value,
+    StoreMark, StoreName, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
+use crate::state::{Pages, StateError};
 use crate::store::{Changes, LazyRow};
 use crate::telemetry::Event;
 
@@ -264,30 +265,29 @@ impl Sight<'_> {
         let mut strange: BTreeSet<&RecordKey> =
             keys.iter().filter(|key| !found(key) && !changed.called.contains(*key)).collect();
         let state = self.executor.state;
-        let failed = |error: crate::state::StateError| error.to_string();
-        let mut after = from.cloned();
-        let mut page: Vec<(RecordKey, Memory)> = Vec::new();
-        if let Some(first) = from {
-            page.extend(state.recall(&changed.entity, std::slice::from_ref(first)).await.map_err(failed)?);
-        }
+        let failed = |error: StateError| error.to_string();
+        let entity = changed.entity.clone();
+        let mut pages = Pages::new(state.as_ref(), &entity, KEYS_PER_READ).after(from.cloned());
+        let mut page: Vec<(RecordKey, Memory)> = match from {
+            Some(first) => {
+                let found = state.recall(&entity, std::slice::from_ref(first)).await.map_err(failed)?;
+                found.into_iter().collect()
+            }
+            None => Vec::new(),
+        };
         loop {
-            let more = state.page(&changed.entity, after.as_ref(), KEYS_PER_READ).await.map_err(failed)?;
-            let last = more.len() < KEYS_PER_READ;
-            after = more.last().map(|(key, _)| key.clone()).or(after);
-            page.extend(more);
-            let beyond = |key: &RecordKey| to.is_some_and(|to| key >= to);
-            let ended = last || page.last().is_some_and(|(key, _)| beyond(key));
-            for (key, memory) in page.drain(..).filter(|(key, _)| !beyond(key)) {
-                if !present(Some(&memory), store) {
-                    continue;
+            for (key, memory) in page {
+                if to.is_some_and(|to| key >= *to) {
+                    return Ok(strange.is_empty());
                 }
-                if !strange.remove(&key) && !keys.contains(&key) {
+                if present(Some(&memory), store) && !strange.remove(&key) && !keys.contains(&key) {
                     changed.vanished.entry(key.clone()).or_default().insert(store.clone());
                     changed.there.insert(key, memory.places());
                 }
             }
-            if ended {
-                return Ok(strange.is_empty());
+            match pages.next_page().await.map_err(failed)? {
+                Some(next) => page = next,
+                None => return Ok(strange.is_empty()),
             }
         }
     }
@@ -438,20 +438,14 @@ impl Sight<'_> {
         for reference in &entity.references {
             let Some(parent) = spec.entity(&reference.to) else { continue };
             let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
-            let mut add = |text: &str| keys.insert(RecordKey::new(vec![text.to_owned()]));
             for (key, stores) in presences {
                 match reference.from {
                     FieldRef::Key(part) => {
-                        key.parts().get(part).map(|text| add(text));
+                        keys.extend(key.parts().get(part).map(|text| RecordKey::new(vec![text.clone()])));
                     }
                     FieldRef::Field(field) => {
                         let cells = stores.values().filter_map(|presence| presence.row()?.fields.get(&field));
-                        for value in cells.filter_map(|cell| cell.value()).filter(|value| !value.is_null()) {
-                            match value {
-                                Value::Text(text) => add(text),
-                                other => add(&other.to_string()),
-                            };
-                        }
+                        keys.extend(cells.filter_map(|cell| cell.value()?.to_key()));
                     }
                 }
             }

@@ -8,13 +8,11 @@ use std::sync::Arc;
 
 use crate::identity::{Found, Identified, Identify, Place};
 use crate::model::{Certificate, Entity, EntityName, RecordKey, StoreError, StoreName};
+use crate::state::{PAGE, Pages};
 use crate::store::LazyRow;
 
 use super::Executor;
 use super::observe::{Cursor, Sight};
-
-/// How many memories are read from the state at a time.
-const PAGE: usize = 2_000;
 
 /// How reading a store went: what it vouches for, why it broke off, and whether it began.
 type Read = (Option<Certificate>, Option<StoreError>, bool);
@@ -117,17 +115,11 @@ impl Sight<'_> {
         let Some(entity) = self.executor.spec.entity(name).filter(|_| !self.opened.rebuild) else {
             return Ok(());
         };
-        let mut last: Option<RecordKey> = None;
-        loop {
-            let page = self.executor.state.page(entity, last.as_ref(), PAGE).await;
-            let page = page.map_err(|error| error.to_string())?;
-            for (key, memory) in &page {
-                let memory = self.overlaid(entity, key, Some(memory.clone())).unwrap_or_default();
-                identify.remember(name, key, &memory);
-            }
-            last = page.last().map(|(key, _)| key.clone());
-            if page.len() < PAGE {
-                break;
+        let mut pages = Pages::new(self.executor.state.as_ref(), entity, PAGE);
+        while let Some(page) = pages.next_page().await.map_err(|error| error.to_string())? {
+            for (key, memory) in page {
+                let memory = self.overlaid(entity, &key, Some(memory)).unwrap_or_default();
+                identify.remember(name, &key, &memory);
             }
         }
         for (record, _) in self.opened.overlay.iter().filter(|(record, _)| record.entity == *name) {

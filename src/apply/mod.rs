@@ -22,8 +22,8 @@ use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Batch, ByStore, EntityName, ErrorKind, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError,
-    StoreName, Timestamp, WriteOp,
+    Batch, BatchId, ByStore, EntityName, ErrorKind, Header, Intent, IntentId, Mapped, Outcome, Presence,
+    RecordId, RecordKey, Row, StoreError, StoreName, Timestamp, Transition, Unknown, WriteOp,
 };
 use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Rechecked, Worked};
@@ -194,37 +194,17 @@ impl<'a> Executor<'a> {
         match effect {
             Effect::LoadState => Event::State(self.load_state().await),
             Effect::LoadLedger => Event::Ledger(self.load_ledger().await),
-            Effect::Receipts(batches) => Event::Receipts(match self.store(&self.spec.canonical) {
-                Ok(store) => store.receipts(&batches).await,
-                Err(error) => Err(error),
-            }),
+            Effect::Receipts(batches) => Event::Receipts(self.receipts(&batches).await),
             Effect::Read { store, entity, keys } => {
                 let rows = self.read(&store, &entity, &keys).await;
                 Event::Rows { store, entity, rows }
             }
             Effect::Recheck(records) => Event::Rechecked(self.recheck(&records).await),
             Effect::ReadNative { store, entity, keys } => {
-                let rows =
-                    match self.store(&store).and_then(|opened| Ok((opened, self.mapped(&entity, &store)?))) {
-                        Ok((opened, mapped)) => opened.read_native(&mapped, &keys).await,
-                        Err(error) => Err(error),
-                    };
+                let rows = self.read_native(&store, &entity, &keys).await;
                 Event::Native { store, rows }
             }
-            Effect::Commit(transition) => {
-                let kept = match self.lease {
-                    Some(lease) => lease.keep(&**self.state).await,
-                    None => Ok(()),
-                };
-                Event::Committed(match kept {
-                    Ok(()) => {
-                        let state = Arc::clone(self.state);
-                        let done = aside(async move { state.commit(&transition).await }).await;
-                        done.map_err(|error| error.to_string())
-                    }
-                    Err(message) => Err(message),
-                })
-            }
+            Effect::Commit(transition) => Event::Committed(self.commit(transition).await),
             Effect::Write { store, entity, batch } => {
                 let writes = batch.writes.len();
                 let span = tracing::info_span!("batch", %store, %entity, writes);
@@ -241,7 +221,28 @@ impl<'a> Executor<'a> {
         }
     }
 
-    async fn load_state(&self) -> Result<(crate::model::Header, Vec<crate::model::Intent>), String> {
+    async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {
+        self.store(&self.spec.canonical)?.receipts(batches).await
+    }
+
+    async fn read_native(
+        &self,
+        store: &StoreName,
+        entity: &EntityName,
+        keys: &[RecordKey],
+    ) -> Result<BTreeMap<RecordKey, serde_json::Value>, StoreError> {
+        self.store(store)?.read_native(&self.mapped(entity, store)?, keys).await
+    }
+
+    async fn commit(&self, transition: Transition) -> Result<(), String> {
+        if let Some(lease) = self.lease {
+            lease.keep(&**self.state).await?;
+        }
+        let state = Arc::clone(self.state);
+        aside(async move { state.commit(&transition).await }).await.map_err(|error| error.to_string())
+    }
+
+    async fn load_state(&self) -> Result<(Header, Vec<Intent>), String> {
         let header = self.state.header().await.map_err(|error| error.to_string())?;
         let intents = self.state.open_intents().await.map_err(|error| error.to_string())?;
         Ok((header, intents))
@@ -296,7 +297,7 @@ impl<'a> Executor<'a> {
         store: &StoreName,
         entity: &EntityName,
         keys: &[RecordKey],
-    ) -> Result<BTreeMap<RecordKey, crate::model::Presence>, StoreError> {
+    ) -> Result<BTreeMap<RecordKey, Presence>, StoreError> {
         let mapped = self.mapped(entity, store)?;
         let (store, keys) = (Arc::clone(self.store(store)?), keys.to_vec());
         aside(async move { store.read(&mapped, &keys).await }).await
@@ -316,13 +317,13 @@ impl<'a> Executor<'a> {
             } else {
                 self.state.recall(entity, &keys).await.map_err(|error| error.to_string())?
             };
-            let mut seen: BTreeMap<RecordKey, ByStore<crate::model::Presence>> = BTreeMap::new();
+            let mut seen: BTreeMap<RecordKey, ByStore<Presence>> = BTreeMap::new();
             for store in self.spec.stores_of(name) {
                 // Elements carry no keys to be found by; their guards say whether they moved.
                 let elements =
                     self.spec.mapping(name, &store).is_some_and(|place| place.embedded().is_some());
                 let rows = if elements {
-                    Ok(keys.iter().map(|key| (key.clone(), crate::model::Presence::Absent)).collect())
+                    Ok(keys.iter().map(|key| (key.clone(), Presence::Absent)).collect())
                 } else {
                     self.read(&store, name, &keys).await
                 };
@@ -331,7 +332,7 @@ impl<'a> Executor<'a> {
                 }
                 for key in &keys {
                     let presence = rows.as_ref().ok().and_then(|rows| rows.get(key)).cloned();
-                    let unreachable = crate::model::Presence::Unknown(crate::model::Unknown::Unreachable);
+                    let unreachable = Presence::Unknown(Unknown::Unreachable);
                     seen.entry(key.clone())
                         .or_default()
                         .insert(store.clone(), presence.unwrap_or(unreachable));

@@ -9,15 +9,13 @@ use crate::model::{
 };
 use crate::plan::{Planner, SnapshotReport};
 use crate::reconcile::Opened;
+use crate::state::{PAGE, Pages};
 use crate::store::{LazyRow, SnapshotItem, SnapshotStream};
 use crate::telemetry::Event;
 
 use super::Executor;
 use super::gather::Gathered;
 use super::thoughts::{Glimpse, Seen, Thoughts};
-
-/// How many memories are read from the state at a time.
-const PAGE: usize = 2_000;
 
 /// A pass's view of everything.
 pub struct Sight<'a> {
@@ -165,17 +163,16 @@ fn alike(rows: &[Option<LazyRow>]) -> Option<&LazyRow> {
 
 /// The memories of an entity, a page at a time.
 struct Memories<'a> {
-    sight: &'a Sight<'a>,
-    entity: &'a Entity,
+    pages: Pages<'a>,
     page: VecDeque<(RecordKey, Memory)>,
-    last: Option<RecordKey>,
-    ended: bool,
 }
 
 impl<'a> Memories<'a> {
     fn new(sight: &'a Sight<'a>, entity: &'a Entity) -> Self {
+        let pages = Pages::new(sight.executor.state.as_ref(), entity, PAGE);
         // A state that is lost or stale says nothing.
-        Self { sight, entity, page: VecDeque::new(), last: None, ended: sight.opened.rebuild }
+        let pages = if sight.opened.rebuild { pages.none() } else { pages };
+        Self { pages, page: VecDeque::new() }
     }
 
     fn key(&self) -> Option<&RecordKey> {
@@ -183,15 +180,10 @@ impl<'a> Memories<'a> {
     }
 
     async fn fill(&mut self) -> Result<(), String> {
-        if !self.page.is_empty() || self.ended {
-            return Ok(());
+        if self.page.is_empty() {
+            let next = self.pages.next_page().await.map_err(|error| error.to_string())?;
+            self.page = next.unwrap_or_default().into();
         }
-        let state = self.sight.executor.state;
-        let page =
-            state.page(self.entity, self.last.as_ref(), PAGE).await.map_err(|error| error.to_string())?;
-        self.ended = page.len() < PAGE;
-        self.last = page.last().map(|(key, _)| key.clone());
-        self.page = page.into();
         Ok(())
     }
 

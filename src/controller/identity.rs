@@ -11,13 +11,11 @@ use crate::model::{
     StoreRecordId, Transition,
 };
 use crate::plan::{Plan, Waiting};
+use crate::state::{PAGE, Pages};
 use crate::store::SnapshotItem;
 use crate::telemetry::Silent;
 
 use super::{Engine, EngineError, PassOptions};
-
-/// How many memories are read from the state at a time.
-const PAGE: usize = 2_000;
 
 impl Engine {
     /// Looks at everything; the plan says which rows wait.
@@ -154,17 +152,11 @@ impl Engine {
                 return Err(EngineError::new(message));
             }
         }
-        let mut last: Option<RecordKey> = None;
-        loop {
-            let page = self.state.page(entity, last.as_ref(), PAGE).await?;
-            for (key, _) in &page {
-                see(key);
-            }
-            last = page.last().map(|(key, _)| key.clone());
-            if page.len() < PAGE {
-                return Ok(RecordKey::new(vec![greatest.saturating_add(1).to_string()]));
-            }
+        let mut pages = Pages::new(self.state.as_ref(), entity, PAGE);
+        while let Some(page) = pages.next_page().await? {
+            page.iter().for_each(|(key, _)| see(key));
         }
+        Ok(RecordKey::new(vec![greatest.saturating_add(1).to_string()]))
     }
 
     /// Whether a row is remembered as some record's.
@@ -204,21 +196,17 @@ impl Engine {
         row: impl Fn(&StoreRecordId) -> bool,
     ) -> Result<Vec<(RecordId, StoreName)>, EngineError> {
         let mut found = Vec::new();
-        let mut last: Option<RecordKey> = None;
-        loop {
-            let page = self.state.page(entity, last.as_ref(), PAGE).await?;
-            for (key, memory) in &page {
+        let mut pages = Pages::new(self.state.as_ref(), entity, PAGE);
+        while let Some(page) = pages.next_page().await? {
+            for (key, memory) in page {
                 let shadow = memory.stores.get(store).filter(|shadow| shadow.present);
                 if shadow.and_then(|shadow| shadow.store_id.as_ref()).is_some_and(&row) {
-                    let record = RecordId { entity: entity.name.clone(), key: key.clone() };
+                    let record = RecordId { entity: entity.name.clone(), key };
                     found.push((record, store.clone()));
                 }
             }
-            last = page.last().map(|(key, _)| key.clone());
-            if page.len() < PAGE {
-                return Ok(found);
-            }
         }
+        Ok(found)
     }
 
     /// What else is remembered of the row. The record may not have another row there.
@@ -230,27 +218,23 @@ impl Engine {
         record: &RecordId,
     ) -> Result<Vec<(RecordId, StoreName)>, EngineError> {
         let mut forget = Vec::new();
-        let mut last: Option<RecordKey> = None;
-        loop {
-            let page = self.state.page(entity, last.as_ref(), PAGE).await?;
-            for (key, memory) in &page {
+        let mut pages = Pages::new(self.state.as_ref(), entity, PAGE);
+        while let Some(page) = pages.next_page().await? {
+            for (key, memory) in page {
                 let Some(shadow) = memory.stores.get(store).filter(|shadow| shadow.present) else { continue };
                 let same_row = shadow.store_id.as_ref() == Some(id);
-                if *key == record.key && !same_row && shadow.store_id.is_some() {
+                if key == record.key && !same_row && shadow.store_id.is_some() {
                     let other = shadow.store_id.as_ref().map_or("", |other| other.0.as_str());
                     return Err(EngineError::new(format!(
                         "{record} has the row {other} in `{store}` already"
                     ))
                     .hint("merge the two rows there, or `split` this one"));
                 }
-                if same_row && *key != record.key {
-                    forget.push((RecordId { entity: entity.name.clone(), key: key.clone() }, store.clone()));
+                if same_row && key != record.key {
+                    forget.push((RecordId { entity: entity.name.clone(), key }, store.clone()));
                 }
             }
-            last = page.last().map(|(key, _)| key.clone());
-            if page.len() < PAGE {
-                return Ok(forget);
-            }
         }
+        Ok(forget)
     }
 }

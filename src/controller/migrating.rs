@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{FieldId, Mapped, RecordId, RecordKey, StoreName, Transition};
+use crate::state::Pages;
 use crate::store::Store;
 use crate::telemetry::Silent;
 
@@ -82,9 +83,8 @@ impl Engine {
         store: &Arc<dyn Store>,
         mapped: &Mapped,
     ) -> Result<BTreeSet<FieldId>, EngineError> {
-        let mut after: Option<RecordKey> = None;
-        loop {
-            let page = self.state.page(&mapped.entity, after.as_ref(), PAGE).await?;
+        let mut pages = Pages::new(self.state.as_ref(), &mapped.entity, PAGE);
+        while let Some(page) = pages.next_page().await? {
             let there = page.iter().filter(|(_, memory)| memory.places().contains(name));
             let keys: Vec<RecordKey> = there.map(|(key, _)| key.clone()).collect();
             // A table that is not there, or cannot be read, is for the migration to tell of.
@@ -94,11 +94,8 @@ impl Engine {
                 let fields = mapped.mapping.fields.iter().filter(|(_, field)| field.relation.is_none());
                 return Ok(fields.map(|(id, _)| *id).filter(|id| !row.fields.contains_key(id)).collect());
             }
-            if page.len() < PAGE {
-                return Ok(BTreeSet::new());
-            }
-            after = page.last().map(|(key, _)| key.clone());
         }
+        Ok(BTreeSet::new())
     }
 
     /// Takes the lease as soon as there is something to forget: a field that was never there is nobody's business.

@@ -1,5 +1,6 @@
 //! A record together with what belongs to it, read from the canonical store.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
@@ -158,11 +159,7 @@ async fn rows(
 fn referred(row: &Row, from: FieldRef) -> Option<String> {
     match from {
         FieldRef::Key(part) => row.key.parts().get(part).cloned(),
-        FieldRef::Field(id) => match row.fields.get(&id)?.value()? {
-            Value::Null => None,
-            Value::Text(text) => Some(text.as_ref().to_owned()),
-            other => Some(other.to_string()),
-        },
+        FieldRef::Field(id) => row.fields.get(&id)?.value()?.plain_text().map(Cow::into_owned),
     }
 }
 

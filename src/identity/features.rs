@@ -31,20 +31,21 @@ fn value(entity: &Entity, fields: &Fields<Cell>, field: FieldId, depth: u8) -> V
     held()
 }
 
-fn text_of(value: Value) -> Option<String> {
-    let text = match value {
-        Value::Null => return None,
-        Value::Text(text) => text.trim().to_owned(),
-        other => other.to_string(),
-    };
-    (!text.is_empty()).then_some(text)
+/// A value's text as matching compares it: blanks around it say nothing.
+fn text_of(value: &Value) -> Option<String> {
+    value.plain_text().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The text of what a row holds of a field.
+fn held(fields: &Fields<Cell>, field: FieldId) -> Option<String> {
+    text_of(fields.get(&field)?.value()?)
 }
 
 fn own(entity: &Entity, fields: &Fields<Cell>) -> BTreeSet<Feature> {
     let mut features = BTreeSet::new();
     for term in entity.match_rules.iter().flatten() {
         if let MatchTerm::Own(FieldRef::Field(field)) = term
-            && let Some(text) = text_of(value(entity, fields, *field, 0))
+            && let Some(text) = text_of(&value(entity, fields, *field, 0))
         {
             features.insert((term.clone(), text));
         }
@@ -60,9 +61,8 @@ pub(super) fn of_stray(entity: &Entity, stray: &Stray) -> BTreeSet<Feature> {
 /// The kind of a row's value, and the value's normal form.
 fn kind_and_normal(child: &Entity, fields: &Fields<Cell>) -> Option<(String, String)> {
     let (kind, value) = child.identifier()?;
-    let text = |field| text_of(fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default());
-    let kind = text(kind)?;
-    let normal = normal::identifier(&kind, &text(value)?, child.default_region.as_deref())?;
+    let kind = held(fields, kind)?;
+    let normal = normal::identifier(&kind, &held(fields, value)?, child.default_region.as_deref())?;
     Some((kind, normal))
 }
 
@@ -70,9 +70,7 @@ fn kind_and_normal(child: &Entity, fields: &Fields<Cell>) -> Option<(String, Str
 fn referred(row: &Row, from: FieldRef) -> Option<String> {
     match from {
         FieldRef::Key(part) => row.key.parts().get(part).cloned(),
-        FieldRef::Field(field) => {
-            text_of(row.fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default())
-        }
+        FieldRef::Field(field) => held(&row.fields, field),
     }
 }
 
@@ -120,7 +118,7 @@ pub(super) fn of_row(spec: &Spec, entity: &Entity, row: &Row) -> Vec<(EntityName
 pub(super) fn element_of(spec: &Spec, entity: &Entity, row: &Row) -> Option<(String, String, String)> {
     let mappings = spec.mappings.get(&entity.name)?;
     let embedded = mappings.values().find_map(|mapping| mapping.embedded())?;
-    let text = |field| text_of(row.fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default());
+    let text = |field| held(&row.fields, field);
     let (kind, value) = (text(embedded.kind)?, text(embedded.value)?);
     let normal = embedded.normal(&kind, &value)?;
     Some((text(embedded.reference)?, kind, normal))
@@ -130,10 +128,10 @@ pub(super) fn element_of(spec: &Spec, entity: &Entity, row: &Row) -> Option<(Str
 fn of_child_stray(child: &Entity, stray: &Stray) -> Option<(String, String)> {
     match ElementId::parse(&stray.store_id) {
         Some(element) => {
-            let value = child.identifier().and_then(|(_, value)| stray.fields.get(&value)?.value().cloned());
+            let (_, value) = child.identifier()?;
+            let value = held(&stray.fields, value)?;
             let region = child.default_region.as_deref();
-            let normal =
-                normal::identifier(&element.kind, &text_of(value?)?, region).unwrap_or(element.normal);
+            let normal = normal::identifier(&element.kind, &value, region).unwrap_or(element.normal);
             Some((element.kind, normal))
         }
         None => kind_and_normal(child, &stray.fields),

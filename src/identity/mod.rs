@@ -376,7 +376,7 @@ fn row_of(
             Some(related) => {
                 let found =
                     keys.get(&(target.clone(), mapping.store.clone())).and_then(|keys| keys.get(related));
-                match found.and_then(|key| value_of_key(entity.field(*id).ty, key)) {
+                match found.and_then(|key| Value::of_key(key, entity.field(*id).ty)) {
                     Some(value) => fields.insert(*id, Cell::Value(value)),
                     None => fields.remove(id),
                 };
@@ -391,14 +391,5 @@ fn row_of(
         created: stray.created,
         updated: stray.updated,
         unlinked,
-    }
-}
-
-/// A key of one part as the value of a field that refers to it.
-fn value_of_key(ty: FieldType, key: &RecordKey) -> Option<Value> {
-    let [part] = key.parts() else { return None };
-    match ty {
-        FieldType::Int64 => part.parse().ok().map(Value::Int),
-        _ => Some(Value::text(part.as_str())),
     }
 }

@@ -1,5 +1,7 @@
 //! Fields whose value comes from other fields of the same record.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -76,15 +78,8 @@ impl Derive {
     /// The derived value, with `value_of` telling the record's fields and `region` the one that phone numbers without
     /// a `+` are read in. What cannot be derived is null.
     pub fn compute(&self, value_of: impl Fn(FieldRef) -> Value, region: Option<&str>) -> Value {
-        let texts: Vec<Option<String>> = self
-            .args
-            .iter()
-            .map(|arg| match value_of(*arg) {
-                Value::Null => None,
-                Value::Text(text) => Some(text.as_ref().to_owned()),
-                other => Some(other.to_string()),
-            })
-            .collect();
+        let values: Vec<Value> = self.args.iter().map(|arg| value_of(*arg)).collect();
+        let texts: Vec<Option<Cow<'_, str>>> = values.iter().map(Value::plain_text).collect();
         let first = texts.first().and_then(Option::as_deref);
         // The value that the part is taken from, if it is of this type.
         let of = |ty: &str| match texts.as_slice() {

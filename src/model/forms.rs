@@ -308,8 +308,12 @@ fn number_text(native: &Native) -> Option<&str> {
     text_of(native).map(str::trim).filter(|text| text.len() <= MAX_NUMBER_LENGTH)
 }
 
-fn canonical_integer(text: &str) -> Option<i64> {
-    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
+/// The whole number of 64 bits that a text is. One number, one text: `007`, `+7` and `-0` are none, since they would come back
+/// as others; as keys they would be second keys of 7 and 0.
+pub fn canonical_integer(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let canonical = text == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));
+    canonical.then(|| text.parse().ok()).flatten()
 }
 
 /// The integer that a float is exactly, if it is one.

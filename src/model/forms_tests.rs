@@ -234,6 +234,14 @@ proptest! {
     }
 
     #[test]
+    fn a_text_is_an_integer_where_the_integer_is_that_text(
+        text in prop_oneof!["[-+ ]{0,2}[0-9]{1,20}", any::<i64>().prop_map(|number| number.to_string())],
+    ) {
+        let same = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+        prop_assert_eq!(super::canonical_integer(&text), same);
+    }
+
+    #[test]
     fn json_text_however_laid_out_is_the_value_that_it_says(json in any_json()) {
         let text = serde_json::to_string_pretty(&json).expect("JSON");
         let read = super::Json::parse(&text).expect("JSON");

@@ -230,12 +230,34 @@ pub enum SyncPlace {
     },
 }
 
+/// The parts of sync metadata, by the names they have wherever they stand.
+pub const SYNC_PARTS: [&str; 6] =
+    ["version", "last_updated", "last_updated_by", "sync_status", "source_systems", "sync_errors"];
+
+impl SyncPlace {
+    /// The column of each of [`SYNC_PARTS`], where they have a column each.
+    pub fn columns(&self) -> [Option<&Column>; 6] {
+        match self {
+            Self::Columns {
+                version,
+                last_updated,
+                last_updated_by,
+                sync_status,
+                source_systems,
+                sync_errors,
+            } => [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors]
+                .map(Option::as_ref),
+            _ => [None; 6],
+        }
+    }
+}
+
 /// A condition on one field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// The field.
     pub field: FieldRef,
-    /// The values meant, as canonical text; null is the text of nothing.
+    /// The values meant, as [`Value::plain_text`] has them.
     pub values: Vec<Option<String>>,
     /// Whether the field must have none of them instead of one.
     pub negated: bool,
@@ -265,12 +287,9 @@ impl Scope {
     /// Whether a record with these values belongs to the store.
     pub fn admits(&self, value_of: impl Fn(FieldRef) -> Value) -> bool {
         self.conditions.iter().all(|condition| {
-            let text = match value_of(condition.field) {
-                Value::Null => None,
-                Value::Text(text) => Some(text.as_ref().to_owned()),
-                other => Some(other.to_string()),
-            };
-            condition.values.contains(&text) != condition.negated
+            let value = value_of(condition.field);
+            let text = value.plain_text();
+            condition.values.iter().any(|meant| meant.as_deref() == text.as_deref()) != condition.negated
         })
     }
 }

@@ -25,7 +25,7 @@ mod write;
 pub use derive::{Derive, DeriveFn, Recompute};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use flat::{ByName, ByStore, Fields, Flat};
-pub use forms::{FormError, Native, decode, encode, representable};
+pub use forms::{FormError, Native, canonical_integer, decode, encode, representable};
 pub use found::{FoundColumn, FoundTable};
 pub use ids::{
     BadName, BatchId, ConflictId, EntityName, FieldId, FieldName, IntentId, RecordId, RecordKey, StateId,
@@ -35,7 +35,7 @@ pub use journal::{Deletes, Header, Intent, IntentEnd, IntentKind, RecentDeletes,
 pub use json::{Json, JsonPatch};
 pub use mapping::{
     Column, Condition, Direction, EmbedPlace, Embedded, Except, FieldMapping, Form, Home, KeyMapping,
-    Mapping, MappingTag, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
+    Mapping, MappingTag, SYNC_PARTS, SYSTEM_TABLES, Scope, ScopeExit, Shape, SyncPlace, TableName,
 };
 pub use marks::{Marks, StoreMark, Stretches};
 pub use memory::{FieldShadow, Memory, Shadow};

@@ -1,5 +1,6 @@
 //! Values in canonical form.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::ids::RecordKey;
 use super::json::{Json, plain_decimal};
+use super::schema::FieldType;
 use super::time::Timestamp;
 
 /// A 64-bit floating point number under which equal means the same: NaN equals NaN, and there is one zero.
@@ -81,6 +84,34 @@ impl Value {
             Self::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// The value as the text that keys, references, conditions of scopes, derivations and patterns know it by: texts, numbers
+    /// and times bare, JSON and lists as JSON. None for null.
+    pub fn plain_text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) | Self::Numeric(text) => Some(Cow::Borrowed(text)),
+            Self::Json(_) => Some(Cow::Owned(self.to_string())),
+            other => match other.to_plain() {
+                serde_json::Value::Null => None,
+                serde_json::Value::String(text) => Some(Cow::Owned(text)),
+                plain => Some(Cow::Owned(plain.to_string())),
+            },
+        }
+    }
+
+    /// A key of one part as the value of a field that refers to its record.
+    pub fn of_key(key: &RecordKey, ty: FieldType) -> Option<Self> {
+        let [part] = key.parts() else { return None };
+        match ty {
+            FieldType::Int64 => part.parse().ok().map(Self::Int),
+            _ => Some(Self::text(part.as_str())),
+        }
+    }
+
+    /// The key of the record that a reference with this value leads to; a key that is referred to has one part.
+    pub fn to_key(&self) -> Option<RecordKey> {
+        self.plain_text().map(|text| RecordKey::new(vec![text.into_owned()]))
     }
 
     /// A `numeric` from its text, in canonical form; none if it is no number of reasonable length.
@@ -167,4 +198,46 @@ fn from_tagged(json: serde_json::Value) -> Option<Value> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Derive, DeriveFn, FieldRef, Recompute};
+
+    #[test]
+    fn texts_numbers_and_times_are_told_bare() {
+        let day = Value::Date(Date::constant(2026, 6, 15));
+        let noon = Timestamp::parse("2026-06-15T12:00:00Z", &jiff::tz::TimeZone::UTC).map(Value::Time);
+        let told = [
+            (Value::Null, None),
+            (Value::text("a \"b\""), Some("a \"b\"")),
+            (Value::Int(7), Some("7")),
+            (Value::Bool(true), Some("true")),
+            (Value::Float(Float::new(1.0)), Some("1.0")),
+            (Value::Float(Float::new(f64::INFINITY)), Some("inf")),
+            (Value::numeric("1.50").expect("a number"), Some("1.5")),
+            (day, Some("2026-06-15")),
+            (noon.expect("a time"), Some("2026-06-15T12:00:00Z")),
+            (Value::Json(Json::new("a".into())), Some("\"a\"")),
+            (Value::List(["a".to_owned()].into()), Some("[\"a\"]")),
+        ];
+        for (value, text) in told {
+            assert_eq!(value.plain_text().as_deref(), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_derived_of_a_date_has_no_quotes() {
+        let derive = Derive {
+            function: DeriveFn::Join,
+            args: vec![FieldRef::Key(0), FieldRef::Key(1)],
+            recompute: Recompute::Always,
+        };
+        let of = |arg| match arg {
+            FieldRef::Key(0) => Value::text("seen"),
+            _ => Value::Date(Date::constant(2026, 6, 15)),
+        };
+        assert_eq!(derive.compute(of, None), Value::text("seen 2026-06-15"));
+    }
 }

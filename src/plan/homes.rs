@@ -1,6 +1,7 @@
 //! Stores with record ids of their own: a record can only be where the records that it is related to, or stands in, are; and what became
 //! of rows that carried no key.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -132,12 +133,7 @@ impl Planner {
         if let Some(embedded) = mapping.embedded() {
             let resolved = entry.and_then(|entry| entry.resolution.fields.get(&embedded.reference)).cloned();
             let value = resolved.or_else(|| self.held(observed, embedded.reference));
-            let key = value.and_then(|value| match value {
-                Value::Null => None,
-                Value::Text(text) => Some(RecordKey::new(vec![text.to_string()])),
-                other => Some(RecordKey::new(vec![other.to_string()])),
-            });
-            return vec![(embedded.parent.clone(), key)];
+            return vec![(embedded.parent.clone(), value.as_ref().and_then(Value::to_key))];
         }
         let parts = mapping.key_relations().map(|(part, target)| {
             let key = observed.key.parts().get(part).map(|text| RecordKey::new(vec![text.clone()]));
@@ -210,7 +206,7 @@ impl Planner {
             }
             let Some(embedded) = mapping.embedded() else { continue };
             let fields = &entry.resolution.fields;
-            let text = |field| fields.get(&field).and_then(Value::as_text).map(str::to_owned);
+            let text = |field| fields.get(&field).and_then(Value::plain_text).map(Cow::into_owned);
             let wanted = (text(embedded.reference), text(embedded.kind), text(embedded.value));
             let (Some(parent), Some(kind), Some(value)) = wanted else { continue };
             let (Some(normal), Some(side)) = (embedded.normal(&kind, &value), side) else { continue };

@@ -37,15 +37,10 @@ impl Link {
 
 /// The key of the record that a record refers to.
 fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
-    let text = match reference.from {
-        FieldRef::Key(part) => entry.observed.key.parts().get(part)?.clone(),
-        FieldRef::Field(field) => match value_of(entry, field)? {
-            Value::Text(text) => text.as_ref().to_owned(),
-            Value::Null => return None,
-            other => other.to_string(),
-        },
-    };
-    Some(RecordKey::new(vec![text]))
+    match reference.from {
+        FieldRef::Key(part) => Some(RecordKey::new(vec![entry.observed.key.parts().get(part)?.clone()])),
+        FieldRef::Field(field) => value_of(entry, field)?.to_key(),
+    }
 }
 
 fn field_of(from: FieldRef) -> Option<FieldId> {

@@ -7,7 +7,6 @@ use crate::model::{
     BatchId, ByStore, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName,
     Timestamp, Transition,
 };
-
 use crate::spec::Spec;
 
 use super::recovery;
@@ -63,7 +62,8 @@ pub struct Opening {
     waiting: usize,
     found: recovery::Found,
     rebuild: bool,
-    committing: bool,
+    /// What was found, until the state has it.
+    opened: Option<Opened>,
     done: Option<Result<Opened, OpeningFailed>>,
 }
 
@@ -80,7 +80,7 @@ impl Opening {
             waiting: 0,
             found: recovery::Found::default(),
             rebuild: false,
-            committing: false,
+            opened: None,
             done: None,
         }
     }
@@ -136,16 +136,14 @@ impl Opening {
     }
 
     fn go_on(&mut self) -> Vec<Effect> {
-        let (Some(header), Some(ledger)) = (self.header.clone(), self.ledger.clone()) else {
-            return Vec::new();
-        };
-        if self.committing {
-            self.finish(header, ledger);
+        if let Some(opened) = self.opened.take() {
+            self.done = Some(Ok(opened));
             return Vec::new();
         }
+        let (Some(header), Some(ledger)) = (&self.header, &self.ledger) else { return Vec::new() };
         if !self.found.asked {
             self.found.asked = true;
-            match belongs(&header, &ledger) {
+            match belongs(header, ledger) {
                 Belongs::Yes => {}
                 Belongs::Stale => self.rebuild = true,
                 Belongs::RolledBack(failure) => {
@@ -158,12 +156,38 @@ impl Opening {
                 return self.ask(effects);
             }
         }
-        let transition = self.transition(&header, &ledger);
+        match (self.header.take(), self.ledger.take()) {
+            (Some(header), Some(ledger)) => self.conclude(header, ledger),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Puts what was found out into the state, or only says it.
+    fn conclude(&mut self, mut header: Header, ledger: LedgerContents) -> Vec<Effect> {
+        let mut transition = self.transition(&header, &ledger);
+        if let Some(number) = transition.acknowledge_pass {
+            header.acknowledged = number;
+        }
+        let ended: BTreeSet<&IntentId> = transition.close.iter().map(|(id, _)| id).collect();
+        let unresolved = self
+            .intents
+            .iter()
+            .filter(|intent| !self.rebuild && !ended.contains(&intent.id))
+            .map(|intent| (intent.record.clone(), intent.store.clone()))
+            .collect();
+        let mut overlay: BTreeMap<RecordId, ByStore<Shadow>> = BTreeMap::new();
+        if !self.commit {
+            for (record, store, shadow) in std::mem::take(&mut transition.shadows) {
+                overlay.entry(record).or_default().insert(store, Arc::unwrap_or_clone(shadow));
+            }
+        }
+        let recovered = !self.intents.is_empty();
+        let opened = Opened { header, ledger, rebuild: self.rebuild, overlay, unresolved, recovered };
         if self.commit && !transition.is_empty() {
-            self.committing = true;
+            self.opened = Some(opened);
             return self.ask(vec![Effect::Commit(transition)]);
         }
-        self.finish(header, ledger);
+        self.done = Some(Ok(opened));
         Vec::new()
     }
 
@@ -177,35 +201,6 @@ impl Opening {
             transition.acknowledge_pass = Some(announced);
         }
         transition
-    }
-
-    fn finish(&mut self, mut header: Header, ledger: LedgerContents) {
-        let transition = self.transition(&header, &ledger);
-        if let Some(number) = transition.acknowledge_pass {
-            header.acknowledged = number;
-        }
-        let mut overlay: BTreeMap<RecordId, ByStore<Shadow>> = BTreeMap::new();
-        if !self.commit {
-            for (record, store, shadow) in transition.shadows {
-                overlay.entry(record).or_default().insert(store, Arc::unwrap_or_clone(shadow));
-            }
-        }
-        let ended: BTreeSet<&IntentId> = transition.close.iter().map(|(id, _)| id).collect();
-        let unresolved = self
-            .intents
-            .iter()
-            .filter(|intent| !self.rebuild && !ended.contains(&intent.id))
-            .map(|intent| (intent.record.clone(), intent.store.clone()))
-            .collect();
-        let opened = Opened {
-            header,
-            ledger,
-            rebuild: self.rebuild,
-            overlay,
-            unresolved,
-            recovered: !self.intents.is_empty(),
-        };
-        self.done.get_or_insert(Ok(opened));
     }
 }
 

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 use regex::Regex;
@@ -123,12 +122,7 @@ fn fill_in(entity: &Entity, pattern: &str, value_of: &dyn Fn(FieldRef) -> Value)
             rest = &after[1..];
             continue;
         };
-        let text: Arc<str> = match value_of(field) {
-            Value::Null => "".into(),
-            Value::Text(text) => text,
-            other => other.to_string().into(),
-        };
-        filled.push_str(&regex::escape(&text));
+        filled.push_str(&regex::escape(&value_of(field).plain_text().unwrap_or_default()));
         rest = &after[close + 1..];
     }
     filled.push_str(rest);

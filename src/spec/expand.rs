@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::compile::{Docs, plain_text};
+use super::compile::Docs;
 use super::raw::{
     AlertsBody, BreakerBody, ConditionBody, ConditionEntry, ConflictsBody, ControllerBody,
     ControllerDocument, EmbedBody, EmbedEntry, EntityBody, EntityDocument, FieldBody, FieldEntry, GuardsBody,
@@ -235,7 +235,7 @@ fn literal(value: &Value) -> Literal {
     match value {
         Value::Int(number) => Literal::Int(*number),
         Value::Bool(flag) => Literal::Bool(*flag),
-        other => Literal::Text(plain_text(other).unwrap_or_default()),
+        other => Literal::Text(other.plain_text().unwrap_or_default().into_owned()),
     }
 }
 

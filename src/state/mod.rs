@@ -16,8 +16,11 @@ mod changes;
 pub mod codec;
 mod hold;
 pub mod memory;
+mod pages;
 pub mod postgres;
 pub mod sqlite;
+
+pub use pages::{PAGE, Pages};
 
 /// Why the state could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Batch, ErrorKind, FieldType, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Write, WriteOp,
+    Batch, ErrorKind, FieldType, Fields, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Value,
+    Write, WriteOp, canonical_integer,
 };
 
 /// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
@@ -33,8 +34,7 @@ pub(super) fn check_write(
         return invalid(format!("the key {} has not the parts that `{}` has", write.key, mapped.name()));
     }
     for (part, text) in mapped.entity.key.iter().zip(write.key.parts()) {
-        let is_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == *text);
-        if part.ty == FieldType::Int64 && !is_number {
+        if part.ty == FieldType::Int64 && canonical_integer(text).is_none() {
             return invalid(format!("the key {} of `{}` is no int64", write.key, mapped.name()));
         }
     }
@@ -56,6 +56,15 @@ pub(super) fn check_write(
         }
     }
     Ok(())
+}
+
+/// An update with nothing in place of what only one record may have.
+pub(super) fn letting_go(mapped: &Mapped, write: &Write) -> Option<Write> {
+    let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
+    let unique = fields.keys().filter(|field| mapped.entity.field(**field).unique);
+    let fields: Fields<Value> = unique.map(|field| (*field, Value::Null)).collect();
+    let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
+    Some(Write { op, ..write.clone() })
 }
 
 /// Whether a field of this type can stand in a column in this form.

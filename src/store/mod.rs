@@ -20,6 +20,7 @@ pub mod bigquery;
 mod buckets;
 mod checks;
 pub(crate) mod files;
+mod image;
 mod inside;
 mod keys;
 pub mod memory;
@@ -29,10 +30,11 @@ mod rows;
 pub mod script;
 pub mod sqlite;
 mod sync;
+mod tables;
 pub mod twenty;
 
 pub use checks::guard_holds;
-use checks::{check_write, form_suits, repeated_keys};
+use checks::{check_write, form_suits, letting_go, repeated_keys};
 pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.

@@ -1,6 +1,7 @@
 //! Where in a table's rows a mapping's parts stand, and what stands there: what SQL stores have in common, whatever their columns are.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 use serde_json::Value as Json;
@@ -88,7 +89,7 @@ pub(super) fn place_meta(
             place(column).map_or((MetaPlace::None, true), |place| (MetaPlace::Object(place), false))
         }
         columns @ SyncPlace::Columns { .. } => {
-            place_parts(&sync::part_columns(columns).map(Option::<&Column>::cloned), place)
+            place_parts(&columns.columns().map(Option::<&Column>::cloned), place)
         }
     }
 }
@@ -101,6 +102,24 @@ pub(super) fn place_parts(
     let places = columns.each_ref().map(|column| place(column.as_ref()?));
     let missing = places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some());
     (MetaPlace::Parts(places), missing)
+}
+
+/// What fields and sync metadata that stand in these places mean: of two tables of which the same is said, equal bytes mean the same.
+pub(super) fn meaning(mapped: &Mapped, fields: &[FieldPlace], meta: &MetaPlace) -> String {
+    let mut text = String::new();
+    for field in fields {
+        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
+        let FieldPlace { ty, form, place: Place { slot, path }, .. } = field;
+        // Writing to a text cannot fail.
+        let _ = write!(text, "; {name} {} {} {slot} {path:?}", ty.as_str(), form.as_str());
+    }
+    let kept = match &mapped.mapping.sync {
+        SyncPlace::Columns { .. } => "columns",
+        SyncPlace::None => "none",
+        _ => "object",
+    };
+    let _ = write!(text, "; {kept} {meta:?}; {:?}", mapped.mapping.timezone);
+    text
 }
 
 /// What is said of a table that lacks a column of the key.

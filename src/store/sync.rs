@@ -5,30 +5,12 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use crate::model::{Column, SyncMeta, SyncPlace, SyncStatus, Timestamp, Version};
+use crate::model::{SyncMeta, SyncPlace, SyncStatus, Timestamp, Version};
 
-/// The parts of sync metadata, by the names they have wherever they stand.
-pub(super) const PARTS: [&str; 6] =
-    ["version", "last_updated", "last_updated_by", "sync_status", "source_systems", "sync_errors"];
+pub(super) use crate::model::SYNC_PARTS as PARTS;
 
 /// From here on [`PARTS`] are lists.
 pub(super) const FIRST_LIST: usize = 4;
-
-/// The column of each part of [`PARTS`], where a place has a column each.
-pub(super) fn part_columns(place: &SyncPlace) -> [Option<&Column>; 6] {
-    match place {
-        SyncPlace::Columns {
-            version,
-            last_updated,
-            last_updated_by,
-            sync_status,
-            source_systems,
-            sync_errors,
-        } => [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors]
-            .map(Option::as_ref),
-        _ => [None; 6],
-    }
-}
 
 /// What of `meta` a place can keep: all of it in one column, part by part in several, nothing without a place.
 pub(super) fn kept(place: &SyncPlace, meta: &SyncMeta) -> SyncMeta {
@@ -37,7 +19,7 @@ pub(super) fn kept(place: &SyncPlace, meta: &SyncMeta) -> SyncMeta {
         SyncPlace::Struct(_) | SyncPlace::Json(_) | SyncPlace::JsonText(_) => meta.clone(),
         SyncPlace::Columns { .. } => {
             let mut parts = to_parts(meta);
-            for (part, column) in parts.iter_mut().zip(part_columns(place)) {
+            for (part, column) in parts.iter_mut().zip(place.columns()) {
                 if column.is_none() {
                     *part = Json::Null;
                 }
@@ -111,6 +93,7 @@ pub(super) fn put_into(object: &mut Map<String, Json>, meta: &SyncMeta) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Column;
 
     #[test]
     fn metadata_survives_an_object_and_leaves_what_else_is_in_it() {

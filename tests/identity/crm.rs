@@ -14,6 +14,14 @@ pub fn world() -> World {
     World::new(MANIFESTS)
 }
 
+/// The same with numbers as keys of people.
+pub fn numbered_world() -> World {
+    let numbers = MANIFESTS
+        .replace("key: {id: string}", "key: {id: int64}")
+        .replace("person: {type: string,", "person: {type: int64,");
+    World::new(&numbers)
+}
+
 pub fn id(text: &str) -> StoreRecordId {
     StoreRecordId(text.to_owned())
 }
@@ -22,6 +30,7 @@ fn value(name: &str, text: &str) -> Value {
     match (name, text) {
         (_, "null") => Value::Null,
         ("first" | "hidden", text) => Value::Bool(text == "true"),
+        ("person", text) if text.parse::<i64>().is_ok() => text.parse().map_or(Value::Null, Value::Int),
         (_, text) => Value::text(text),
     }
 }

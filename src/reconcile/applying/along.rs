@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diff::ActionKind;
-use crate::model::{Along, EntityName, RecordKey, StoreName, Value, WriteOp};
+use crate::model::{Along, EntityName, RecordKey, StoreName, WriteOp};
 use crate::plan::RecordPlan;
 
 use super::Applying;
@@ -64,11 +64,7 @@ impl Applying {
             return None;
         }
         let WriteOp::Create { fields, .. } = self.operation(&record.record, action) else { return None };
-        let parent = match fields.get(&embedded.reference)? {
-            Value::Null => return None,
-            Value::Text(text) => text.as_ref().to_owned(),
-            other => other.to_string(),
-        };
-        Some(Along { entity: entity.name.clone(), parent: RecordKey::new(vec![parent]), fields })
+        let parent = fields.get(&embedded.reference)?.to_key()?;
+        Some(Along { entity: entity.name.clone(), parent, fields })
     }
 }

@@ -9,8 +9,8 @@ use super::mapping::Mappings;
 use super::store::Stores;
 use super::{Doc, Docs};
 use crate::model::{
-    Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, SYSTEM_TABLES, Shape, StoreName,
-    SyncPlace, TableName,
+    Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, SYNC_PARTS, SYSTEM_TABLES, Shape,
+    StoreName, SyncPlace, TableName,
 };
 use crate::spec::raw::MappingBody;
 use crate::spec::words::list;
@@ -172,23 +172,8 @@ impl<'a> Checker<'a> {
             SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
                 all.push(("the sync metadata".to_owned(), steps(&["sync"]), column.0.clone()));
             }
-            SyncPlace::Columns {
-                version,
-                last_updated,
-                last_updated_by,
-                sync_status,
-                source_systems,
-                sync_errors,
-            } => {
-                let parts = [
-                    ("version", version),
-                    ("last_updated", last_updated),
-                    ("last_updated_by", last_updated_by),
-                    ("sync_status", sync_status),
-                    ("source_systems", source_systems),
-                    ("sync_errors", sync_errors),
-                ];
-                for (name, column) in parts {
+            place @ SyncPlace::Columns { .. } => {
+                for (name, column) in SYNC_PARTS.into_iter().zip(place.columns()) {
                     if let Some(column) = column {
                         let what = format!("the sync metadata's `{name}`");
                         all.push((what, steps(&["sync", "columns", name]), column.0.clone()));

@@ -1,5 +1,6 @@
 //! Mappings: each entity's place in each store, with every short form resolved.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::value::read;
 use super::{Doc, Docs, related, unknown};
 use crate::model::{
     Column, Condition, Diagnostic, Diagnostics, Direction, Entity, EntityName, FieldMapping, FieldRef,
-    FieldType, Fields, Form, Home, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName, Value,
+    FieldType, Fields, Form, Home, KeyMapping, Mapping, Scope, Shape, StoreName, SyncPlace, TableName,
 };
 use crate::spec::raw::{ConditionEntry, KeyPlaces, MappingBody, Place, StoreMapping, SyncBody, SyncColumns};
 use crate::spec::words::name_hint;
@@ -575,9 +576,7 @@ impl<'a> Compiler<'a> {
             return vec![None];
         }
         match read(node, ty) {
-            // As a scope compares it: a text as it is, anything else as values are displayed.
-            Ok(Value::Text(text)) => vec![Some(text.as_ref().to_owned())],
-            Ok(value) => vec![Some(value.to_string())],
+            Ok(value) => vec![value.plain_text().map(Cow::into_owned)],
             Err((why, hint)) => {
                 self.push(steps, Diagnostic { hint, ..Diagnostic::error(why) });
                 Vec::new()

@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::raw::{ControllerBody, EntityBody, MappingBody, StoreBody};
-pub(super) use value::plain_text;
 
 use super::words::{name_hint, nearest};
 use super::yaml::{Mark, Node};

@@ -62,12 +62,3 @@ pub(super) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
         _ => None,
     }
 }
-
-/// A value as a condition compares it and as the expanded form writes it.
-pub(in crate::spec) fn plain_text(value: &Value) -> Option<String> {
-    match value.to_plain() {
-        serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(text),
-        other => Some(other.to_string()),
-    }
-}

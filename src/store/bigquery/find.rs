@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use crate::model::{Mapped, Presence, RecordKey, Row, StoreError, Unknown};
+use crate::model::{Mapped, Presence, RecordKey, Row, StoreError, Unknown, canonical_integer};
 
 use super::BigQueryStore;
 use super::error::Failure;
@@ -163,7 +163,7 @@ fn can_be(layout: &Layout, key: &RecordKey) -> bool {
     key.parts().len() == layout.key.len()
         && key.parts().iter().zip(&layout.key).all(|(part, slot)| match slot.node.kind {
             Kind::Text => true,
-            Kind::Int => part.parse::<i64>().is_ok_and(|number| number.to_string() == *part),
+            Kind::Int => canonical_integer(part).is_some(),
             _ => false,
         })
 }

@@ -188,12 +188,6 @@ impl Layout {
         self.slots.get(slot).map(|slot| &slot.node)
     }
 
-    /// A slot's name for people.
-    pub(super) fn title_of(&self, slot: usize) -> String {
-        let path = self.slots.get(slot).map_or(String::new(), |slot| slot.path.join("."));
-        format!("{}.{path}", self.names.title)
-    }
-
     /// Everything that is read, as texts: the key's parts, then the slots.
     pub(super) fn select_list(&self) -> String {
         let texts = self.key.iter().chain(&self.slots).enumerate();

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::model::{
-    Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
-};
+use crate::model::{Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
 
-use super::super::{MigrationStep, form_suits, sync};
+use super::super::tables::{Dialect, has_key, not_added};
+use super::super::{MigrationStep, sync};
 use super::BigQueryStore;
 use super::layout::TableNames;
 use super::receipts::RECEIPTS;
@@ -18,6 +17,15 @@ use super::sql::quoted;
 const LONGEST_NAME: usize = 300;
 /// Columns that a table is clustered by, at most.
 const MOST_CLUSTERED: usize = 4;
+
+const DIALECT: Dialect = Dialect {
+    tells_case: false,
+    column: column_type,
+    time: "TIMESTAMP",
+    json: "JSON",
+    json_text: "STRING",
+    part: part_type,
+};
 
 /// A column to be made: a type, or the fields of a STRUCT.
 #[derive(Debug, Clone)]
@@ -66,7 +74,8 @@ impl BigQueryStore {
                 continue;
             }
             if let Some(info) = info {
-                has_key(&self.name, one, &names.title, info)?;
+                let is_there = |column: &str| Node::find(&info.columns, column).is_some();
+                has_key(&self.name, one, &names.title, is_there)?;
             }
             for (name, made) in wanted {
                 let there = info.and_then(|info| Node::find(&info.columns, &name));
@@ -120,11 +129,10 @@ impl BigQueryStore {
         for step in steps {
             // Metadata of one table may be changed five times in ten seconds: the lane sees to half of that, trying again to the rest.
             let lane = step.statement.split('(').next().unwrap_or("").split(" ADD ").next().unwrap_or("");
-            self.rest.change_again(lane, &step.statement, Vec::new()).await.map_err(|failure| {
-                let told = self.told(&failure);
-                StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
-                    .hint("plan the migration again: the dataset may have changed since")
-            })?;
+            self.rest
+                .change_again(lane, &step.statement, Vec::new())
+                .await
+                .map_err(|failure| not_added(step, self.told(&failure)))?;
         }
         Ok(())
     }
@@ -186,17 +194,6 @@ fn create_statement(how: &str, name: &str, mapped: &Mapped, wanted: &[(String, M
     format!("{how} {name} ({}) CLUSTER BY {}", all.join(", "), clustered.join(", "))
 }
 
-/// A key's columns come with their table: they cannot be added to rows that would lack them.
-fn has_key(store: &StoreName, mapped: &Mapped, title: &str, info: &TableInfo) -> Result<(), StoreError> {
-    let mut parts = mapped.mapping.key.iter();
-    let lacking = parts.find(|part| Node::find(&info.columns, part.column.head()).is_none());
-    lacking.map_or(Ok(()), |part| {
-        let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
-        Err(StoreError::new(ErrorKind::Invalid, store, message)
-            .hint("add it there and fill it, or map the key to a column that is there"))
-    })
-}
-
 /// Fields of a STRUCT that is there cannot be added by a statement.
 fn has_fields(store: &StoreName, title: &str, node: &Node, made: &Made) -> Result<(), StoreError> {
     let Made::Fields(fields) = made else { return Ok(()) };
@@ -216,43 +213,14 @@ fn has_fields(store: &StoreName, title: &str, node: &Node, made: &Made) -> Resul
 
 /// The columns besides the key's that a mapping names, each once, with what they are made as.
 fn wanted_columns(mapped: &Mapped) -> Vec<(String, Made)> {
-    let mapping = &mapped.mapping;
-    let mut wanted: Vec<(String, Made)> = Vec::new();
-    let keys: Vec<&str> = mapping.key.iter().map(|part| part.column.head()).collect();
-    let mut want = |column: &Column, declared: &'static str| {
-        if keys.iter().any(|key| key.eq_ignore_ascii_case(column.head())) {
-            return;
-        }
-        let name = column.head();
-        let known = wanted.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
-        // A column with a path into it holds JSON, unless it is a STRUCT already.
-        let made = if column.0.len() > 1 { Made::Type("JSON") } else { Made::Type(declared) };
-        if known.is_none() {
-            wanted.push((name.to_owned(), made));
-        }
-    };
-    for (id, field) in &mapping.fields {
-        let ty = mapped.entity.fields.get(id.index()).map_or(FieldType::String, |field| field.ty);
-        want(&field.column, column_type(ty, field.form));
-    }
-    for column in mapping.created.iter().chain(&mapping.updated) {
-        want(column, "TIMESTAMP");
-    }
-    match &mapping.sync {
-        SyncPlace::None => {}
-        SyncPlace::JsonText(column) => want(column, "STRING"),
-        SyncPlace::Struct(column) if column.0.len() == 1 => {
-            let fields = sync::PARTS.iter().map(|part| ((*part).to_owned(), Made::Type(part_type(part))));
-            wanted.push((column.head().to_owned(), Made::Fields(fields.collect())));
-        }
-        SyncPlace::Json(column) | SyncPlace::Struct(column) => want(column, "JSON"),
-        place @ SyncPlace::Columns { .. } => {
-            for (name, column) in sync::PARTS.into_iter().zip(sync::part_columns(place)) {
-                if let Some(column) = column {
-                    want(column, part_type(name));
-                }
-            }
-        }
+    let wanted = DIALECT.wanted_columns(mapped).into_iter();
+    let mut wanted: Vec<(String, Made)> = wanted.map(|(name, word)| (name, Made::Type(word))).collect();
+    if let SyncPlace::Struct(column) = &mapped.mapping.sync
+        && column.0.len() == 1
+        && let Some((_, made)) = wanted.iter_mut().find(|(name, _)| name == column.head())
+    {
+        let fields = sync::PARTS.iter().map(|part| ((*part).to_owned(), Made::Type(part_type(part))));
+        *made = Made::Fields(fields.collect());
     }
     wanted
 }
@@ -300,18 +268,12 @@ fn check_names(store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
 const NAMES_HINT: &str = "use letters, digits and `_`";
 
 fn bad_name(mapped: &Mapped) -> Option<String> {
-    let table = match &mapped.mapping.shape {
-        Shape::Table(table) => table.schema.iter().chain([&table.name]).cloned().collect(),
-        Shape::Object(_) | Shape::Embedded(_) => Vec::new(),
-    };
-    let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned());
-    let columns = wanted_columns(mapped).into_iter().map(|(name, _)| name);
     let cannot_be = |name: &String| {
         name.is_empty()
             || name.len() > LONGEST_NAME
             || !name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
     };
-    table.into_iter().chain(keys).chain(columns).find(cannot_be)
+    DIALECT.names(mapped).find(cannot_be)
 }
 
 /// What of these mappings BigQuery cannot do.
@@ -335,23 +297,7 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         if one.entity.key.iter().any(|part| !is_key(part.ty)) {
             complain("a key's column is STRING or INT64", "use a key of another type");
         }
-        let mut taken: BTreeSet<String> = BTreeSet::new();
-        for (id, field) in &one.mapping.fields {
-            let Some(known) = one.entity.fields.get(id.index()) else { continue };
-            if !form_suits(known.ty, field.form) {
-                let message = format!(
-                    "the {} `{}` cannot stand in the form `{}`",
-                    known.ty.as_str(),
-                    known.name,
-                    field.form.as_str()
-                );
-                complain(&message, "leave the form out, or use `text`");
-            }
-            if !taken.insert(field.column.to_string().to_lowercase()) {
-                let message = format!("two fields stand in the column `{}`", field.column);
-                complain(&message, "give each field a column of its own");
-            }
-        }
+        DIALECT.audit_fields(one, &mut complain);
         if let Some(name) = bad_name(one) {
             let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
             complain(&message, NAMES_HINT);

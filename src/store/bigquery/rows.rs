@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
+use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner};
+use super::super::places::{Columns, Inner, meaning};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::native;
 use super::layout::{Layout, Place};
@@ -114,18 +114,7 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
     for slot in layout.slots.get(layout.compared.clone()).unwrap_or(&[]) {
         let _ = write!(text, "; {:?} {}", slot.node.kind, slot.node.repeated);
     }
-    for field in &layout.fields {
-        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
-        let Place { slot, path } = &field.place;
-        let _ = write!(text, "; {name} {} {} {slot} {path:?}", field.ty.as_str(), field.form.as_str());
-    }
-    let kept = match &mapped.mapping.sync {
-        SyncPlace::Columns { .. } => "columns",
-        SyncPlace::None => "none",
-        _ => "object",
-    };
-    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
-    text
+    text + &meaning(mapped, &layout.fields, &layout.meta)
 }
 
 /// The columns of a row.
@@ -155,9 +144,8 @@ impl Layout {
             return None;
         }
         for ((text, part), column) in parts.iter().zip(&mapped.entity.key).zip(&self.key) {
-            // One number, one text: `007` would be a second key of 7.
             if part.ty == FieldType::Int64 && column.node.kind != Kind::Int {
-                text.parse::<i64>().ok().filter(|number| number.to_string() == *text)?;
+                canonical_integer(text)?;
             }
         }
         Some(RecordKey::new(parts))

@@ -23,36 +23,6 @@ struct Put<'a> {
 }
 
 impl MemoryDb {
-    #[allow(clippy::unused_self, clippy::needless_pass_by_value)] // As its siblings.
-    pub(super) fn element_stray(
-        &self,
-        child: &Mapped,
-        place: ElementId,
-        element: &MemoryElement,
-        first: bool,
-    ) -> Stray {
-        let mut fields = Fields::new();
-        let mut relations = BTreeMap::new();
-        if let Some(embedded) = child.mapping.embedded() {
-            fields.insert(embedded.kind, Cell::Value(Value::text(place.kind.as_str())));
-            fields.insert(embedded.value, Cell::Value(Value::text(element.value.as_str())));
-            if let Some(primary) = embedded.places.get(&place.kind).and_then(|kind| kind.primary) {
-                fields.insert(primary, Cell::Value(Value::Bool(first)));
-            }
-            relations.insert(FieldRef::Field(embedded.reference), place.parent.clone());
-        }
-        Stray {
-            entity: child.name().clone(),
-            store_id: place.store_id(),
-            key: None,
-            relations,
-            fields,
-            meta: SyncMeta::default(),
-            created: None,
-            updated: None,
-        }
-    }
-
     /// Applies writes to elements.
     pub(super) fn apply_elements(
         &mut self,
@@ -93,7 +63,7 @@ impl MemoryDb {
     ) -> Option<Outcome> {
         let text = |value: Option<&Value>| value.and_then(Value::as_text).map(str::to_owned);
         if let WriteOp::Create { fields, .. } = &write.op {
-            let owner = text(fields.get(&embedded.reference)).map(|key| RecordKey::new(vec![key]));
+            let owner = fields.get(&embedded.reference).and_then(Value::to_key);
             let parent = owner.and_then(|key| self.object_of(&embedded.parent, &key));
             let (Some(parent), Some(kind), Some(value)) =
                 (parent, text(fields.get(&embedded.kind)), text(fields.get(&embedded.value)))
@@ -102,7 +72,7 @@ impl MemoryDb {
                     format!("the record of `{}` that {} is in is not here", embedded.parent, write.key);
                 return Some(Outcome::Refused(self.error(ErrorKind::NotFound, message)));
             };
-            let first = self.first_of(embedded, &kind, fields);
+            let first = first_of(embedded, &kind, fields);
             puts.push(Put { write, before: None, parent, kind, value, first });
             return None;
         }
@@ -120,7 +90,7 @@ impl MemoryDb {
         });
         let Some((at, element, owner)) = found else { return Some(Outcome::Moved) };
         let (WriteOp::Update { guard, .. } | WriteOp::Delete { guard }) = &write.op else { return None };
-        let row = self.element_row(mapped, write, &id, &element, at == 0, owner.as_ref());
+        let row = element_row(mapped, write, &id, &element, at == 0, owner.as_ref());
         if !guard_holds(guard, &row) {
             return Some(Outcome::Moved);
         }
@@ -132,23 +102,14 @@ impl MemoryDb {
         let WriteOp::Update { fields, .. } = &write.op else { return Some(Outcome::Applied(None)) };
         let kind = text(fields.get(&embedded.kind)).unwrap_or_else(|| id.kind.clone());
         let value = text(fields.get(&embedded.value)).unwrap_or_else(|| element.value.clone());
-        let owner = text(fields.get(&embedded.reference)).map(|key| RecordKey::new(vec![key]));
+        let owner = fields.get(&embedded.reference).and_then(Value::to_key);
         let parent = match owner {
             Some(key) => self.object_of(&embedded.parent, &key).unwrap_or_else(|| id.parent.clone()),
             None => id.parent.clone(),
         };
-        let first = self.first_of(embedded, &kind, fields);
+        let first = first_of(embedded, &kind, fields);
         puts.push(Put { write, before: Some((id, at, element)), parent, kind, value, first });
         None
-    }
-
-    #[allow(clippy::unused_self)] // As its siblings.
-    fn first_of(&self, embedded: &Embedded, kind: &str, fields: &Fields<Value>) -> Option<bool> {
-        let primary = embedded.places.get(kind)?.primary?;
-        match fields.get(&primary)? {
-            Value::Bool(first) => Some(*first),
-            _ => None,
-        }
     }
 
     fn put_in(&mut self, mapped: &Mapped, embedded: &Embedded, put: Put<'_>) -> Outcome {
@@ -188,7 +149,7 @@ impl MemoryDb {
             object.elements.insert(list, elements);
             object.key.clone()
         });
-        Outcome::Applied(Some(self.element_row(mapped, put.write, &id, &element, at == 0, owner.as_ref())))
+        Outcome::Applied(Some(element_row(mapped, put.write, &id, &element, at == 0, owner.as_ref())))
     }
 
     fn put_back(
@@ -203,32 +164,6 @@ impl MemoryDb {
             elements.insert(at.min(elements.len()), element);
         }
     }
-
-    fn element_row(
-        &self,
-        mapped: &Mapped,
-        write: &Write,
-        id: &ElementId,
-        element: &MemoryElement,
-        first: bool,
-        owner: Option<&RecordKey>,
-    ) -> Row {
-        let stray = self.element_stray(mapped, id.clone(), element, first);
-        let mut fields = stray.fields;
-        if let (Some(embedded), Some(owner)) = (mapped.mapping.embedded(), owner) {
-            let text = owner.parts().first().cloned().unwrap_or_default();
-            fields.insert(embedded.reference, Cell::Value(Value::text(text)));
-        }
-        Row {
-            key: write.key.clone(),
-            store_id: Some(stray.store_id),
-            fields,
-            meta: SyncMeta::default(),
-            created: None,
-            updated: None,
-            unlinked: true,
-        }
-    }
 }
 
 /// What the store makes of a value: addresses in lower case, numbers as they are dialled.
@@ -238,5 +173,69 @@ fn canonical(kind: &str, value: &str, embedded: &Embedded) -> Option<String> {
         "email" => normal::email(value).map(|_| value.trim().to_lowercase()),
         "phone" => normal::phone(value, region).map(|phone| phone.e164),
         _ => Some(value.to_owned()),
+    }
+}
+
+/// An element as a row whose record nobody knows yet.
+pub(super) fn element_stray(
+    child: &Mapped,
+    place: &ElementId,
+    element: &MemoryElement,
+    first: bool,
+) -> Stray {
+    let mut fields = Fields::new();
+    let mut relations = BTreeMap::new();
+    if let Some(embedded) = child.mapping.embedded() {
+        fields.insert(embedded.kind, Cell::Value(Value::text(place.kind.as_str())));
+        fields.insert(embedded.value, Cell::Value(Value::text(element.value.as_str())));
+        if let Some(primary) = embedded.places.get(&place.kind).and_then(|kind| kind.primary) {
+            fields.insert(primary, Cell::Value(Value::Bool(first)));
+        }
+        relations.insert(FieldRef::Field(embedded.reference), place.parent.clone());
+    }
+    Stray {
+        entity: child.name().clone(),
+        store_id: place.store_id(),
+        key: None,
+        relations,
+        fields,
+        meta: SyncMeta::default(),
+        created: None,
+        updated: None,
+    }
+}
+
+/// An element as the row of its record; the owner is the key of the object that it stands in.
+fn element_row(
+    mapped: &Mapped,
+    write: &Write,
+    id: &ElementId,
+    element: &MemoryElement,
+    first: bool,
+    owner: Option<&RecordKey>,
+) -> Row {
+    let stray = element_stray(mapped, id, element, first);
+    let mut fields = stray.fields;
+    if let (Some(embedded), Some(owner)) = (mapped.mapping.embedded(), owner) {
+        let reference = Value::of_key(owner, mapped.entity.field(embedded.reference).ty);
+        fields.insert(embedded.reference, Cell::Value(reference.unwrap_or_default()));
+    }
+    Row {
+        key: write.key.clone(),
+        store_id: Some(stray.store_id),
+        fields,
+        meta: SyncMeta::default(),
+        created: None,
+        updated: None,
+        unlinked: true,
+    }
+}
+
+/// Whether a write wants its element to be the first of its kind; none where it does not say.
+fn first_of(embedded: &Embedded, kind: &str, fields: &Fields<Value>) -> Option<bool> {
+    let primary = embedded.places.get(kind)?.primary?;
+    match fields.get(&primary)? {
+        Value::Bool(first) => Some(*first),
+        _ => None,
     }
 }

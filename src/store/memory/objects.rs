@@ -214,7 +214,7 @@ impl MemoryDb {
                     let Some(normal) = embedded.normal(kind, &element.value) else { continue };
                     let place = ElementId { parent: id.clone(), kind: kind.clone(), normal };
                     if seen.insert((child.name().clone(), place.clone())) {
-                        strays.push(self.element_stray(child, place, element, at == 0));
+                        strays.push(super::elements::element_stray(child, &place, element, at == 0));
                     }
                 }
             }
@@ -344,7 +344,7 @@ impl MemoryDb {
         key: bool,
     ) -> Outcome {
         let refused = |db: &Self, kind, message: String| Outcome::Refused(db.error(kind, message));
-        let mut relations: Vec<(FieldName, EntityName, Option<String>)> = Vec::new();
+        let mut relations: Vec<(FieldName, EntityName, Option<RecordKey>)> = Vec::new();
         for (field, value) in fields {
             let (Some(declared), Some(place)) =
                 (mapped.entity.fields.get(field.index()), mapped.mapping.fields.get(field))
@@ -352,12 +352,7 @@ impl MemoryDb {
                 return refused(self, ErrorKind::Invalid, "a field without a place here".to_owned());
             };
             if let Some(target) = &place.relation {
-                let text = match value {
-                    Value::Null => None,
-                    Value::Text(text) => Some(text.to_string()),
-                    other => Some(other.to_string()),
-                };
-                relations.push((declared.name.clone(), target.clone(), text));
+                relations.push((declared.name.clone(), target.clone(), value.to_key()));
                 continue;
             }
             match representable(value, declared.ty, place.form, &mapped.mapping.timezone) {
@@ -370,18 +365,18 @@ impl MemoryDb {
         if key {
             for (part, target) in mapped.mapping.key_relations() {
                 let name = mapped.entity.key.get(part).map(|part| part.name.clone());
-                let text = write.key.parts().get(part).cloned();
-                relations.extend(name.map(|name| (name, target.clone(), text)));
+                let key = write.key.parts().get(part).map(|text| RecordKey::new(vec![text.clone()]));
+                relations.extend(name.map(|name| (name, target.clone(), key)));
             }
             let carries = mapped.mapping.key_relations().count() == 0 || mapped.mapping.key_text.is_some();
             object.key = carries.then(|| write.key.clone());
         }
-        for (name, target, text) in relations {
-            let Some(text) = text else {
+        for (name, target, key) in relations {
+            let Some(key) = key else {
                 object.relations.remove(&name);
                 continue;
             };
-            let Some(related) = self.object_of(&target, &RecordKey::new(vec![text])) else {
+            let Some(related) = self.object_of(&target, &key) else {
                 return refused(
                     self,
                     ErrorKind::NotFound,

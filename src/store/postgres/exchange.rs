@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Fields, RecordKey, Value, Write, WriteOp};
+use crate::model::{RecordKey, Write};
 
+use super::super::letting_go;
 use super::error;
 use super::read::{Lock, find};
 use super::write::{Act, Planned, Work};
@@ -28,7 +29,8 @@ impl Work<'_> {
 
     async fn let_go_and_take(&mut self, blocked: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
         let keys: BTreeSet<&RecordKey> = blocked.iter().map(|planned| &planned.write.key).collect();
-        let free: Vec<Write> = blocked.iter().filter_map(|planned| self.letting_go(planned.write)).collect();
+        let letting_go = |planned: &Planned<'_>| letting_go(self.mapped, planned.write);
+        let free: Vec<Write> = blocked.iter().filter_map(letting_go).collect();
         let found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::Update).await?;
         let repeated = BTreeSet::new();
         let mut freed = Vec::new();
@@ -59,14 +61,5 @@ impl Work<'_> {
     async fn all(&mut self, writes: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
         self.session.run("SAVEPOINT trueup_writes").await?;
         self.together(writes).await
-    }
-
-    /// The same update with nothing in place of what only one may have.
-    fn letting_go(&self, write: &Write) -> Option<Write> {
-        let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
-        let unique = fields.keys().filter(|field| self.mapped.entity.field(**field).unique);
-        let fields: Fields<_> = unique.map(|field| (*field, Value::Null)).collect();
-        let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
-        Some(Write { op, ..write.clone() })
     }
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 
-use crate::model::{
-    Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
-};
+use crate::model::{Diagnostic, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
 
-use super::super::{MigrationStep, form_suits, sync};
+use super::super::MigrationStep;
+use super::super::tables::{Dialect, has_key, not_added};
 use super::PostgresStore;
 use super::error::store_error;
-use super::layout::{TableInfo, TableNames, table_info};
+use super::layout::{TableNames, table_info};
 use super::session::{READ, WRITE, quoted};
 use super::triggers;
 
@@ -19,6 +18,21 @@ use super::triggers;
 const RECEIPTS: &str = "trueup_receipts";
 /// The longest name in bytes. Longer ones are cut by the server without a word.
 const LONGEST_NAME: usize = 63;
+
+const DIALECT: Dialect = Dialect {
+    tells_case: true,
+    column: column_type,
+    time: "timestamptz",
+    json: "jsonb",
+    json_text: "text",
+    part: |part| match part {
+        "version" => "bigint",
+        "last_updated" => "timestamptz",
+        "source_systems" => "text[]",
+        "sync_errors" => "jsonb",
+        _ => "text",
+    },
+};
 
 impl PostgresStore {
     pub(super) async fn missing(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
@@ -45,7 +59,7 @@ impl PostgresStore {
         for one in mapped {
             let names = self.names(one)?;
             let info = table_info(&mut session, &names).await.map_err(failed)?;
-            let wanted = wanted_columns(one);
+            let wanted = DIALECT.wanted_columns(one);
             if info.is_none() && created.insert(names.clone()) {
                 need_schema(&names.schema, &mut steps);
                 steps.push(create_table("CREATE TABLE", &names, one, &wanted));
@@ -55,7 +69,7 @@ impl PostgresStore {
                 continue;
             }
             if let Some(info) = &info {
-                has_key(&self.name, one, &names.title, info)?;
+                has_key(&self.name, one, &names.title, |column| info.position(column).is_some())?;
             }
             for (name, declared) in wanted {
                 let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
@@ -76,7 +90,8 @@ impl PostgresStore {
             let names = self.names(one)?;
             let info = table_info(&mut session, &names).await.map_err(failed)?;
             let trigger =
-                triggers::missing(&mut session, one, &names, info.as_ref(), &wanted_columns(one)).await;
+                triggers::missing(&mut session, one, &names, info.as_ref(), &DIALECT.wanted_columns(one))
+                    .await;
             steps.extend(trigger.map_err(failed)?);
         }
         for one in mapped.iter().filter(|one| self.notify && !one.entity.system) {
@@ -108,11 +123,10 @@ impl PostgresStore {
         }
         let mut session = self.server.begin(WRITE).await?;
         for step in steps {
-            session.run(&step.statement).await.map_err(|error| {
-                let told = store_error(&self.name, &error);
-                StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
-                    .hint("plan the migration again: the database may have changed since")
-            })?;
+            session
+                .run(&step.statement)
+                .await
+                .map_err(|error| not_added(step, store_error(&self.name, &error)))?;
         }
         session.end("COMMIT").await.map_err(|error| store_error(&self.name, &error))
     }
@@ -128,7 +142,7 @@ pub(in crate::store) fn script(
     let mut statements = Vec::new();
     for one in mapped {
         let names = TableNames::of(store, schema, one)?;
-        let wanted = wanted_columns(one);
+        let wanted = DIALECT.wanted_columns(one);
         if names.schema != "public" {
             let made = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(&names.schema));
             if !statements.contains(&made) {
@@ -179,59 +193,6 @@ fn create_table(
     }
 }
 
-/// A key's columns come with their table: they cannot be added to rows that would lack them.
-fn has_key(store: &StoreName, mapped: &Mapped, title: &str, info: &TableInfo) -> Result<(), StoreError> {
-    let lacking = mapped.mapping.key.iter().find(|part| info.position(part.column.head()).is_none());
-    lacking.map_or(Ok(()), |part| {
-        let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
-        Err(StoreError::new(ErrorKind::Invalid, store, message)
-            .hint("add it there and fill it, or map the key to a column that is there"))
-    })
-}
-
-/// The columns besides the key's that a mapping names, each once, with the type they are made with.
-fn wanted_columns(mapped: &Mapped) -> Vec<(String, &'static str)> {
-    let mapping = &mapped.mapping;
-    let mut wanted: Vec<(String, &'static str)> = Vec::new();
-    let keys: Vec<&str> = mapping.key.iter().map(|part| part.column.head()).collect();
-    let mut want = |column: &Column, declared| {
-        let name = column.head();
-        // A column with a path into it holds JSON.
-        let declared = if column.0.len() > 1 { "jsonb" } else { declared };
-        let known = wanted.iter().any(|(known, _)| known == name);
-        if !known && !keys.contains(&name) {
-            wanted.push((name.to_owned(), declared));
-        }
-    };
-    for (id, field) in &mapping.fields {
-        let ty = mapped.entity.fields.get(id.index()).map_or(FieldType::String, |field| field.ty);
-        want(&field.column, column_type(ty, field.form));
-    }
-    for column in mapping.created.iter().chain(&mapping.updated) {
-        want(column, "timestamptz");
-    }
-    match &mapping.sync {
-        SyncPlace::None => {}
-        SyncPlace::Struct(column) | SyncPlace::Json(column) => want(column, "jsonb"),
-        SyncPlace::JsonText(column) => want(column, "text"),
-        place @ SyncPlace::Columns { .. } => {
-            for ((at, name), column) in sync::PARTS.into_iter().enumerate().zip(sync::part_columns(place)) {
-                let declared = match name {
-                    "version" => "bigint",
-                    "last_updated" => "timestamptz",
-                    "source_systems" => "text[]",
-                    _ if at >= sync::FIRST_LIST => "jsonb",
-                    _ => "text",
-                };
-                if let Some(column) = column {
-                    want(column, declared);
-                }
-            }
-        }
-    }
-    wanted
-}
-
 fn column_type(ty: FieldType, form: Form) -> &'static str {
     match (form, ty) {
         (Form::Int64 | Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros, _)
@@ -273,25 +234,9 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
             complain("a key cannot stand inside a JSON column", "give the key a column of its own");
         }
-        let mut taken: BTreeSet<&Column> = BTreeSet::new();
-        for (id, field) in &one.mapping.fields {
-            let Some(known) = one.entity.fields.get(id.index()) else { continue };
-            if !form_suits(known.ty, field.form) {
-                let message = format!(
-                    "the {} `{}` cannot stand in the form `{}`",
-                    known.ty.as_str(),
-                    known.name,
-                    field.form.as_str()
-                );
-                complain(&message, "leave the form out, or use `text`");
-            }
-            if !taken.insert(&field.column) {
-                let message = format!("two fields stand in the column `{}`", field.column);
-                complain(&message, "give each field a column of its own");
-            }
-        }
+        DIALECT.audit_fields(one, &mut complain);
         let cannot_be = |name: String| name.is_empty() || name.contains('\0') || name.len() > LONGEST_NAME;
-        if names(one).any(cannot_be) {
+        if DIALECT.names(one).any(cannot_be) {
             let message = format!(
                 "a schema, table or column has a name that Postgres cannot have (at most {LONGEST_NAME} bytes)"
             );
@@ -299,14 +244,4 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         }
     }
     found
-}
-
-fn names(mapped: &Mapped) -> impl Iterator<Item = String> {
-    let table = match &mapped.mapping.shape {
-        Shape::Table(table) => table.schema.iter().cloned().chain([table.name.clone()]).collect(),
-        Shape::Object(name) => vec![name.clone()],
-        Shape::Embedded(embedded) => vec![embedded.parent.to_string()],
-    };
-    let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect::<Vec<_>>();
-    table.into_iter().chain(keys).chain(wanted_columns(mapped).into_iter().map(|(name, _)| name))
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     Certificate, ErrorKind, Except, Guard, Mapped, Presence, RecordKey, Row, StoreError, StoreName, Unknown,
+    canonical_integer,
 };
 
 use super::super::places::condition;
@@ -396,9 +397,7 @@ async fn rows_of(
 /// Whether the part of a key can stand in its column at all: what could not would be an error in SQL.
 fn can_be(part: &str, column: &ColumnInfo) -> bool {
     match column.kind {
-        Kind::Int2 | Kind::Int4 | Kind::Int8 => {
-            part.parse::<i64>().is_ok_and(|number| number.to_string() == part)
-        }
+        Kind::Int2 | Kind::Int4 | Kind::Int8 => canonical_integer(part).is_some(),
         Kind::Uuid => is_uuid(part),
         Kind::Numeric => is_number(part),
         _ => !part.contains('\0'),

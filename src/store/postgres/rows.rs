@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde_json::Value as Json;
 
-use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, SyncPlace, Timestamp};
+use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner};
+use super::super::places::{Columns, Inner, meaning};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::Kind;
-use super::layout::{FieldPlace, Layout, Place};
+use super::layout::{Layout, Place};
 
 /// What a stream of rows begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -184,18 +184,7 @@ fn class(layout: &Layout, mapped: &Mapped) -> String {
             kind => write!(text, "; {kind:?}"),
         };
     }
-    for field in &layout.fields {
-        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
-        let FieldPlace { ty, form, place: Place { slot, path }, .. } = field;
-        let _ = write!(text, "; {name} {} {} {slot} {path:?}", ty.as_str(), form.as_str());
-    }
-    let kept = match &mapped.mapping.sync {
-        SyncPlace::Columns { .. } => "columns",
-        SyncPlace::None => "none",
-        _ => "object",
-    };
-    let _ = write!(text, "; {kept} {:?}; {:?}", layout.meta, mapped.mapping.timezone);
-    text
+    text + &meaning(mapped, &layout.fields, &layout.meta)
 }
 
 /// The columns of a row.
@@ -226,9 +215,8 @@ impl Layout {
         }
         for ((text, part), column) in parts.iter().zip(&mapped.entity.key).zip(self.key_columns()) {
             let is_number = matches!(column.kind, Kind::Int2 | Kind::Int4 | Kind::Int8);
-            // One number, one text: `007` would be a second key of 7.
             if part.ty == FieldType::Int64 && !is_number {
-                text.parse::<i64>().ok().filter(|number| number.to_string() == *text)?;
+                canonical_integer(text)?;
             }
         }
         Some(RecordKey::new(parts))

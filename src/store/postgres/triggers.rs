@@ -31,22 +31,7 @@ pub(super) async fn missing(
     declared: &[(String, &'static str)],
 ) -> Result<Option<MigrationStep>, sqlx::Error> {
     let body = Body { mapped, info, declared }.text();
-    let sign = format!("trueup {}", fingerprint(&body));
-    let name = name(mapped);
-    if has(session, names, &name, &sign).await? {
-        return Ok(None);
-    }
-    let function = format!("{}.{}", quoted(&names.schema), quoted(&name));
-    let (table, trigger) = (names.sql(), quoted(&name));
-    Ok(Some(MigrationStep {
-        adds: format!("trigger {trigger} on `{}`", names.title),
-        statement: format!(
-            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
-             SET search_path = pg_catalog, pg_temp AS $trueup$\n-- {sign}\n{body}$trueup$; \
-             DROP TRIGGER IF EXISTS {trigger} ON {table}; \
-             CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
-        ),
-    }))
+    step(session, names, &name(mapped), ("BEFORE INSERT OR UPDATE", &body)).await
 }
 
 /// The trigger that says of every change which record it is about, if the table does not have it. It is heard by whoever listens, and
@@ -71,22 +56,31 @@ pub(super) async fn missing_notice(
          \x20 PERFORM pg_notify('{NOTIFY_CHANNEL}', said);\n\
          \x20 RETURN NULL;\nEXCEPTION WHEN others THEN\n  RETURN NULL;\nEND\n"
     );
-    let sign = format!("trueup {}", fingerprint(&body));
     let name = format!("{}_note", name(mapped));
     let name = if name.len() <= LONGEST_NAME { name } else { format!("trueup_{}", fingerprint(&name)) };
-    if has(session, names, &name, &sign).await? {
+    step(session, names, &name, ("AFTER INSERT OR UPDATE OR DELETE", &body)).await
+}
+
+/// Makes a trigger, unless the table has it as it is to be. `when` it runs, and what it does.
+async fn step(
+    session: &mut Session,
+    names: &TableNames,
+    name: &str,
+    (when, body): (&str, &str),
+) -> Result<Option<MigrationStep>, sqlx::Error> {
+    let sign = format!("trueup {}", fingerprint(body));
+    if has(session, names, name, &sign).await? {
         return Ok(None);
     }
-    let function = format!("{}.{}", quoted(&names.schema), quoted(&name));
-    let (table, trigger) = (names.sql(), quoted(&name));
+    let function = format!("{}.{}", quoted(&names.schema), quoted(name));
+    let (table, trigger) = (names.sql(), quoted(name));
     Ok(Some(MigrationStep {
         adds: format!("trigger {trigger} on `{}`", names.title),
         statement: format!(
             "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
              SET search_path = pg_catalog, pg_temp AS $trueup$\n-- {sign}\n{body}$trueup$; \
              DROP TRIGGER IF EXISTS {trigger} ON {table}; \
-             CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {table} \
-             FOR EACH ROW EXECUTE FUNCTION {function}()"
+             CREATE TRIGGER {trigger} {when} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
         ),
     }))
 }
@@ -163,7 +157,7 @@ impl Body<'_> {
     }
 
     fn in_columns(&self, place: &SyncPlace) -> (String, String) {
-        let [version, time, author, ..] = sync::part_columns(place).map(|column| column.map(Column::head));
+        let [version, time, author, ..] = place.columns().map(|column| column.map(Column::head));
         let Some(version) = version.map(quoted) else { return (String::new(), String::new()) };
         let author = author.map(|column| (quoted(column), text(self.mapped.mapping.store.as_str())));
         let time = time.and_then(|column| Some((quoted(column), self.now(column)?)));

@@ -168,24 +168,11 @@ impl PostgresStore {
         }
         let image = |current: &[Option<&[u8]>]| -> Result<Columns, StoreError> {
             let mut image = Image::new(&self.name, mapped, layout, current);
-            match &write.op {
-                WriteOp::Create { fields, meta, created, updated } => {
-                    image.put_key(&write.key)?;
-                    image.put_fields(fields)?;
-                    image.put_meta(meta)?;
-                    image.put_time(layout.created.as_ref(), *created)?;
-                    image.put_time(layout.updated.as_ref(), *updated)?;
-                }
-                WriteOp::Update { fields, meta, updated, .. } => {
-                    image.put_fields(fields)?;
-                    if let Some(meta) = meta {
-                        image.put_meta(meta)?;
-                    }
-                    image.put_time(layout.updated.as_ref(), *updated)?;
-                }
-                WriteOp::Delete { .. } => {}
+            if matches!(write.op, WriteOp::Create { .. }) {
+                image.put_key(&write.key)?;
             }
-            image.columns()
+            image.put_all(&write.op)?;
+            image.finish()
         };
         match (&write.op, there.first()) {
             (WriteOp::Create { .. }, None) => image(&[]).map(Act::Insert).map_err(Outcome::Refused),

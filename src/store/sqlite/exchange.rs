@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Transaction};
 
-use crate::model::{ErrorKind, Fields, IntentId, Mapped, Outcome, RecordKey, Value, Write, WriteOp};
+use crate::model::{ErrorKind, IntentId, Mapped, Outcome, RecordKey, Write, WriteOp};
 
+use super::super::letting_go;
 use super::SqliteStore;
 use super::layout::Layout;
 use super::read::Found;
@@ -86,7 +87,7 @@ impl<'a> Exchange<'a> {
         waiting: &[&'a Write],
         sent: &mut Sent<'a>,
     ) -> Option<BTreeMap<IntentId, Outcome>> {
-        let free: Vec<Write> = waiting.iter().filter_map(|write| self.letting_go(write)).collect();
+        let free: Vec<Write> = waiting.iter().filter_map(|write| letting_go(self.mapped, write)).collect();
         let mut freed = Sent::new(sent.triggers);
         let applied = |outcome: &Outcome| matches!(outcome, Outcome::Applied(_));
         if free.is_empty() || !free.iter().all(|write| applied(&self.run(connection, write, &mut freed))) {
@@ -101,14 +102,5 @@ impl<'a> Exchange<'a> {
             outcomes.insert(write.intent.clone(), outcome);
         }
         Some(outcomes)
-    }
-
-    /// The same update with nothing in place of what only one may have.
-    fn letting_go(&self, write: &Write) -> Option<Write> {
-        let WriteOp::Update { fields, guard, .. } = &write.op else { return None };
-        let unique = fields.keys().filter(|field| self.mapped.entity.field(**field).unique);
-        let fields: Fields<_> = unique.map(|field| (*field, Value::Null)).collect();
-        let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
-        Some(Write { op, ..write.clone() })
     }
 }

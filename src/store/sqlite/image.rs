@@ -1,156 +1,86 @@
-//! Rows as they are going to be: values put into their columns, and into the JSON inside columns.
+//! The columns of a row as they are going to be.
 
-use std::collections::BTreeMap;
+use crate::model::{FieldType, Native, StoreError, Value, canonical_integer};
 
-use serde_json::{Map, Value as Json};
-
-use crate::model::{
-    ErrorKind, FieldType, Fields, Form, Native, StoreError, SyncMeta, Timestamp, Value, encode,
-};
-
-use super::super::inside::{get_path, inner_json, set_path};
-use super::super::sync;
-use super::layout::{MetaPlace, Place};
+use super::super::image::{self, Table};
+use super::layout::{Affinity, Layout};
 use super::write::Task;
 
-/// The columns of a row as they are going to be.
-pub(super) struct Image<'a> {
-    task: &'a Task<'a>,
-    current: Option<&'a [Native]>,
-    whole: BTreeMap<usize, Native>,
-    inner: BTreeMap<usize, Json>,
+/// A row as it stands.
+pub(super) struct Row<'a> {
+    layout: &'a Layout,
+    slots: &'a [Native],
 }
 
+impl image::Row for Row<'_> {
+    type Written = Native;
+
+    fn name(&self, slot: usize) -> String {
+        self.layout.column(slot).map_or_else(String::new, |column| column.name.clone())
+    }
+
+    fn is_computed(&self, slot: usize) -> bool {
+        self.layout.column(slot).is_some_and(|column| column.generated)
+    }
+
+    fn written(&self, _: usize, _: &Value, native: Native) -> Result<Native, &'static str> {
+        Ok(native)
+    }
+
+    fn json_text(&self, slot: usize) -> Option<&str> {
+        match self.slots.get(slot) {
+            None | Some(Native::Null) => Some(""),
+            Some(Native::Text(text)) => Some(text),
+            Some(_) => None,
+        }
+    }
+}
+
+/// A row that is being put together.
+pub(super) type Image<'a> = image::Image<'a, Row<'a>>;
+
 impl<'a> Image<'a> {
-    pub(super) fn new(task: &'a Task<'a>, current: Option<&'a [Native]>) -> Self {
-        Self { task, current, whole: BTreeMap::new(), inner: BTreeMap::new() }
+    pub(super) fn new(task: &Task<'a>, slots: &'a [Native]) -> Self {
+        let layout = task.layout;
+        let table = Table {
+            store: &task.store.name,
+            mapped: task.mapped,
+            title: &layout.title,
+            fields: &layout.fields,
+            meta: &layout.meta,
+            meta_missing: layout.meta_missing,
+            created: layout.created.as_ref(),
+            updated: layout.updated.as_ref(),
+        };
+        Self::of(table, Row { layout, slots })
     }
 
-    /// The columns with their values.
-    pub(super) fn assignments(self) -> Vec<(usize, Native)> {
-        let inner = self.inner.into_iter().map(|(slot, json)| (slot, Native::Text(json.to_string())));
-        self.whole.into_iter().chain(inner).collect()
-    }
-
-    pub(super) fn put(
-        &mut self,
-        place: &Place,
-        native: Native,
-        json: Option<Json>,
-    ) -> Result<(), StoreError> {
-        let column = self.task.layout.column(place.slot);
-        if let Some(column) = column.filter(|column| column.generated) {
-            let message = format!("`{}.{}` is computed by the database", self.task.layout.title, column.name);
-            return Err(self.task.invalid(message).hint("map it with `direction: from-store`"));
-        }
-        if place.path.is_empty() {
-            self.whole.insert(place.slot, native);
-            return Ok(());
-        }
-        let object = self.object(place.slot)?;
-        set_path(object, &place.path, json);
-        Ok(())
-    }
-
-    /// The JSON in a column as it stands, or as it was changed so far.
-    fn object(&mut self, slot: usize) -> Result<&mut Map<String, Json>, StoreError> {
-        if !self.inner.contains_key(&slot) {
-            let parsed = match self.current.and_then(|natives| natives.get(slot)) {
-                None | Some(Native::Null) => Some(Json::Object(Map::new())),
-                Some(Native::Text(text)) if text.is_empty() => Some(Json::Object(Map::new())),
-                Some(Native::Text(text)) => serde_json::from_str(text).ok(),
-                Some(_) => None,
-            };
-            // JSON null is as empty as no value.
-            let parsed = parsed.map(|json| if json.is_null() { Json::Object(Map::new()) } else { json });
-            self.inner.insert(slot, parsed.unwrap_or(Json::Null));
-        }
-        if let Some(Json::Object(object)) = self.inner.get_mut(&slot) {
-            return Ok(object);
-        }
-        let layout = self.task.layout;
-        let column = layout.column(slot).map_or("", |column| &column.name);
-        let message = format!("`{}.{column}` holds no JSON object to write into", layout.title);
-        Err(self.task.invalid(message).hint("correct or empty it there"))
-    }
-
-    pub(super) fn put_fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
-        let (mapped, layout) = (self.task.mapped, self.task.layout);
-        for (id, value) in fields {
-            let name = mapped.entity.fields.get(id.index()).map_or("?", |field| field.name.as_str());
-            let Some(field) = layout.fields.iter().find(|field| field.id == *id) else {
-                let message = format!("`{}` has no column for `{name}`", layout.title);
-                return Err(self
-                    .task
-                    .store
-                    .refusal(ErrorKind::NotFound, message)
-                    .hint("run `trueup migrate` to add it"));
-            };
-            let native = encode(value, field.ty, field.form, &mapped.mapping.timezone)
-                .map_err(|error| self.task.invalid(format!("`{}.{name}`: {error}", layout.title)))?;
-            // Only what stands inside a column's JSON has to be JSON.
-            let inside = !field.place.path.is_empty();
-            let json = inside.then(|| inner_json(value, &native, field.form)).flatten();
-            self.put(&field.place, native, json)?;
+    /// Puts the write's key in.
+    pub(super) fn put_key(&mut self, task: &Task<'_>) -> Result<(), StoreError> {
+        let (layout, key) = (self.row.layout, &task.write.key);
+        for ((place, part), text) in layout.key.iter().zip(&task.mapped.entity.key).zip(key.parts()) {
+            let column = layout.column(place.slot);
+            if let Some(column) = column.filter(|column| column.generated) {
+                return Err(self.table.computed(&column.name));
+            }
+            let affinity = column.map_or(Affinity::None, |column| column.affinity);
+            let native = key_native(text, part.ty, affinity).ok_or_else(|| self.table.no_key(key))?;
+            self.put_whole(place.slot, native);
         }
         Ok(())
     }
+}
 
-    pub(super) fn put_meta(&mut self, meta: &SyncMeta) -> Result<(), StoreError> {
-        let layout = self.task.layout;
-        if layout.meta_missing && *meta != SyncMeta::default() {
-            let message = format!("`{}` lacks columns for the sync metadata", layout.title);
-            return Err(self
-                .task
-                .store
-                .refusal(ErrorKind::NotFound, message)
-                .hint("run `trueup migrate` to add them"));
+/// A key's part as it is put into a column; none where the column would make another key of it.
+fn key_native(text: &str, ty: FieldType, affinity: Affinity) -> Option<Native> {
+    let number = canonical_integer(text);
+    match (ty, affinity) {
+        (_, Affinity::Real) if number.is_some() => None,
+        (FieldType::Int64, _) => number.map(Native::Integer),
+        (_, Affinity::Text | Affinity::None) => Some(Native::Text(text.to_owned())),
+        (_, Affinity::Integer | Affinity::Numeric | Affinity::Real) => {
+            let looks_like_number = text.trim().parse::<f64>().is_ok();
+            (number.is_some() || !looks_like_number).then(|| Native::Text(text.to_owned()))
         }
-        match &layout.meta {
-            MetaPlace::None => Ok(()),
-            MetaPlace::Object(place) if place.path.is_empty() => {
-                sync::put_into(self.object(place.slot)?, meta);
-                Ok(())
-            }
-            MetaPlace::Object(place) => {
-                let outer = self.object(place.slot)?;
-                let mut object = match get_path(outer, &place.path) {
-                    Some(Json::Object(object)) => object.clone(),
-                    _ => Map::new(),
-                };
-                sync::put_into(&mut object, meta);
-                set_path(outer, &place.path, Some(Json::Object(object)));
-                Ok(())
-            }
-            MetaPlace::Parts(places) => {
-                for (place, part) in places.iter().zip(sync::to_parts(meta)) {
-                    if let Some(place) = place {
-                        let native = match &part {
-                            Json::Null => Native::Null,
-                            Json::String(text) => Native::Text(text.clone()),
-                            Json::Number(number) => number.as_i64().map_or(Native::Null, Native::Integer),
-                            list => Native::Text(list.to_string()),
-                        };
-                        self.put(place, native, Some(part).filter(|part| !part.is_null()))?;
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    pub(super) fn put_time(
-        &mut self,
-        place: Option<&Place>,
-        time: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        let (Some(place), Some(time)) = (place, time) else { return Ok(()) };
-        let value = Value::Time(time);
-        let zone = &self.task.mapped.mapping.timezone;
-        let native = encode(&value, FieldType::Timestamp, Form::Native, zone)
-            .map_err(|error| self.task.invalid(error.0))?;
-        let inside = !place.path.is_empty();
-        let json = inside.then(|| inner_json(&value, &native, Form::Native)).flatten();
-        self.put(place, native, json)
     }
 }

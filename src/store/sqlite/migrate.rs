@@ -4,19 +4,27 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::model::{
-    Column, Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace,
-};
+use crate::model::{Diagnostic, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
 
-use super::super::{MigrationStep, form_suits, sync};
+use super::super::MigrationStep;
+use super::super::tables::{Dialect, has_key, not_added};
 use super::SqliteStore;
 use super::error::store_error;
-use super::layout::{TableInfo, table_info, table_of};
+use super::layout::{table_info, table_of};
 use super::native::quoted;
 use super::triggers;
 
 /// The receipts that batches to the canonical store leave.
 const RECEIPTS: &str = "trueup_receipts";
+
+const DIALECT: Dialect = Dialect {
+    tells_case: false,
+    column: column_type,
+    time: "TEXT",
+    json: "TEXT",
+    json_text: "TEXT",
+    part: |part| if part == "version" { "INTEGER" } else { "TEXT" },
+};
 
 impl SqliteStore {
     pub(super) fn missing(
@@ -34,7 +42,7 @@ impl SqliteStore {
         for one in mapped {
             let (table, title) = table_of(&self.name, one)?;
             let info = table_info(&transaction, &title).map_err(failed)?;
-            let wanted = wanted_columns(one);
+            let wanted = DIALECT.wanted_columns(one);
             if info.is_none() && created.insert(title.to_ascii_lowercase()) {
                 steps.push(create_table("CREATE TABLE", &table, &title, one, &wanted));
                 planned.extend(wanted.iter().map(|(name, _)| place(&title, name)));
@@ -42,7 +50,7 @@ impl SqliteStore {
                 continue;
             }
             if let Some(info) = &info {
-                has_key(&self.name, one, &title, info)?;
+                has_key(&self.name, one, &title, |column| info.position(column).is_some())?;
             }
             for (name, declared) in wanted {
                 let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
@@ -79,11 +87,9 @@ impl SqliteStore {
         let immediate = TransactionBehavior::Immediate;
         let transaction = connection.transaction_with_behavior(immediate).map_err(failed)?;
         for step in steps {
-            transaction.execute_batch(&step.statement).map_err(|error| {
-                let told = store_error(&self.name, &error);
-                StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
-                    .hint("plan the migration again: the database may have changed since")
-            })?;
+            transaction
+                .execute_batch(&step.statement)
+                .map_err(|error| not_added(step, store_error(&self.name, &error)))?;
         }
         transaction.commit().map_err(failed)
     }
@@ -99,7 +105,8 @@ pub(in crate::store) fn script(store: &StoreName, mapped: &[Mapped]) -> Result<V
     let mut statements = Vec::new();
     for one in mapped {
         let (table, title) = table_of(store, one)?;
-        let step = create_table("CREATE TABLE IF NOT EXISTS", &table, &title, one, &wanted_columns(one));
+        let step =
+            create_table("CREATE TABLE IF NOT EXISTS", &table, &title, one, &DIALECT.wanted_columns(one));
         statements.push(step.statement);
     }
     if mapped.iter().any(|one| one.entity.system) {
@@ -131,53 +138,6 @@ fn create_table(
         adds: format!("table `{title}`"),
         statement: format!("{how} {table} ({}, PRIMARY KEY ({}))", all.join(", "), keys.join(", ")),
     }
-}
-
-/// A key's columns come with their table: they cannot be added to rows that would lack them.
-fn has_key(store: &StoreName, mapped: &Mapped, title: &str, info: &TableInfo) -> Result<(), StoreError> {
-    let lacking = mapped.mapping.key.iter().find(|part| info.position(part.column.head()).is_none());
-    lacking.map_or(Ok(()), |part| {
-        let message = format!("`{title}` has no column `{}`, which its key needs", part.column);
-        Err(StoreError::new(ErrorKind::Invalid, store, message)
-            .hint("add it there and fill it, or map the key to a column that is there"))
-    })
-}
-
-/// The columns besides the key's that a mapping names, each once, with the type they are made with.
-fn wanted_columns(mapped: &Mapped) -> Vec<(String, &'static str)> {
-    let mapping = &mapped.mapping;
-    let mut wanted: Vec<(String, &'static str)> = Vec::new();
-    let keys: Vec<&str> = mapping.key.iter().map(|part| part.column.head()).collect();
-    let mut want = |column: &Column, declared| {
-        let name = column.head();
-        // A column with a path into it holds JSON.
-        let declared = if column.0.len() > 1 { "TEXT" } else { declared };
-        let known = wanted.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-        if !known && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
-            wanted.push((name.to_owned(), declared));
-        }
-    };
-    for (id, field) in &mapping.fields {
-        let ty = mapped.entity.fields.get(id.index()).map_or(FieldType::String, |field| field.ty);
-        want(&field.column, column_type(ty, field.form));
-    }
-    for column in mapping.created.iter().chain(&mapping.updated) {
-        want(column, "TEXT");
-    }
-    match &mapping.sync {
-        SyncPlace::None => {}
-        SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
-            want(column, "TEXT");
-        }
-        place @ SyncPlace::Columns { .. } => {
-            for (name, column) in sync::PARTS.into_iter().zip(sync::part_columns(place)) {
-                if let Some(column) = column {
-                    want(column, if name == "version" { "INTEGER" } else { "TEXT" });
-                }
-            }
-        }
-    }
-    wanted
 }
 
 fn column_type(ty: FieldType, form: Form) -> &'static str {
@@ -216,36 +176,10 @@ pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
         if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
             complain("a key cannot stand inside a JSON column", "give the key a column of its own");
         }
-        let mut taken: BTreeSet<&Column> = BTreeSet::new();
-        for (id, field) in &one.mapping.fields {
-            let Some(known) = one.entity.fields.get(id.index()) else { continue };
-            if !form_suits(known.ty, field.form) {
-                let message = format!(
-                    "the {} `{}` cannot stand in the form `{}`",
-                    known.ty.as_str(),
-                    known.name,
-                    field.form.as_str()
-                );
-                complain(&message, "leave the form out, or use `text`");
-            }
-            if !taken.insert(&field.column) {
-                let message = format!("two fields stand in the column `{}`", field.column);
-                complain(&message, "give each field a column of its own");
-            }
-        }
-        if names(one).any(|name| name.is_empty() || name.contains('\0')) {
+        DIALECT.audit_fields(one, &mut complain);
+        if DIALECT.names(one).any(|name| name.is_empty() || name.contains('\0')) {
             complain("a table or column has a name that SQLite cannot have", "use another name");
         }
     }
     found
-}
-
-fn names(mapped: &Mapped) -> impl Iterator<Item = String> {
-    let table = match &mapped.mapping.shape {
-        Shape::Table(table) => table.name.clone(),
-        Shape::Object(name) => name.clone(),
-        Shape::Embedded(embedded) => embedded.parent.to_string(),
-    };
-    let keys = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect::<Vec<_>>();
-    std::iter::once(table).chain(keys).chain(wanted_columns(mapped).into_iter().map(|(name, _)| name))
 }

@@ -6,7 +6,9 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
 
-use crate::model::{Cell, FieldType, Fields, Form, Guard, Mapped, Native, RecordKey, Row, decode};
+use crate::model::{
+    Cell, FieldType, Fields, Form, Guard, Mapped, Native, RecordKey, Row, canonical_integer, decode,
+};
 
 use super::super::guard_holds;
 use super::super::places::{Columns, Inner};
@@ -68,15 +70,10 @@ impl Layout {
         for (place, part) in self.key.iter().zip(&mapped.entity.key) {
             parts.push(match column(place.slot)? {
                 Native::Integer(number) => number.to_string(),
-                Native::Text(text) if part.ty == FieldType::Int64 => {
-                    // One number, one text: `007` would be a second key of 7.
-                    text.parse::<i64>()
-                        .ok()
-                        .map(|number| number.to_string())
-                        .filter(|plain| *plain == text)?
+                Native::Text(text) if part.ty != FieldType::Int64 || canonical_integer(&text).is_some() => {
+                    text
                 }
-                Native::Text(text) => text,
-                Native::Null | Native::Real(_) | Native::Blob(_) => return None,
+                Native::Text(_) | Native::Null | Native::Real(_) | Native::Blob(_) => return None,
             });
         }
         Some(RecordKey::new(parts))

@@ -145,7 +145,7 @@ impl Place {
                 Self::Json(quoted(column.head()))
             }
             place => {
-                let [version, time, author, ..] = sync::part_columns(place);
+                let [version, time, author, ..] = place.columns();
                 Self::Columns([version, time, author].map(|column| column.map(|c| quoted(c.head()))))
             }
         }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, 
 
 use crate::model::{
     Batch, BatchId, Cell, ErrorKind, FieldType, Fields, Form, IntentId, Mapped, Native, Outcome, RecordKey,
-    Row, StoreError, SyncMeta, Timestamp, Value, Write, WriteOp,
+    Row, StoreError, Value, Write, WriteOp,
 };
 
 use super::super::{check_write, repeated_keys};
@@ -17,7 +17,7 @@ use super::digest;
 use super::error::{did_not_happen, store_error};
 use super::exchange::Exchange;
 use super::image::Image;
-use super::layout::{Affinity, FieldPlace, Layout};
+use super::layout::{FieldPlace, Layout};
 use super::native::quoted;
 use super::read::{Found, find};
 use super::triggers;
@@ -253,14 +253,13 @@ impl<'a> Task<'a> {
             ));
         }
         let done = match (&self.write.op, self.there.first()) {
-            (WriteOp::Create { fields, meta, created, updated }, None) => self
-                .new_row(fields, meta, *created, *updated)
-                .and_then(|set| self.insert(connection, sent, set, fields)),
-            (WriteOp::Update { fields, meta, updated, guard }, Some(row))
+            (WriteOp::Create { fields, .. }, None) => {
+                self.image(&[]).and_then(|set| self.insert(connection, sent, set, fields))
+            }
+            (WriteOp::Update { fields, guard, .. }, Some(row))
                 if row.is_as(guard, self.layout, self.mapped) =>
             {
-                self.changed_row(row, fields, meta.as_ref(), *updated)
-                    .and_then(|set| self.update(connection, sent, row, set, fields))
+                self.image(&row.natives).and_then(|set| self.update(connection, sent, row, set, fields))
             }
             (WriteOp::Delete { guard }, Some(row)) if row.is_as(guard, self.layout, self.mapped) => {
                 self.delete(connection, sent, row).map(|()| None)
@@ -288,29 +287,14 @@ impl<'a> Task<'a> {
         Err(self.store.refusal(ErrorKind::Corrupt, message))
     }
 
-    /// The columns of a new row.
-    fn new_row(
-        &self,
-        fields: &Fields<Value>,
-        meta: &SyncMeta,
-        created: Option<Timestamp>,
-        updated: Option<Timestamp>,
-    ) -> Result<Vec<(usize, Native)>, StoreError> {
-        let mut image = Image::new(self, None);
-        for ((place, part), text) in
-            self.layout.key.iter().zip(&self.mapped.entity.key).zip(self.write.key.parts())
-        {
-            let affinity = self.layout.column(place.slot).map_or(Affinity::None, |column| column.affinity);
-            let native = key_native(text, part.ty, affinity).ok_or_else(|| {
-                self.invalid(format!("the key {} is none that its column can hold", self.write.key))
-            })?;
-            image.put(place, native, None)?;
+    /// The columns that are set in a row that stands like this.
+    fn image(&self, natives: &[Native]) -> Result<Vec<(usize, Native)>, StoreError> {
+        let mut image = Image::new(self, natives);
+        if matches!(self.write.op, WriteOp::Create { .. }) {
+            image.put_key(self)?;
         }
-        image.put_fields(fields)?;
-        image.put_meta(meta)?;
-        image.put_time(self.layout.created.as_ref(), created)?;
-        image.put_time(self.layout.updated.as_ref(), updated)?;
-        Ok(image.assignments())
+        image.put_all(&self.write.op)?;
+        Ok(image.finish()?.into_iter().collect())
     }
 
     fn insert(
@@ -337,22 +321,6 @@ impl<'a> Task<'a> {
             sent.differences.insert(&self.write.key, with(&natives, &set));
         }
         Ok(self.answer(sent, others_null, natives, set, fields))
-    }
-
-    fn changed_row(
-        &self,
-        found: &Found,
-        fields: &Fields<Value>,
-        meta: Option<&SyncMeta>,
-        updated: Option<Timestamp>,
-    ) -> Result<Vec<(usize, Native)>, StoreError> {
-        let mut image = Image::new(self, Some(&found.natives));
-        image.put_fields(fields)?;
-        if let Some(meta) = meta {
-            image.put_meta(meta)?;
-        }
-        image.put_time(self.layout.updated.as_ref(), updated)?;
-        Ok(image.assignments())
     }
 
     fn update(
@@ -463,10 +431,6 @@ impl<'a> Task<'a> {
         let values = key.filter_map(|place| found.natives.get(place.slot).cloned()).collect();
         (terms.join(" AND "), values)
     }
-
-    pub(super) fn invalid(&self, message: String) -> StoreError {
-        self.store.refusal(ErrorKind::Invalid, message)
-    }
 }
 
 /// The hash of a row with some of its columns set. Where the table makes something else of them, the row is looked at again.
@@ -484,18 +448,4 @@ fn with(natives: &[Native], set: &[(usize, Native)]) -> u64 {
 fn comes_back(ty: FieldType, form: Form) -> bool {
     use FieldType::{Bool, Float64, Int64, Json, String};
     form == Form::Native && matches!(ty, String | Int64 | Float64 | Bool | Json)
-}
-
-/// A key's part as it is put into a column; none where the column would make another key of it.
-fn key_native(text: &str, ty: FieldType, affinity: Affinity) -> Option<Native> {
-    let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
-    match (ty, affinity) {
-        (_, Affinity::Real) if number.is_some() => None,
-        (FieldType::Int64, _) => number.map(Native::Integer),
-        (_, Affinity::Text | Affinity::None) => Some(Native::Text(text.to_owned())),
-        (_, Affinity::Integer | Affinity::Numeric | Affinity::Real) => {
-            let looks_like_number = text.trim().parse::<f64>().is_ok();
-            (number.is_some() || !looks_like_number).then(|| Native::Text(text.to_owned()))
-        }
-    }
 }

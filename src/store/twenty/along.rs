@@ -81,7 +81,7 @@ impl TwentyStore {
         let WriteOp::Create { fields, .. } = &write.op else { return None };
         let embedded = &with.child.embedded;
         let text = |field| fields.get(&field).and_then(Value::as_text);
-        let key = RecordKey::new(vec![text(embedded.reference)?.to_owned()]);
+        let key = fields.get(&embedded.reference)?.to_key()?;
         let id = self.chosen_id(with.parent, &key);
         let record = self.made.of(&id)?;
         let (kind, value) = (text(embedded.kind)?, text(embedded.value)?);

@@ -49,7 +49,7 @@ fn asked(layout: &Layout) -> String {
 }
 
 impl Stand {
-    pub(super) fn new(layout: &Layout, _mapped: &Mapped) -> Self {
+    pub(super) fn new(layout: &Layout) -> Self {
         Self { newest: None, asked: tells(layout).then(|| asked(layout)) }
     }
 

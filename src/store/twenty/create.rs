@@ -16,6 +16,22 @@ use super::query::{any_of, one_of};
 use super::rows::{Read, id_of, key_text, read};
 use super::write::{Work, is_about_a_record};
 
+/// Of what a new record is to have, what another one has already; deleted ones count as well.
+fn holder<'j>(
+    unique: &[(String, Option<&'static str>, String)],
+    records: impl Iterator<Item = &'j Json>,
+    own: Option<&str>,
+) -> Option<(String, &'j Json)> {
+    let mut records = records.filter(|record| record.get("id").and_then(Json::as_str) != own);
+    records.find_map(|record| {
+        unique.iter().find_map(|(name, part, text)| {
+            let value = record.get(name)?;
+            let value = part.map_or(Some(value), |part| value.get(part))?.as_str()?;
+            (value == text).then(|| (name.clone(), record))
+        })
+    })
+}
+
 impl Work<'_> {
     /// What is asked for of records that may be in the way.
     fn selection(&self) -> String {
@@ -34,24 +50,6 @@ impl Work<'_> {
             }
         }
         found
-    }
-
-    /// Of what a new record is to have, what another one has already; deleted ones count as well.
-    #[allow(clippy::unused_self)] // As its siblings.
-    fn holder<'j>(
-        &self,
-        unique: &[(String, Option<&'static str>, String)],
-        records: impl Iterator<Item = &'j Json>,
-        own: Option<&str>,
-    ) -> Option<(String, &'j Json)> {
-        let mut records = records.filter(|record| record.get("id").and_then(Json::as_str) != own);
-        records.find_map(|record| {
-            unique.iter().find_map(|(name, part, text)| {
-                let value = record.get(name)?;
-                let value = part.map_or(Some(value), |part| value.get(part))?.as_str()?;
-                (value == text).then(|| (name.clone(), record))
-            })
-        })
     }
 
     fn held_by_another(&self, write: &Write, name: &str, record: &Json) -> StoreError {
@@ -125,11 +123,11 @@ impl Work<'_> {
             let own = gone.and_then(|record| record.get("id")?.as_str());
             let others = || found.live.iter().chain(&found.gone);
             // Whoever has an address already is not in the way of the record, which can be made without it.
-            if self.holder(&self.unique_values(&body), others(), own).is_some() || gone.is_some() {
+            if holder(&self.unique_values(&body), others(), own).is_some() || gone.is_some() {
                 body = self.plain.remove(&id).unwrap_or(body);
             }
             let unique = self.unique_values(&body);
-            if let Some((name, record)) = self.holder(&unique, others(), own) {
+            if let Some((name, record)) = holder(&unique, others(), own) {
                 let error = self.held_by_another(write, &name, record);
                 self.end(write, Outcome::Refused(error));
             } else if let Some(gone) = gone {
@@ -137,7 +135,7 @@ impl Work<'_> {
                 let elements = |along| self.store.with_elements(self.layout, &write.key, &id, along, true);
                 let mut inside = elements(along);
                 let wanted = self.unique_values(&Json::Object(inside.clone()));
-                if self.holder(&wanted, others(), own).is_some() {
+                if holder(&wanted, others(), own).is_some() {
                     inside = elements(&[]);
                 }
                 self.restore(write, gone, id, inside).await;

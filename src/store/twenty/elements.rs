@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ElementId, ErrorKind, Fields, IntentId, Mapped, Outcome, Row, StoreError, StoreRecordId,
-    SyncMeta, Value, Write, WriteOp,
+    Batch, Cell, ElementId, ErrorKind, Fields, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
+    StoreRecordId, SyncMeta, Value, Write, WriteOp,
 };
 
 use super::super::{check_write, repeated_keys};
@@ -238,20 +238,12 @@ impl TwentyStore {
             ended.extend(prepared.conclude(with, record, record));
             return Ok(record.clone());
         }
-        let (path, what) =
-            (self.path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
+        let (path, what) = (path_of(with.layout, record), format!("writing `{}`", with.layout.object.plural));
         let body = Json::Object(prepared.body.clone());
         let answer = self.client.write_paced(&what, Method::PATCH, &path, &[], Some(&body)).await?;
         let answer = super::answered(&answer).cloned().unwrap_or_else(|| record.clone());
         ended.extend(prepared.conclude(with, record, &answer));
         Ok(answer)
-    }
-
-    /// Where a record is written.
-    #[allow(clippy::unused_self)] // As its siblings.
-    pub(super) fn path_of(&self, layout: &Layout, record: &Json) -> String {
-        let id = id_of(record).map(|id| id.0).unwrap_or_default();
-        format!("rest/{}/{id}", layout.object.plural)
     }
 
     /// What is to be sent for writes to one record.
@@ -380,17 +372,22 @@ fn not_there(store: &TwentyStore, child: &Child, write: &Write) -> Outcome {
     )
 }
 
+/// Where a record is written.
+pub(super) fn path_of(layout: &Layout, record: &Json) -> String {
+    let id = id_of(record).map(|id| id.0).unwrap_or_default();
+    format!("rest/{}/{id}", layout.object.plural)
+}
+
 /// Which record an element stands in, or is to.
 fn whose(child: &Child, write: &Write) -> Option<Whose> {
     if let Some(id) = write.store_id.as_ref().and_then(ElementId::parse) {
         return Some(Whose::Id(id.parent.0));
     }
     match &write.op {
-        WriteOp::Create { fields, .. } => match fields.get(&child.embedded.reference)? {
-            Value::Text(key) => Some(Whose::Key(key.as_ref().to_owned())),
-            Value::Int(key) => Some(Whose::Key(key.to_string())),
-            _ => None,
-        },
+        WriteOp::Create { fields, .. } => {
+            let key = fields.get(&child.embedded.reference)?.plain_text()?;
+            Some(Whose::Key(key.into_owned()))
+        }
         _ => None,
     }
 }
@@ -413,15 +410,21 @@ pub(super) fn made_of(
 ) -> Option<Row> {
     let id = id?;
     let key = match read(with.layout, with.parent, record) {
-        Read::Row(row) => row.key.parts().first().cloned(),
+        Read::Row(row) => Some(row.key),
         _ => None,
     };
     let element = there.iter().find(|one| one.kind == id.kind && one.normal == id.normal)?;
-    Some(row(with.child, write, &id.parent, key.as_deref(), element))
+    Some(row(with.child, write, &id.parent, key.as_ref(), element))
 }
 
 /// An element as a row of its entity.
-fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, element: &Element) -> Row {
+fn row(
+    child: &Child,
+    write: &Write,
+    parent: &StoreRecordId,
+    key: Option<&RecordKey>,
+    element: &Element,
+) -> Row {
     let embedded = &child.embedded;
     let id = ElementId { parent: parent.clone(), kind: element.kind.clone(), normal: element.normal.clone() };
     let mut fields: Fields<Cell> = [
@@ -429,8 +432,9 @@ fn row(child: &Child, write: &Write, parent: &StoreRecordId, key: Option<&str>, 
         (embedded.value, Cell::Value(Value::text(element.value.as_str()))),
     ]
     .into();
-    if let Some(key) = key {
-        fields.insert(embedded.reference, Cell::Value(Value::text(key)));
+    let ty = child.mapped.entity.field(embedded.reference).ty;
+    if let Some(reference) = key.and_then(|key| Value::of_key(key, ty)) {
+        fields.insert(embedded.reference, Cell::Value(reference));
     }
     if let Some(first) = embedded.places.get(&element.kind).and_then(|place| place.primary) {
         fields.insert(first, Cell::Value(Value::Bool(element.primary)));

@@ -128,7 +128,7 @@ impl Elements<'_> {
             self.store.client.pacer.give_back(1);
             return Ok(None);
         }
-        let path = self.store.path_of(self.layout, &record);
+        let path = super::elements::path_of(self.layout, &record);
         match self.patch(&path, modest).await {
             Ok(answer) => Ok(Some(Aside { path, record, answer, body, prepared })),
             Err(failure) if failure.error.kind == ErrorKind::Conflict => Ok(None),

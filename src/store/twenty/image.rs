@@ -118,12 +118,7 @@ impl<'a> Image<'a> {
             let told = |why: String| format!("`{name}`: {why}");
             match &field.place {
                 Place::Related(relation) => {
-                    let key = match value {
-                        Value::Null => None,
-                        Value::Text(text) => Some(text.as_ref().to_owned()),
-                        other => Some(other.to_string()),
-                    };
-                    self.relate(relation, key.as_deref())?;
+                    self.relate(relation, value.plain_text().as_deref())?;
                 }
                 Place::At(path) => {
                     let native = encode(value, field.ty, field.form, &mapped.mapping.timezone)

@@ -12,36 +12,35 @@ use super::query::{VALUES_A_CALL, any_of, one_of};
 use super::rows::{Read, key_text, read};
 use super::write::filter_value;
 
-impl TwentyStore {
-    /// A condition that lets through the records of some keys, and maybe others.
-    #[allow(clippy::unused_self)] // As its siblings.
-    pub(super) fn key_filter(&self, layout: &Layout, mapped: &Mapped, keys: &[&RecordKey]) -> Option<Json> {
-        if keys.is_empty() {
-            return None;
-        }
-        if let Some(column) = &layout.key_text {
-            let texts: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
-            return Some(one_of(column, None, json!(texts)));
-        }
-        let mut conditions = Vec::new();
-        for (at, (place, part)) in layout.key.iter().zip(&mapped.entity.key).enumerate() {
-            let Place::At(path) = place else { continue };
-            let values: BTreeSet<&String> = keys.iter().filter_map(|key| key.parts().get(at)).collect();
-            // An empty text stands for every record without a key.
-            let values: Vec<Json> = values
-                .into_iter()
-                .filter(|text| !text.is_empty() && !text.contains('\0'))
-                .map(|text| filter_value(text, part.ty, &path.ty))
-                .collect();
-            conditions.push(one_of(&path.attribute, path.part.as_deref(), json!(values)));
-        }
-        match conditions.len() {
-            0 => None,
-            1 => conditions.pop(),
-            _ => Some(json!({ "and": conditions })),
-        }
+/// A condition that lets through the records of some keys, and maybe others.
+pub(super) fn key_filter(layout: &Layout, mapped: &Mapped, keys: &[&RecordKey]) -> Option<Json> {
+    if keys.is_empty() {
+        return None;
     }
+    if let Some(column) = &layout.key_text {
+        let texts: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
+        return Some(one_of(column, None, json!(texts)));
+    }
+    let mut conditions = Vec::new();
+    for (at, (place, part)) in layout.key.iter().zip(&mapped.entity.key).enumerate() {
+        let Place::At(path) = place else { continue };
+        let values: BTreeSet<&String> = keys.iter().filter_map(|key| key.parts().get(at)).collect();
+        // An empty text stands for every record without a key.
+        let values: Vec<Json> = values
+            .into_iter()
+            .filter(|text| !text.is_empty() && !text.contains('\0'))
+            .map(|text| filter_value(text, part.ty, &path.ty))
+            .collect();
+        conditions.push(one_of(&path.attribute, path.part.as_deref(), json!(values)));
+    }
+    match conditions.len() {
+        0 => None,
+        1 => conditions.pop(),
+        _ => Some(json!({ "and": conditions })),
+    }
+}
 
+impl TwentyStore {
     async fn records(
         &self,
         layout: &Layout,
@@ -52,7 +51,7 @@ impl TwentyStore {
         let mut records = Vec::new();
         for keys in keys.chunks(VALUES_A_CALL) {
             let keys: Vec<&RecordKey> = keys.iter().collect();
-            let Some(filter) = self.key_filter(layout, mapped, &keys) else { continue };
+            let Some(filter) = key_filter(layout, mapped, &keys) else { continue };
             let (plural, kind) = (&layout.object.plural, layout.object.kind());
             records.extend(self.matching(plural, &kind, selection, &filter, false).await?);
         }

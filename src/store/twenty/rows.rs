@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::model::{
     Cell, ElementId, FieldRef, FieldType, Fields, Mapped, Native, RecordKey, Row, StoreRecordId, Stray,
-    SyncMeta, Timestamp, Value, decode,
+    SyncMeta, Timestamp, Value, canonical_integer, decode,
 };
 
 use super::super::inside::unreadable;
@@ -96,7 +96,7 @@ fn related(record: &Json, relation: &Relation) -> Related {
 }
 
 fn good_part(text: &str, ty: FieldType) -> bool {
-    ty != FieldType::Int64 || text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
+    ty != FieldType::Int64 || canonical_integer(text).is_some()
 }
 
 /// A key as one text: a JSON array of its parts.

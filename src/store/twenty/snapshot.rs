@@ -49,7 +49,7 @@ impl TwentyStore {
             certificate: Certificate { missing_columns: layout.missing.clone(), ..Certificate::default() },
             sorter: Sorter::default(),
             strays: Vec::new(),
-            stand: Stand::new(layout, mapped),
+            stand: Stand::new(layout),
             filled: BTreeSet::new(),
         };
         let (mut after, mut pages, mut first_total): (Option<String>, u64, Option<u64>) = (None, 0, None);

@@ -14,8 +14,8 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, Value,
-    Write, WriteOp, representable,
+    Batch, Cell, ErrorKind, FieldType, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, Write,
+    WriteOp, representable,
 };
 
 use super::super::{check_write, guard_holds, repeated_keys};
@@ -25,6 +25,7 @@ use super::ids::is_id;
 use super::image::{Image, Lookups};
 use super::layout::{Layout, Place, Relation, Target};
 use super::query::{any_of, one_of};
+use super::read::key_filter;
 use super::rows::{Read, id_of, read};
 
 /// Writes that go out after one look, at least: each look costs a call as well.
@@ -127,10 +128,8 @@ impl Work<'_> {
             };
             for field in &self.layout.fields {
                 if let (Place::Related(relation), Some(value)) = (&field.place, fields.get(&field.id)) {
-                    match value {
-                        Value::Null => {}
-                        Value::Text(text) => want(relation, text.as_ref().to_owned()),
-                        other => want(relation, other.to_string()),
+                    if let Some(key) = value.plain_text() {
+                        want(relation, key.into_owned());
                     }
                 }
             }
@@ -256,7 +255,7 @@ impl Work<'_> {
         if !ids.is_empty() {
             conditions.push(one_of("id", None, json!(ids)));
         }
-        conditions.extend(self.store.key_filter(self.layout, self.mapped, &keys));
+        conditions.extend(key_filter(self.layout, self.mapped, &keys));
         if conditions.is_empty() {
             return Ok(Vec::new());
         }
