@@ -5,6 +5,8 @@
 mod emulator;
 #[path = "bigquery/faults.rs"]
 mod faults;
+#[path = "bigquery/hidden.rs"]
+mod hidden;
 #[path = "bigquery/kills.rs"]
 mod kills;
 #[path = "proxy/mod.rs"]

@@ -65,6 +65,8 @@ struct Seen {
     moments: BTreeSet<i64>,
     /// Jobs that read the table of records: what more they answer comes by their ids.
     jobs: BTreeSet<String>,
+    /// Row access policies hide rows from whoever comes this way.
+    hides: bool,
 }
 
 struct Inner {
@@ -106,6 +108,12 @@ impl Proxy {
         let mut seen = self.seen();
         seen.faults = faults.iter().map(|how| (on, *how)).collect();
         seen.struck = 0;
+    }
+
+    /// From here on whoever comes this way is one from whom row access policies hide rows, or no longer is: tables cannot be listed, and
+    /// what jobs tell of themselves speaks of it. The emulator filters what queries answer, and does neither.
+    pub(crate) fn hide(&self, hides: bool) {
+        self.seen().hides = hides;
     }
 
     /// How many calls were broken since.
@@ -178,6 +186,11 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
             json!({ "jobComplete": true, "totalBytesProcessed": bytes.to_string() }).to_string(),
         );
     }
+    let hides = inner.seen.lock().expect("whole").hides;
+    let listed = format!("/tables/{}/data?", inner.table.trim_matches(['.', '`']));
+    if hides && path.contains(&listed) {
+        return error(403, "accessDenied", "Access Denied: s3cret");
+    }
     let how = {
         let mut seen = inner.seen.lock().expect("whole");
         seen.calls += 1;
@@ -235,6 +248,10 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
             return answer(status, json.to_string());
         }
         _ => {}
+    }
+    if hides && path.contains("/jobs/") && json.get("statistics").is_some() {
+        json["statistics"]["rowLevelSecurityStatistics"] = json!({ "rowLevelSecurityApplied": true });
+        return answer(status, json.to_string());
     }
     let mut seen = inner.seen.lock().expect("whole");
     // A count is no row of a record.

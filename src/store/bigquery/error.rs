@@ -21,6 +21,8 @@ pub(super) struct Failure {
     pub(super) senseless: Option<&'static str>,
     /// The credentials could not be had, in our words.
     pub(super) credentials: Option<&'static str>,
+    /// Row access policies hide rows, of this table where it is known.
+    pub(super) hidden: Option<String>,
 }
 
 impl Failure {
@@ -40,11 +42,13 @@ impl Failure {
             reason => reason,
         };
         let message = text(error, "message") + &first.map_or(String::new(), |first| text(first, "message"));
+        let denied = status == Some(403) || reason == "accessDenied";
         Self {
             status,
             reason: reason.chars().filter(char::is_ascii_alphanumeric).take(40).collect(),
             serialization: message.contains("Could not serialize access")
                 || message.contains("due to concurrent update"),
+            hidden: (denied && speaks_of_policies(&message)).then(String::new),
             ..Self::default()
         }
     }
@@ -52,6 +56,7 @@ impl Failure {
     /// Whether the same once more is worth a try.
     pub(super) fn may_pass(&self) -> bool {
         self.credentials.is_none()
+            && self.hidden.is_none()
             && (self.serialization
                 || matches!(
                     self.reason.as_str(),
@@ -95,6 +100,11 @@ impl Failure {
                 ErrorKind::Corrupt,
                 format!("BigQuery answered in a way that makes no sense: {what}"),
             );
+        }
+        if let Some(table) = &self.hidden {
+            let of = if table.is_empty() { String::new() } else { format!(" of `{table}`") };
+            return new(ErrorKind::Unauthorised, format!("row access policies may hide rows{of} from this account"))
+                .hint(SEEN_WHOLE_HINT);
         }
         let reason = match (self.status, self.reason.as_str()) {
             (Some(status), "") => format!("status {status}"),
@@ -158,6 +168,18 @@ impl Failure {
 }
 
 const ROLES_HINT: &str = "grant it BigQuery Data Editor on the dataset, and BigQuery Job User and Read Session User on the project";
+
+const SEEN_WHOLE_HINT: &str = "a store has to be seen whole, for what is hidden looks deleted: grant this account a row access policy with \
+    FILTER USING (TRUE) on the table, and the permission `bigquery.rowAccessPolicies.overrideTimeTravelRestrictions` (BigQuery Admin \
+    has it), or do not map the table";
+
+/// Whether the service's words for a refusal are about row access policies.
+pub(super) fn speaks_of_policies(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["row access polic", "row-level access", "row level access", "row-level security", "row level security"]
+        .iter()
+        .any(|words| message.contains(words))
+}
 
 #[cfg(test)]
 mod tests {
