@@ -19,3 +19,5 @@ mod server;
 mod setting;
 #[path = "bigquery/shapes.rs"]
 mod shapes;
+#[path = "bigquery/types.rs"]
+mod types;

@@ -14,7 +14,8 @@ use crate::proxy::Proxy;
 use crate::setting::{Setting, clean_pass};
 
 /// Nobody sees people above this size.
-const POLICY: &str = "CREATE ROW ACCESS POLICY small ON PEOPLE GRANT TO ('allUsers') FILTER USING (size < 30)";
+const POLICY: &str =
+    "CREATE ROW ACCESS POLICY small ON PEOPLE GRANT TO ('allUsers') FILTER USING (size < 30)";
 
 async fn fill(emulator: &Emulator, setting: &Setting) {
     let sql = "INSERT INTO PEOPLE (id, name, size) SELECT CONCAT('p', CAST(n AS STRING)), 'Person', n FROM UNNEST(GENERATE_ARRAY(1, 40)) AS n";

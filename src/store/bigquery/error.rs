@@ -103,8 +103,11 @@ impl Failure {
         }
         if let Some(table) = &self.hidden {
             let of = if table.is_empty() { String::new() } else { format!(" of `{table}`") };
-            return new(ErrorKind::Unauthorised, format!("row access policies may hide rows{of} from this account"))
-                .hint(SEEN_WHOLE_HINT);
+            return new(
+                ErrorKind::Unauthorised,
+                format!("row access policies may hide rows{of} from this account"),
+            )
+            .hint(SEEN_WHOLE_HINT);
         }
         let reason = match (self.status, self.reason.as_str()) {
             (Some(status), "") => format!("status {status}"),

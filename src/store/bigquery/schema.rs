@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Timestamp,
     /// DATETIME: without a zone.
     DateTime,
+    /// TIME: of a day, without a zone.
+    Time,
     /// JSON.
     Json,
     /// BYTES.
@@ -45,6 +47,7 @@ impl Kind {
             "DATE" => Self::Date,
             "TIMESTAMP" => Self::Timestamp,
             "DATETIME" => Self::DateTime,
+            "TIME" => Self::Time,
             "JSON" => Self::Json,
             "BYTES" => Self::Bytes,
             "RECORD" | "STRUCT" => Self::Record,
@@ -64,6 +67,7 @@ impl Kind {
             Self::Date => "DATE",
             Self::Timestamp => "TIMESTAMP",
             Self::DateTime => "DATETIME",
+            Self::Time => "TIME",
             Self::Json => "JSON",
             Self::Bytes => "BYTES",
             Self::Record => "STRUCT",
@@ -86,6 +90,11 @@ impl Node {
     /// The field of a name. The service does not tell upper from lower case in names of columns.
     pub(super) fn find<'n>(nodes: &'n [Self], name: &str) -> Option<&'n Self> {
         nodes.iter().find(|node| node.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether it, or a field in it, is of a type that is not known here.
+    pub(super) fn is_strange(&self) -> bool {
+        self.kind == Kind::Other || self.fields.iter().any(Self::is_strange)
     }
 
     /// A column of which nothing but this is known.
