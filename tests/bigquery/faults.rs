@@ -183,3 +183,36 @@ async fn a_read_that_fails_is_never_taken_for_a_smaller_table() {
     broken.proxy.strike(On::Select, &[How::Short]);
     assert_eq!(broken.store.read(&broken.mapped, &keys).await.expect_err("short").kind, ErrorKind::Corrupt);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_doubled_meanwhile_does_not_stand_in_for_a_write_that_did_not_happen() {
+    let broken = Broken::new().await;
+    let table = broken.setting.table();
+    let change = |fields: Fields<Value>| WriteOp::Update {
+        fields,
+        meta: Some(meta(2)),
+        updated: None,
+        guard: broken.guard(),
+    };
+    let update = || change([(broken.field("note"), Value::text("new"))].into());
+    for (number, first) in [update(), WriteOp::Delete { guard: broken.guard() }].into_iter().enumerate() {
+        broken.begin().await;
+        broken.proxy.between(&[
+            format!("INSERT INTO {table} SELECT * FROM {table} WHERE id = 'a'"),
+            format!("UPDATE {table} SET note = 'by hand' WHERE id = 'b'"),
+        ]);
+        let id = format!("8-{number}");
+        let batch = Batch {
+            receipt: true,
+            ..batch(&id, vec![("a", first), ("b", update()), ("c", broken.create("made"))])
+        };
+        let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+        let of = |at: usize| &outcomes[&batch.writes[at].intent];
+        assert!(matches!(of(0), Outcome::Moved), "{:?}", of(0));
+        assert!(matches!(of(1), Outcome::Moved), "{:?}", of(1));
+        assert!(matches!(of(2), Outcome::Applied(_)), "{:?}", of(2));
+        assert_eq!(broken.state().await, ["a old 1", "a old 1", "b by hand 1", "c made 1"]);
+        let receipts = broken.store.receipts(&[batch.id.clone()]).await.expect("receipts");
+        assert_eq!(receipts[&batch.id], [batch.writes[2].intent.clone()], "nor does the receipt say so");
+    }
+}

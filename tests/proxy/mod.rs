@@ -67,6 +67,8 @@ struct Seen {
     jobs: BTreeSet<String>,
     /// Row access policies hide rows from whoever comes this way.
     hides: bool,
+    /// What another application does just before the next statement that writes the table of records.
+    between: Vec<String>,
 }
 
 struct Inner {
@@ -114,6 +116,11 @@ impl Proxy {
     /// what jobs tell of themselves speaks of it. The emulator filters what queries answer, and does neither.
     pub(crate) fn hide(&self, hides: bool) {
         self.seen().hides = hides;
+    }
+
+    /// Lets another application run statements just before the next one that writes the table of records.
+    pub(crate) fn between(&self, statements: &[String]) {
+        self.seen().between = statements.to_vec();
     }
 
     /// How many calls were broken since.
@@ -230,6 +237,14 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         Some(How::LostBefore) => std::future::pending().await,
         Some(How::OkWithErrors) => return ok_with_errors(),
         _ => {}
+    }
+    let between =
+        if merges { std::mem::take(&mut inner.seen.lock().expect("whole").between) } else { Vec::new() };
+    for sql in between {
+        let url = format!("{}{}/queries", inner.upstream, path.strip_suffix("/jobs").expect("a job"));
+        let body = json!({ "query": sql, "useLegacySql": false, "timeoutMs": 180_000 });
+        let done = inner.http.post(url).json(&body).send().await.expect("an answer");
+        assert!(done.status().is_success(), "{sql}: {}", done.text().await.unwrap_or_default());
     }
     let mut forwarded = inner.http.request(parts.method.clone(), format!("{}{path}", inner.upstream));
     if parts.method != axum::http::Method::GET {
