@@ -10,7 +10,7 @@ use trueup::store::bigquery::{BigQueryStore, Emulator as Address};
 use trueup::store::{SnapshotItem, Store as _};
 
 use crate::emulator::Emulator;
-use crate::proxy::{How, On, Proxy};
+use crate::proxy::{How, On, Proxy, REFUSED_VALUE};
 use crate::setting::Setting;
 
 /// A store behind a proxy, with two people in it.
@@ -215,4 +215,55 @@ async fn a_key_that_was_doubled_meanwhile_does_not_stand_in_for_a_write_that_did
         let receipts = broken.store.receipts(&[batch.id.clone()]).await.expect("receipts");
         assert_eq!(receipts[&batch.id], [batch.writes[2].intent.clone()], "nor does the receipt say so");
     }
+}
+
+/// The names of those that were written, and those that were refused with why.
+fn told(
+    batch: &Batch,
+    outcomes: &std::collections::BTreeMap<IntentId, Outcome>,
+) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut written, mut refused) = (Vec::new(), Vec::new());
+    for write in &batch.writes {
+        match &outcomes[&write.intent] {
+            Outcome::Applied(_) => written.push(write.key.to_string()),
+            Outcome::Refused(error) => refused.push((write.key.to_string(), error.to_string())),
+            other => panic!("{}: {other:?}", write.key),
+        }
+    }
+    (written, refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_that_is_larger_than_a_request_keeps_no_other_out() {
+    let broken = Broken::new().await;
+    broken.begin().await;
+    let large = "x".repeat(11_000_000);
+    let batch = batch(
+        "9",
+        vec![("c", broken.create("made")), ("d", broken.create(&large)), ("e", broken.create("made"))],
+    );
+    let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+    let (written, refused) = told(&batch, &outcomes);
+    assert_eq!((written.len(), refused.len()), (2, 1), "{refused:?}");
+    assert!(refused[0].0.contains('d') && refused[0].1.contains("larger than the 10 MB"), "{refused:?}");
+    assert_eq!(broken.state().await, ["a old 1", "b old 1", "c made 1", "e made 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_refused_is_named_with_why_and_keeps_no_other_out() {
+    let broken = Broken::new().await;
+    broken.begin().await;
+    let batch = batch(
+        "10",
+        vec![("c", broken.create("made")), ("d", broken.create(REFUSED_VALUE)), ("e", broken.create("made"))],
+    );
+    let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+    let (written, refused) = told(&batch, &outcomes);
+    assert_eq!((written.len(), refused.len()), (2, 1), "{refused:?}");
+    assert!(
+        refused[0].1.contains("writing to `people`") && refused[0].1.contains("`invalidQuery`"),
+        "{refused:?}"
+    );
+    assert!(!refused[0].1.contains("s3cret"), "{refused:?}");
+    assert_eq!(broken.state().await, ["a old 1", "b old 1", "c made 1", "e made 1"]);
 }

@@ -13,6 +13,12 @@ use serde_json::{Value as Json, json};
 /// What a dry run of a query of the table of records says.
 pub(crate) const DRY_RUN_BYTES: u64 = 50 << 20;
 
+/// A value for which the service refuses the whole statement that it is in.
+pub(crate) const REFUSED_VALUE: &str = "refused value";
+
+/// More than this the service takes in no request.
+const REQUEST_BYTES: usize = 10_485_760;
+
 /// What every query is billed for.
 pub(crate) const BILLED_BYTES: u64 = 10 << 20;
 
@@ -197,6 +203,17 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
     let listed = format!("/tables/{}/data?", inner.table.trim_matches(['.', '`']));
     if hides && path.contains(&listed) {
         return error(403, "accessDenied", "Access Denied: s3cret");
+    }
+    if bytes.len() > REQUEST_BYTES {
+        return error(400, "badRequest", "Request payload size exceeds the limit: 10485760 bytes.");
+    }
+    if merges && String::from_utf8_lossy(&bytes).contains(REFUSED_VALUE) {
+        let told = json!({ "reason": "invalidQuery", "message": format!("Bad int64 value: {REFUSED_VALUE} s3cret in `note`") });
+        let status = json!({ "state": "DONE", "errorResult": told, "errors": [told] });
+        return answer(
+            200,
+            json!({ "jobReference": json.get("jobReference"), "status": status }).to_string(),
+        );
     }
     let how = {
         let mut seen = inner.seen.lock().expect("whole");

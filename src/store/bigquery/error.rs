@@ -15,6 +15,8 @@ pub(super) struct Failure {
     pub(super) retry_after_ms: Option<u64>,
     /// Another statement was in the way.
     pub(super) serialization: bool,
+    /// The call was larger than what is taken.
+    pub(super) too_large: bool,
     /// What was sent may have arrived.
     pub(super) sent: bool,
     /// What made no sense in an answer, in our words.
@@ -48,6 +50,9 @@ impl Failure {
             reason: reason.chars().filter(char::is_ascii_alphanumeric).take(40).collect(),
             serialization: message.contains("Could not serialize access")
                 || message.contains("due to concurrent update"),
+            too_large: status == Some(400)
+                && reason != "invalidQuery"
+                && ["payload size exceeds", "too large"].iter().any(|words| message.contains(words)),
             hidden: (denied && speaks_of_policies(&message)).then(String::new),
             ..Self::default()
         }
@@ -77,7 +82,13 @@ impl Failure {
 
     /// Whether it was the statement that was refused, so that a part of it may go through.
     pub(super) fn is_refusal(&self) -> bool {
-        !self.may_pass() && matches!(self.reason.as_str(), "invalidQuery" | "invalid")
+        !self.may_pass()
+            && (self.is_too_large() || matches!(self.reason.as_str(), "invalidQuery" | "invalid"))
+    }
+
+    /// Whether the call was larger than what the service takes.
+    fn is_too_large(&self) -> bool {
+        self.status == Some(413) || self.too_large
     }
 
     pub(super) fn is_not_found(&self) -> bool {
@@ -115,6 +126,13 @@ impl Failure {
         };
         if self.serialization {
             return new(ErrorKind::Unavailable, "other statements stood in the way again and again".into());
+        }
+        if self.is_too_large() {
+            return new(
+                ErrorKind::Invalid,
+                "a row is larger than the 10 MB that BigQuery takes in a request".into(),
+            )
+            .hint("shorten it, or map the field that is as large elsewhere");
         }
         match self.reason.as_str() {
             "rateLimitExceeded" | "jobRateLimitExceeded" | "quotaExceeded" => {
