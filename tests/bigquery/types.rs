@@ -10,7 +10,7 @@ use trueup::store::{LazyRow, SnapshotItem, Store as _};
 use trueup::telemetry::Silent;
 
 use crate::emulator::Emulator;
-use crate::setting::{Setting, clean_pass, plan};
+use crate::setting::{Setting, clean_pass, pass, plan};
 
 /// A type; a value of it in SQL; the same as the JSON that another store has.
 const TYPES: &[(&str, &str, &str, &str)] = &[
@@ -126,4 +126,35 @@ async fn every_type_is_the_same_both_ways_of_reading_and_there_and_back() {
     assert_eq!(clean_pass(&engine).await.applied.update, TYPES.len() as u64 + 2);
     clean_pass(&engine).await;
     assert!(plan(&engine).await.is_empty(), "{:?}", plan(&engine).await.records.iter().next());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_column_was_declared_to_keep_out_is_told_and_stays_where_it_was_made() {
+    let emulator = Emulator::shared();
+    let setting = Setting::new(emulator, &emulator.rest_url(), "").await;
+    setting.replace("    facts: json", "    facts: json\n    code: string\n    price: numeric");
+    setting.cells(emulator, "DROP TABLE PEOPLE").await;
+    let create = "CREATE TABLE PEOPLE (id STRING NOT NULL, name STRING, note STRING, size INT64, address STRUCT<city STRING>, \
+                  tags ARRAY<STRING>, links ARRAY<STRUCT<kind STRING, n INT64>>, facts JSON, code STRING(5), price NUMERIC(10, 2))";
+    setting.cells(emulator, create).await;
+    let engine = setting.engine().await;
+    setting.local(
+        "INSERT INTO people (id, name, code, price) VALUES ('a', 'Ada', 'abcdefgh', 1), ('b', 'Ben', 'x', '1.005'), \
+         ('c', 'Cleo', 'abcde', '2.50')",
+    );
+    for _ in 0..3 {
+        let report = pass(&engine).await;
+        let failed: Vec<String> = report.failed.iter().map(|trouble| format!("{trouble:?}")).collect();
+        assert_eq!(failed.len(), 2, "{failed:?}");
+        assert!(failed.iter().any(|told| told.contains("`people.code`: the text is longer")), "{failed:?}");
+        assert!(
+            failed.iter().any(|told| told.contains("`people.price`: the number has more digits")),
+            "{failed:?}"
+        );
+    }
+    let here = setting.local_text(
+        "SELECT group_concat(code || ' ' || price, ', ') FROM (SELECT code, price FROM people ORDER BY id)",
+    );
+    assert_eq!(here.as_deref(), Some("abcdefgh 1, x 1.005, abcde 2.50"));
+    assert_eq!(setting.cells(emulator, "SELECT id FROM PEOPLE").await, [["c"]]);
 }

@@ -169,7 +169,7 @@ pub(super) fn written(
     zone: &TimeZone,
 ) -> Result<Written, &'static str> {
     if matches!(native, Native::Null) {
-        return Ok(Written::Null);
+        return if node.limits.required { Err(NOT_NULL) } else { Ok(Written::Null) };
     }
     if node.repeated {
         if node.is_strange() {
@@ -207,7 +207,7 @@ pub(super) fn written(
         (Native::Real(number), _) => format!("{number:?}"),
         (Native::Text(text), _) => text.clone(),
     };
-    check_text(node.kind, &text)?;
+    check_text(node, &text)?;
     Ok(Written::Text(text))
 }
 
@@ -221,8 +221,14 @@ fn timestamp(time: Timestamp) -> Result<String, &'static str> {
     }
 }
 
-fn check_text(kind: Kind, text: &str) -> Result<(), &'static str> {
-    match kind {
+const NOT_NULL: &str = "its column is NOT NULL";
+
+fn check_text(node: &Node, text: &str) -> Result<(), &'static str> {
+    let (before, after) = node.limits.digits.unwrap_or((usize::MAX, usize::MAX));
+    match node.kind {
+        Kind::Text if node.limits.length.is_some_and(|most| text.chars().count() > most) => {
+            Err("the text is longer than its column takes")
+        }
         Kind::Int if text.parse::<i64>().is_err() => Err("only a whole number of 64 bits fits its column"),
         Kind::Float if text.parse::<f64>().is_err() => Err("only a number fits its column"),
         Kind::Numeric if !decimal_fits(text, 29, 9) => {
@@ -240,6 +246,9 @@ fn check_text(kind: Kind, text: &str) -> Result<(), &'static str> {
             Ok(civil) if civil.year() >= 1 && civil.subsec_nanosecond() % 1000 == 0 => Ok(()),
             _ => Err("only a time without a zone, of the years 1 to 9999, fits its column"),
         },
+        Kind::Numeric | Kind::BigNumeric if !decimal_fits(text, before, after) => {
+            Err("the number has more digits before or after the point than its column takes")
+        }
         Kind::Date => match text.parse::<jiff::civil::Date>() {
             Ok(date) if date.year() >= 1 => Ok(()),
             _ => Err("BigQuery holds dates of the years 1 to 9999 only"),
@@ -349,6 +358,7 @@ fn element(node: &Node, item: &Json, in_struct: bool) -> Result<Json, &'static s
         return Ok(json!({ "structValues": values }));
     }
     let text = match item {
+        Json::Null if node.limits.required => return Err(NOT_NULL),
         Json::Null => return Ok(json!({ "value": null })),
         item if node.kind == Kind::Json => item.to_string(),
         Json::String(text) => text.clone(),
@@ -361,17 +371,18 @@ fn element(node: &Node, item: &Json, in_struct: bool) -> Result<Json, &'static s
     if node.kind == Kind::Timestamp {
         Timestamp::parse(&text, &TimeZone::UTC).ok_or("an element is no time")?;
     } else {
-        check_text(node.kind, &text)?;
+        check_text(node, &text)?;
     }
     Ok(json!({ "value": text }))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::schema::Limits;
     use super::*;
 
     fn node(kind: Kind, repeated: bool, fields: Vec<Node>) -> Node {
-        Node { name: "c".into(), kind, repeated, fields }
+        Node { name: "c".into(), kind, repeated, limits: Limits::default(), fields }
     }
 
     #[test]
@@ -384,11 +395,58 @@ mod tests {
             ("123456789012345678901234567890", false),
             ("0.10000000000000000001", false),
         ] {
-            assert_eq!(check_text(Kind::Json, text).is_ok(), fits, "{text}");
+            assert_eq!(check_text(&node(Kind::Json, false, vec![]), text).is_ok(), fits, "{text}");
         }
-        assert!(check_text(Kind::Numeric, "12345678901234567890123456789.123456789").is_ok());
-        assert!(check_text(Kind::Numeric, "123456789012345678901234567890").is_err());
-        assert!(check_text(Kind::Numeric, "0.1234567891").is_err());
+        let numeric = node(Kind::Numeric, false, vec![]);
+        assert!(check_text(&numeric, "12345678901234567890123456789.123456789").is_ok());
+        assert!(check_text(&numeric, "123456789012345678901234567890").is_err());
+        assert!(check_text(&numeric, "0.1234567891").is_err());
+    }
+
+    #[test]
+    fn what_a_column_was_declared_to_keep_out_is_refused() {
+        let parsed = serde_json::json!({ "schema": { "fields": [
+            { "name": "code", "type": "STRING", "maxLength": "5" },
+            { "name": "price", "type": "NUMERIC", "precision": "10", "scale": "2" },
+            { "name": "whole", "type": "BIGNUMERIC", "precision": "3" },
+            { "name": "name", "type": "STRING", "mode": "REQUIRED" },
+            { "name": "list", "type": "RECORD", "mode": "REPEATED", "fields": [
+                { "name": "code", "type": "STRING", "maxLength": "2" },
+                { "name": "must", "type": "NUMERIC", "mode": "REQUIRED", "precision": "4", "scale": "1" },
+            ] },
+        ] } });
+        let columns = super::super::schema::TableInfo::parse(&parsed).columns;
+        for (name, text, fits) in [
+            ("code", "abcde", true),
+            ("code", "äöü€𝄞", true),
+            ("code", "abcdef", false),
+            ("price", "12345678.25", true),
+            ("price", "1.500", true),
+            ("price", "1.005", false),
+            ("price", "123456789", false),
+            ("whole", "999", true),
+            ("whole", "1000", false),
+            ("whole", "1.5", false),
+        ] {
+            let column = Node::find(&columns, name).expect(name);
+            let written = written(column, &Value::text(text), &Native::Text(text.to_owned()), &TimeZone::UTC);
+            assert_eq!(written.is_ok(), fits, "{name} {text}");
+        }
+        let nothing = |name: &str| {
+            written(Node::find(&columns, name).expect(name), &Value::Null, &Native::Null, &TimeZone::UTC)
+        };
+        assert!(nothing("code").is_ok() && nothing("list").is_ok() && nothing("name").is_err());
+        for (list, fits) in [
+            (r#"[{"code":"ab","must":123.5}]"#, true),
+            (r#"[{"code":"abc","must":1}]"#, false),
+            (r#"[{"code":"ab","must":1.25}]"#, false),
+            (r#"[{"code":"ab"}]"#, false),
+        ] {
+            let json = Value::Json(Canonical::parse(list).expect("JSON"));
+            let column = Node::find(&columns, "list").expect("a column");
+            let written = written(column, &json, &Native::Text(String::new()), &TimeZone::UTC);
+            assert_eq!(written.is_ok(), fits, "{list}");
+        }
     }
 
     #[test]
@@ -480,7 +538,7 @@ mod tests {
                 r#"{"w":"x"}"#,
             ),
         ] {
-            let value = Node { name: "v".into(), kind, repeated, fields };
+            let value = Node { name: "v".into(), ..node(kind, repeated, fields) };
             let list = node(Kind::Record, true, vec![value, node(Kind::Text, false, vec![])]);
             let of = |text: &str| format!(r#"[{{"v":{text}}}]"#);
             let json = Canonical::parse(&of(ours)).expect("JSON");
@@ -525,8 +583,8 @@ mod tests {
 
     #[test]
     fn arrays_of_structs_are_json() {
-        let at = Node { name: "at".into(), kind: Kind::Timestamp, repeated: false, fields: Vec::new() };
-        let n = Node { name: "n".into(), kind: Kind::Int, repeated: false, fields: Vec::new() };
+        let at = Node { name: "at".into(), ..node(Kind::Timestamp, false, Vec::new()) };
+        let n = Node { name: "n".into(), ..node(Kind::Int, false, Vec::new()) };
         let list = node(Kind::Record, true, vec![at, n]);
         let json = Canonical::parse(r#"[{"n":1,"at":"2024-01-02T03:04:05Z"}]"#).expect("JSON");
         let written = written(&list, &Value::Json(json), &Native::Text(String::new()), &TimeZone::UTC);
