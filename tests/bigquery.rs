@@ -5,6 +5,8 @@
 mod emulator;
 #[path = "bigquery/faults.rs"]
 mod faults;
+#[path = "bigquery/hidden.rs"]
+mod hidden;
 #[path = "bigquery/kills.rs"]
 mod kills;
 #[path = "proxy/mod.rs"]
@@ -17,3 +19,5 @@ mod server;
 mod setting;
 #[path = "bigquery/shapes.rs"]
 mod shapes;
+#[path = "bigquery/types.rs"]
+mod types;

@@ -39,6 +39,8 @@ mod receipts;
 mod rest;
 mod rows;
 mod schema;
+mod search;
+mod seen;
 mod sort;
 mod sql;
 mod storage;

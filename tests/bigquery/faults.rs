@@ -10,7 +10,7 @@ use trueup::store::bigquery::{BigQueryStore, Emulator as Address};
 use trueup::store::{SnapshotItem, Store as _};
 
 use crate::emulator::Emulator;
-use crate::proxy::{How, On, Proxy};
+use crate::proxy::{How, On, Proxy, REFUSED_VALUE};
 use crate::setting::Setting;
 
 /// A store behind a proxy, with two people in it.
@@ -182,4 +182,88 @@ async fn a_read_that_fails_is_never_taken_for_a_smaller_table() {
     let keys = ["a", "b"].map(|id| RecordKey::new(vec![id.to_owned()]));
     broken.proxy.strike(On::Select, &[How::Short]);
     assert_eq!(broken.store.read(&broken.mapped, &keys).await.expect_err("short").kind, ErrorKind::Corrupt);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_doubled_meanwhile_does_not_stand_in_for_a_write_that_did_not_happen() {
+    let broken = Broken::new().await;
+    let table = broken.setting.table();
+    let change = |fields: Fields<Value>| WriteOp::Update {
+        fields,
+        meta: Some(meta(2)),
+        updated: None,
+        guard: broken.guard(),
+    };
+    let update = || change([(broken.field("note"), Value::text("new"))].into());
+    for (number, first) in [update(), WriteOp::Delete { guard: broken.guard() }].into_iter().enumerate() {
+        broken.begin().await;
+        broken.proxy.between(&[
+            format!("INSERT INTO {table} SELECT * FROM {table} WHERE id = 'a'"),
+            format!("UPDATE {table} SET note = 'by hand' WHERE id = 'b'"),
+        ]);
+        let id = format!("8-{number}");
+        let batch = Batch {
+            receipt: true,
+            ..batch(&id, vec![("a", first), ("b", update()), ("c", broken.create("made"))])
+        };
+        let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+        let of = |at: usize| &outcomes[&batch.writes[at].intent];
+        assert!(matches!(of(0), Outcome::Moved), "{:?}", of(0));
+        assert!(matches!(of(1), Outcome::Moved), "{:?}", of(1));
+        assert!(matches!(of(2), Outcome::Applied(_)), "{:?}", of(2));
+        assert_eq!(broken.state().await, ["a old 1", "a old 1", "b by hand 1", "c made 1"]);
+        let receipts = broken.store.receipts(&[batch.id.clone()]).await.expect("receipts");
+        assert_eq!(receipts[&batch.id], [batch.writes[2].intent.clone()], "nor does the receipt say so");
+    }
+}
+
+/// The names of those that were written, and those that were refused with why.
+fn told(
+    batch: &Batch,
+    outcomes: &std::collections::BTreeMap<IntentId, Outcome>,
+) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut written, mut refused) = (Vec::new(), Vec::new());
+    for write in &batch.writes {
+        match &outcomes[&write.intent] {
+            Outcome::Applied(_) => written.push(write.key.to_string()),
+            Outcome::Refused(error) => refused.push((write.key.to_string(), error.to_string())),
+            other => panic!("{}: {other:?}", write.key),
+        }
+    }
+    (written, refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_row_that_is_larger_than_a_request_keeps_no_other_out() {
+    let broken = Broken::new().await;
+    broken.begin().await;
+    let large = "x".repeat(11_000_000);
+    let batch = batch(
+        "9",
+        vec![("c", broken.create("made")), ("d", broken.create(&large)), ("e", broken.create("made"))],
+    );
+    let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+    let (written, refused) = told(&batch, &outcomes);
+    assert_eq!((written.len(), refused.len()), (2, 1), "{refused:?}");
+    assert!(refused[0].0.contains('d') && refused[0].1.contains("larger than the 10 MB"), "{refused:?}");
+    assert_eq!(broken.state().await, ["a old 1", "b old 1", "c made 1", "e made 1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_refused_is_named_with_why_and_keeps_no_other_out() {
+    let broken = Broken::new().await;
+    broken.begin().await;
+    let batch = batch(
+        "10",
+        vec![("c", broken.create("made")), ("d", broken.create(REFUSED_VALUE)), ("e", broken.create("made"))],
+    );
+    let outcomes = broken.store.apply(&broken.mapped, &batch).await.expect("answered");
+    let (written, refused) = told(&batch, &outcomes);
+    assert_eq!((written.len(), refused.len()), (2, 1), "{refused:?}");
+    assert!(
+        refused[0].1.contains("writing to `people`") && refused[0].1.contains("`invalidQuery`"),
+        "{refused:?}"
+    );
+    assert!(!refused[0].1.contains("s3cret"), "{refused:?}");
+    assert_eq!(broken.state().await, ["a old 1", "b old 1", "c made 1", "e made 1"]);
 }

@@ -13,6 +13,12 @@ use serde_json::{Value as Json, json};
 /// What a dry run of a query of the table of records says.
 pub(crate) const DRY_RUN_BYTES: u64 = 50 << 20;
 
+/// A value for which the service refuses the whole statement that it is in.
+pub(crate) const REFUSED_VALUE: &str = "refused value";
+
+/// More than this the service takes in no request.
+const REQUEST_BYTES: usize = 10_485_760;
+
 /// What every query is billed for.
 pub(crate) const BILLED_BYTES: u64 = 10 << 20;
 
@@ -65,6 +71,10 @@ struct Seen {
     moments: BTreeSet<i64>,
     /// Jobs that read the table of records: what more they answer comes by their ids.
     jobs: BTreeSet<String>,
+    /// Row access policies hide rows from whoever comes this way.
+    hides: bool,
+    /// What another application does just before the next statement that writes the table of records.
+    between: Vec<String>,
 }
 
 struct Inner {
@@ -106,6 +116,17 @@ impl Proxy {
         let mut seen = self.seen();
         seen.faults = faults.iter().map(|how| (on, *how)).collect();
         seen.struck = 0;
+    }
+
+    /// From here on whoever comes this way is one from whom row access policies hide rows, or no longer is: tables cannot be listed, and
+    /// what jobs tell of themselves speaks of it. The emulator filters what queries answer, and does neither.
+    pub(crate) fn hide(&self, hides: bool) {
+        self.seen().hides = hides;
+    }
+
+    /// Lets another application run statements just before the next one that writes the table of records.
+    pub(crate) fn between(&self, statements: &[String]) {
+        self.seen().between = statements.to_vec();
     }
 
     /// How many calls were broken since.
@@ -178,6 +199,22 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
             json!({ "jobComplete": true, "totalBytesProcessed": bytes.to_string() }).to_string(),
         );
     }
+    let hides = inner.seen.lock().expect("whole").hides;
+    let listed = format!("/tables/{}/data?", inner.table.trim_matches(['.', '`']));
+    if hides && path.contains(&listed) {
+        return error(403, "accessDenied", "Access Denied: s3cret");
+    }
+    if bytes.len() > REQUEST_BYTES {
+        return error(400, "badRequest", "Request payload size exceeds the limit: 10485760 bytes.");
+    }
+    if merges && String::from_utf8_lossy(&bytes).contains(REFUSED_VALUE) {
+        let told = json!({ "reason": "invalidQuery", "message": format!("Bad int64 value: {REFUSED_VALUE} s3cret in `note`") });
+        let status = json!({ "state": "DONE", "errorResult": told, "errors": [told] });
+        return answer(
+            200,
+            json!({ "jobReference": json.get("jobReference"), "status": status }).to_string(),
+        );
+    }
     let how = {
         let mut seen = inner.seen.lock().expect("whole");
         seen.calls += 1;
@@ -218,6 +255,14 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         Some(How::OkWithErrors) => return ok_with_errors(),
         _ => {}
     }
+    let between =
+        if merges { std::mem::take(&mut inner.seen.lock().expect("whole").between) } else { Vec::new() };
+    for sql in between {
+        let url = format!("{}{}/queries", inner.upstream, path.strip_suffix("/jobs").expect("a job"));
+        let body = json!({ "query": sql, "useLegacySql": false, "timeoutMs": 180_000 });
+        let done = inner.http.post(url).json(&body).send().await.expect("an answer");
+        assert!(done.status().is_success(), "{sql}: {}", done.text().await.unwrap_or_default());
+    }
     let mut forwarded = inner.http.request(parts.method.clone(), format!("{}{path}", inner.upstream));
     if parts.method != axum::http::Method::GET {
         forwarded = forwarded.header("content-type", "application/json").body(bytes);
@@ -235,6 +280,10 @@ async fn pass(State(inner): State<Arc<Inner>>, request: Request) -> Response {
             return answer(status, json.to_string());
         }
         _ => {}
+    }
+    if hides && path.contains("/jobs/") && json.get("statistics").is_some() {
+        json["statistics"]["rowLevelSecurityStatistics"] = json!({ "rowLevelSecurityApplied": true });
+        return answer(status, json.to_string());
     }
     let mut seen = inner.seen.lock().expect("whole");
     // A count is no row of a record.

@@ -4,19 +4,21 @@ use std::fmt::Write as _;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, TimestampMicrosecondType,
+    Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType,
+    TimestampMicrosecondType,
 };
 use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, RecordBatch, StringArray, StructArray};
 use arrow_schema::{DataType, TimeUnit};
 use bytes::Bytes;
 use jiff::ToSpan as _;
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use serde_json::{Map, Value as Json};
 
 use crate::model::Timestamp;
 
 use super::error::Failure;
 use super::layout::{Layout, Slot};
+use super::schema::{Kind as Declared, Node};
 
 const EPOCH_DAY: Date = Date::constant(1970, 1, 1);
 
@@ -31,6 +33,7 @@ struct Column {
     around: Vec<ArrayRef>,
     array: ArrayRef,
     kind: Kind,
+    node: Node,
 }
 
 #[derive(Clone, Copy)]
@@ -44,6 +47,8 @@ enum Kind {
     Instant,
     /// Microseconds without a zone.
     Civil,
+    /// Microseconds since midnight.
+    OfDay,
     Decimal128,
     Decimal256,
     Bytes,
@@ -61,6 +66,7 @@ impl Kind {
             DataType::Date32 => Self::Date,
             DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Self::Instant,
             DataType::Timestamp(TimeUnit::Microsecond, None) => Self::Civil,
+            DataType::Time64(TimeUnit::Microsecond) => Self::OfDay,
             DataType::Decimal128(..) => Self::Decimal128,
             DataType::Decimal256(..) => Self::Decimal256,
             DataType::Binary => Self::Bytes,
@@ -107,7 +113,7 @@ impl Column {
         }
         let kind = Kind::of(array.data_type())
             .ok_or(Failure::senseless("a column of a type that Arrow has and BigQuery has not"))?;
-        Ok(Self { around, array: array.clone(), kind })
+        Ok(Self { around, array: array.clone(), kind, node: slot.node.clone() })
     }
 
     /// Adds the text of a cell; false for NULL.
@@ -115,7 +121,7 @@ impl Column {
         if self.array.is_null(at) || self.around.iter().any(|outer| outer.is_null(at)) {
             return false;
         }
-        put(self.kind, &self.array, at, &mut Bytewise(row));
+        put(self.kind, &self.node, &self.array, at, &mut Bytewise(row));
         true
     }
 }
@@ -131,7 +137,7 @@ impl std::fmt::Write for Bytewise<'_> {
 }
 
 /// Writes a value that is there as text. Writing to bytes cannot fail.
-fn put(kind: Kind, array: &ArrayRef, at: usize, out: &mut Bytewise<'_>) {
+fn put(kind: Kind, node: &Node, array: &ArrayRef, at: usize, out: &mut Bytewise<'_>) {
     let _ = match kind {
         Kind::Text => {
             let texts: &StringArray = array.as_string();
@@ -158,18 +164,25 @@ fn put(kind: Kind, array: &ArrayRef, at: usize, out: &mut Bytewise<'_>) {
                 None => write!(out, "{micros}us"),
             }
         }
+        Kind::OfDay => {
+            let micros = array.as_primitive::<Time64MicrosecondType>().value(at);
+            match Time::midnight().checked_add(micros.microseconds()) {
+                Ok(time) => write!(out, "{time}"),
+                Err(_) => write!(out, "{micros}us"),
+            }
+        }
         Kind::Decimal128 => out.write_str(&array.as_primitive::<Decimal128Type>().value_as_string(at)),
         Kind::Decimal256 => out.write_str(&array.as_primitive::<Decimal256Type>().value_as_string(at)),
         Kind::Bytes => {
             let bytes: &arrow_array::BinaryArray = array.as_binary();
             out.write_str(&super::super::inside::base64(bytes.value(at)))
         }
-        Kind::Json => write!(out, "{}", json(array, at)),
+        Kind::Json => write!(out, "{}", json(node, array, at)),
     };
 }
 
-/// A value as JSON, as `TO_JSON_STRING` makes it.
-fn json(array: &ArrayRef, at: usize) -> Json {
+/// A value as JSON, about as `TO_JSON_STRING` makes it; what differs is evened out where columns are brought into one writing.
+fn json(node: &Node, array: &ArrayRef, at: usize) -> Json {
     if array.is_null(at) {
         return Json::Null;
     }
@@ -177,14 +190,16 @@ fn json(array: &ArrayRef, at: usize) -> Json {
         DataType::List(_) => {
             let list: &ListArray = array.as_list();
             let items = list.value(at);
-            Json::Array((0..items.len()).map(|item| json(&items, item)).collect())
+            Json::Array((0..items.len()).map(|item| json(node, &items, item)).collect())
         }
         DataType::Struct(_) => {
             let object: &StructArray = array.as_struct();
             let fields = object.column_names().into_iter().zip(object.columns());
-            let fields: Map<String, Json> =
-                fields.map(|(name, column)| (name.to_owned(), json(column, at))).collect();
-            Json::Object(fields)
+            let field = |(name, column): (&str, &ArrayRef)| {
+                let inner = Node::find(&node.fields, name).unwrap_or(node);
+                (name.to_owned(), json(inner, column, at))
+            };
+            Json::Object(fields.map(field).collect::<Map<String, Json>>())
         }
         DataType::Int64 => array.as_primitive::<Int64Type>().value(at).into(),
         DataType::Boolean => array.as_boolean().value(at).into(),
@@ -196,10 +211,16 @@ fn json(array: &ArrayRef, at: usize) -> Json {
             let micros = array.as_primitive::<TimestampMicrosecondType>().value(at);
             Timestamp::from_micros(micros).map_or(Json::from(micros), |time| time.to_string().into())
         }
+        // It comes as text.
+        DataType::Utf8 if node.kind == Declared::Json => {
+            let texts: &StringArray = array.as_string();
+            let text = texts.value(at);
+            serde_json::from_str(text).unwrap_or_else(|_| text.into())
+        }
         other => {
             let Some(kind) = Kind::of(other) else { return Json::Null };
             let mut text = Vec::new();
-            put(kind, array, at, &mut Bytewise(&mut text));
+            put(kind, node, array, at, &mut Bytewise(&mut text));
             String::from_utf8(text).map_or(Json::Null, Json::String)
         }
     }

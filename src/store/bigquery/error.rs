@@ -15,12 +15,16 @@ pub(super) struct Failure {
     pub(super) retry_after_ms: Option<u64>,
     /// Another statement was in the way.
     pub(super) serialization: bool,
+    /// The call was larger than what is taken.
+    pub(super) too_large: bool,
     /// What was sent may have arrived.
     pub(super) sent: bool,
     /// What made no sense in an answer, in our words.
     pub(super) senseless: Option<&'static str>,
     /// The credentials could not be had, in our words.
     pub(super) credentials: Option<&'static str>,
+    /// Row access policies hide rows, of this table where it is known.
+    pub(super) hidden: Option<String>,
 }
 
 impl Failure {
@@ -40,11 +44,16 @@ impl Failure {
             reason => reason,
         };
         let message = text(error, "message") + &first.map_or(String::new(), |first| text(first, "message"));
+        let denied = status == Some(403) || reason == "accessDenied";
         Self {
             status,
             reason: reason.chars().filter(char::is_ascii_alphanumeric).take(40).collect(),
             serialization: message.contains("Could not serialize access")
                 || message.contains("due to concurrent update"),
+            too_large: status == Some(400)
+                && reason != "invalidQuery"
+                && ["payload size exceeds", "too large"].iter().any(|words| message.contains(words)),
+            hidden: (denied && speaks_of_policies(&message)).then(String::new),
             ..Self::default()
         }
     }
@@ -52,6 +61,7 @@ impl Failure {
     /// Whether the same once more is worth a try.
     pub(super) fn may_pass(&self) -> bool {
         self.credentials.is_none()
+            && self.hidden.is_none()
             && (self.serialization
                 || matches!(
                     self.reason.as_str(),
@@ -72,7 +82,13 @@ impl Failure {
 
     /// Whether it was the statement that was refused, so that a part of it may go through.
     pub(super) fn is_refusal(&self) -> bool {
-        !self.may_pass() && matches!(self.reason.as_str(), "invalidQuery" | "invalid")
+        !self.may_pass()
+            && (self.is_too_large() || matches!(self.reason.as_str(), "invalidQuery" | "invalid"))
+    }
+
+    /// Whether the call was larger than what the service takes.
+    fn is_too_large(&self) -> bool {
+        self.status == Some(413) || self.too_large
     }
 
     pub(super) fn is_not_found(&self) -> bool {
@@ -96,12 +112,27 @@ impl Failure {
                 format!("BigQuery answered in a way that makes no sense: {what}"),
             );
         }
+        if let Some(table) = &self.hidden {
+            let of = if table.is_empty() { String::new() } else { format!(" of `{table}`") };
+            return new(
+                ErrorKind::Unauthorised,
+                format!("row access policies may hide rows{of} from this account"),
+            )
+            .hint(SEEN_WHOLE_HINT);
+        }
         let reason = match (self.status, self.reason.as_str()) {
             (Some(status), "") => format!("status {status}"),
             (_, reason) => format!("`{reason}`"),
         };
         if self.serialization {
             return new(ErrorKind::Unavailable, "other statements stood in the way again and again".into());
+        }
+        if self.is_too_large() {
+            return new(
+                ErrorKind::Invalid,
+                "a row is larger than the 10 MB that BigQuery takes in a request".into(),
+            )
+            .hint("shorten it, or map the field that is as large elsewhere");
         }
         match self.reason.as_str() {
             "rateLimitExceeded" | "jobRateLimitExceeded" | "quotaExceeded" => {
@@ -158,6 +189,18 @@ impl Failure {
 }
 
 const ROLES_HINT: &str = "grant it BigQuery Data Editor on the dataset, and BigQuery Job User and Read Session User on the project";
+
+const SEEN_WHOLE_HINT: &str = "a store has to be seen whole, for what is hidden looks deleted: grant this account a row access policy with \
+    FILTER USING (TRUE) on the table, and the permission `bigquery.rowAccessPolicies.overrideTimeTravelRestrictions` (BigQuery Admin \
+    has it), or do not map the table";
+
+/// Whether the service's words for a refusal are about row access policies.
+pub(super) fn speaks_of_policies(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["row access polic", "row-level access", "row level access", "row-level security", "row level security"]
+        .iter()
+        .any(|words| message.contains(words))
+}
 
 #[cfg(test)]
 mod tests {

@@ -100,7 +100,7 @@ impl BigQueryStore {
                 layout.names.sql(),
                 layout.keys_join(),
             );
-            rows.extend(self.rest.rows(&sql, vec![keys_parameter(layout, keys)]).await?);
+            rows.extend(self.rows_seen(layout, &sql, vec![keys_parameter(layout, keys)]).await?);
         }
         Ok(rows)
     }

@@ -148,7 +148,7 @@ impl BigQueryStore {
             layout.names.sql(),
         );
         let mut rows = 0;
-        for cells in self.rest.rows(&sql, Vec::new()).await? {
+        for cells in self.rows_seen(layout, &sql, Vec::new()).await? {
             let mut numbers = cells.iter().map(|cell| cell.as_deref()?.parse::<u64>().ok());
             let mut next = || numbers.next().flatten().ok_or(Failure::senseless("a digest that is none"));
             let (at, count, hash) = (next()?, next()?, next()?);
@@ -202,7 +202,7 @@ impl BigQueryStore {
                 bucket_of(&layout, buckets.len()),
             );
             let parameter = sql::texts("buckets", wanted.map(|at| at.to_string()));
-            for cells in self.rest.rows(&sql, vec![parameter]).await? {
+            for cells in self.rows_seen(&layout, &sql, vec![parameter]).await? {
                 let bytes = packed(&cells);
                 let Some(key) = decoder.key(&bytes) else { return Ok(None) };
                 rows.push(decoder.lazy(key, bytes));
@@ -259,7 +259,7 @@ impl Look {
         let names = &layout.names;
         let sql = format!("SELECT {} FROM {} AS T{}{wanted}", texts.join(", "), names.sql(), self.moment());
         let failed = |failure| self.store.told(&failure);
-        let mut pages = self.store.rest.query(&sql, parameters).await.map_err(failed)?;
+        let mut pages = self.store.query_seen(layout, &sql, parameters).await.map_err(failed)?;
         let mut keys = Vec::new();
         while let Some(rows) = pages.next().await.map_err(failed)? {
             for row in rows {
@@ -309,7 +309,8 @@ impl Changes for Look {
         );
         let parameter = (!bounds.is_empty()).then(|| sql::texts("bounds", bounds.iter().map(joined)));
         let failed = |failure| self.store.told(&failure);
-        for cells in self.store.rest.rows(&sql, parameter.into_iter().collect()).await.map_err(failed)? {
+        let rows = self.store.rows_seen(layout, &sql, parameter.into_iter().collect()).await;
+        for cells in rows.map_err(failed)? {
             let mut numbers = cells.iter().map(|cell| cell.as_deref()?.parse::<u64>().ok());
             let (at, count) = (numbers.next().flatten(), numbers.next().flatten());
             let place = at.and_then(|at| counts.get_mut(usize::try_from(at).ok()?));

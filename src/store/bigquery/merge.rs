@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json, json};
 
 use super::image::Columns;
-use super::layout::Layout;
+use super::layout::{Layout, Slot};
 use super::schema::{Kind, Node};
 use super::sql::{column, parameter_type, quoted, string_type, structs, unchanged, value_of};
 
@@ -57,11 +57,17 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
         })
         .collect();
     let mut sql = format!(
-        "MERGE INTO {} AS T USING (SELECT r.* FROM UNNEST(@rows) AS r) AS S ON {}",
+        "MERGE INTO {} AS T USING ({}) AS S ON {}",
         layout.names.sql(),
+        if updates || deletes {
+            counted_rows(layout)
+        } else {
+            "SELECT r.* FROM UNNEST(@rows) AS r".to_owned()
+        },
         layout.keys_join()
     );
-    let mut guard = String::new();
+    // A key that stands twice by now is left alone: so many rows changed are so many writes that happened.
+    let mut guard = String::from(" AND S.standing = 1");
     for at in guarded {
         let Some(slot) = layout.slots.get(*at) else { continue };
         let holds = unchanged(&column(&slot.path), &slot.node, &format!("S.g{at}"));
@@ -111,6 +117,23 @@ pub(super) fn statement(layout: &Layout, guarded: &BTreeSet<usize>, lines: &[Lin
     }
     let written: BTreeSet<usize> = set.union(&insert).copied().collect();
     Statement { sql, rows: parameter(layout, guarded, &written, &unsteady, lines) }
+}
+
+/// The rows of the parameter, with how many rows of the table have the key of each.
+fn counted_rows(layout: &Layout) -> String {
+    let each = |text: &dyn Fn(usize, &Slot) -> String| -> Vec<String> {
+        layout.key.iter().enumerate().map(|(at, slot)| text(at, slot)).collect()
+    };
+    let column = |slot: &Slot| format!("D.{}", quoted(&slot.node.name));
+    let keys = each(&|at, slot| format!("{} AS k{at}", column(slot))).join(", ");
+    let group = each(&|_, slot| column(slot)).join(", ");
+    let same =
+        each(&|at, slot| format!("N.k{at} = {}", value_of(&format!("r.k{at}"), &slot.node))).join(" AND ");
+    format!(
+        "SELECT r.*, N.standing FROM UNNEST(@rows) AS r LEFT JOIN \
+         (SELECT {keys}, COUNT(*) AS standing FROM {} AS D GROUP BY {group}) AS N ON {same}",
+        layout.names.sql()
+    )
 }
 
 /// The columns that these slots stand in, in the table's order.

@@ -13,7 +13,7 @@ use crate::model::{Certificate, ErrorKind, Except, Mapped, Mark, RecordKey, Stor
 use super::super::places::condition;
 use super::super::{LazyRow, SnapshotItem, SnapshotStream};
 use super::error::Failure;
-use super::layout::{Layout, Slot, TableNames};
+use super::layout::{Layout, Slot};
 use super::rest::Pages;
 use super::rows::{Decoder, packed};
 use super::sort::Sorter;
@@ -79,12 +79,12 @@ impl BigQueryStore {
     }
 
     /// How many rows a table had at a moment.
-    pub(super) async fn count(&self, names: &TableNames, moment: i64) -> Result<u64, Failure> {
+    async fn count(&self, layout: &Layout, moment: i64) -> Result<u64, Failure> {
         let sql = format!(
             "SELECT CAST(COUNT(*) AS STRING) FROM {} FOR SYSTEM_TIME AS OF TIMESTAMP_MICROS({moment})",
-            names.sql()
+            layout.names.sql()
         );
-        let rows = self.rest.rows(&sql, Vec::new()).await?;
+        let rows = self.rows_seen(layout, &sql, Vec::new()).await?;
         let text = rows.into_iter().flatten().next().flatten();
         text.and_then(|text| text.parse().ok()).ok_or(Failure::senseless("a count that is none"))
     }
@@ -95,7 +95,7 @@ impl BigQueryStore {
         let layout = self.layout(&mapped).await?;
         let failed = |failure: Failure| self.told(&failure);
         let moment = self.moment(&mapped).await.map_err(failed)?;
-        let count = self.count(&layout.names, moment).await.map_err(failed)?;
+        let count = self.count(&layout, moment).await.map_err(failed)?;
         let source = self.source(&layout, moment).await.map_err(failed)?;
         let certificate = Certificate {
             rows_claimed: count,
@@ -136,7 +136,8 @@ impl BigQueryStore {
             layout.names.sql(),
             condition(Some(except), &layout.fields, text)
         );
-        let pages = self.rest.query(&sql, Vec::new()).await.map_err(|failure| self.told(&failure))?;
+        let pages =
+            self.query_seen(&layout, &sql, Vec::new()).await.map_err(|failure| self.told(&failure))?;
         self.paths.rest.fetch_add(1, Ordering::Relaxed);
         let certificate = Certificate {
             rows_claimed: pages.total(),
@@ -158,12 +159,15 @@ impl BigQueryStore {
 
     /// Begins to read a table.
     async fn source(&self, layout: &Layout, moment: i64) -> Result<Source, Failure> {
-        if let Some(storage) = &self.storage {
+        // Of a type that is not known here SQL makes a text.
+        let strange = layout.slots.iter().any(|slot| slot.node.is_strange());
+        if let Some(storage) = self.storage.as_ref().filter(|_| !strange) {
             match storage.open(layout, moment).await {
                 Ok(stream) => {
                     self.paths.storage.fetch_add(1, Ordering::Relaxed);
                     return Ok(Source::Storage(stream));
                 }
+                Err(failure) if failure.hidden.is_some() => return Err(failure),
                 // It may not be switched on, allowed or reachable where everything else is.
                 Err(failure) => tracing::debug!(
                     store = %self.name,
@@ -178,7 +182,7 @@ impl BigQueryStore {
             layout.select_list(),
             layout.names.sql()
         );
-        self.rest.query(&sql, Vec::new()).await.map(|pages| Source::Pages(Box::new(pages)))
+        self.query_seen(layout, &sql, Vec::new()).await.map(|pages| Source::Pages(Box::new(pages)))
     }
 
     /// Reads all rows, sorts them, and hands them on.

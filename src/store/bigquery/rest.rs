@@ -122,6 +122,15 @@ impl Pages {
     pub(super) fn total(&self) -> u64 {
         self.total
     }
+
+    /// All rows.
+    pub(super) async fn all(mut self) -> Result<Vec<Cells>, Failure> {
+        let mut rows = Vec::new();
+        while let Some(more) = self.next().await? {
+            rows.extend(more);
+        }
+        Ok(rows)
+    }
 }
 
 impl Rest {
@@ -279,12 +288,13 @@ impl Rest {
 
     /// A query's rows, all of them: for queries with few.
     pub(super) async fn rows(&self, sql: &str, parameters: Vec<Json>) -> Result<Vec<Cells>, Failure> {
-        let mut pages = self.query(sql, parameters).await?;
-        let mut rows = Vec::new();
-        while let Some(more) = pages.next().await? {
-            rows.extend(more);
-        }
-        Ok(rows)
+        self.query(sql, parameters).await?.all().await
+    }
+
+    /// What the service tells of a query that was begun.
+    pub(super) async fn job(&self, pages: &Pages) -> Result<Json, Failure> {
+        let location: Vec<_> = pages.location.iter().map(|location| ("location", location.clone())).collect();
+        self.call(Method::GET, &format!("/jobs/{}", encoded(&pages.job)), &location, None).await
     }
 
     fn query_body(&self, sql: &str, parameters: Vec<Json>) -> Map<String, Json> {

@@ -110,7 +110,7 @@ impl RowDecoder for Decoder {
 
 /// What the compared bytes of a row mean.
 fn class(layout: &Layout, mapped: &Mapped) -> String {
-    let mut text = String::from("bigquery 1");
+    let mut text = String::from("bigquery 2");
     for slot in layout.slots.get(layout.compared.clone()).unwrap_or(&[]) {
         let _ = write!(text, "; {:?} {}", slot.node.kind, slot.node.repeated);
     }

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Timestamp,
     /// DATETIME: without a zone.
     DateTime,
+    /// TIME: of a day, without a zone.
+    Time,
     /// JSON.
     Json,
     /// BYTES.
@@ -45,6 +47,7 @@ impl Kind {
             "DATE" => Self::Date,
             "TIMESTAMP" => Self::Timestamp,
             "DATETIME" => Self::DateTime,
+            "TIME" => Self::Time,
             "JSON" => Self::Json,
             "BYTES" => Self::Bytes,
             "RECORD" | "STRUCT" => Self::Record,
@@ -64,9 +67,36 @@ impl Kind {
             Self::Date => "DATE",
             Self::Timestamp => "TIMESTAMP",
             Self::DateTime => "DATETIME",
+            Self::Time => "TIME",
             Self::Json => "JSON",
             Self::Bytes => "BYTES",
             Self::Record => "STRUCT",
+        }
+    }
+}
+
+/// What a column's declaration keeps out besides what its type does. The service would round numbers without a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// NULL is kept out.
+    pub(super) required: bool,
+    /// The most characters of a text.
+    pub(super) length: Option<usize>,
+    /// The most digits of a number before the point, and after it.
+    pub(super) digits: Option<(usize, usize)>,
+}
+
+impl Limits {
+    fn parse(json: &Json) -> Self {
+        let number = |name: &str| match json.get(name)? {
+            Json::String(text) => text.parse().ok(),
+            other => other.as_u64().and_then(|number| usize::try_from(number).ok()),
+        };
+        let scale = number("scale").unwrap_or(0);
+        Self {
+            required: json.get("mode").and_then(Json::as_str) == Some("REQUIRED"),
+            length: number("maxLength"),
+            digits: number("precision").map(|precision: usize| (precision.saturating_sub(scale), scale)),
         }
     }
 }
@@ -78,6 +108,7 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// An ARRAY of the kind.
     pub(super) repeated: bool,
+    pub(super) limits: Limits,
     /// The fields of a STRUCT.
     pub(super) fields: Vec<Node>,
 }
@@ -88,9 +119,20 @@ impl Node {
         nodes.iter().find(|node| node.name.eq_ignore_ascii_case(name))
     }
 
+    /// Whether it, or a field in it, is of a type that is not known here.
+    pub(super) fn is_strange(&self) -> bool {
+        self.kind == Kind::Other || self.fields.iter().any(Self::is_strange)
+    }
+
     /// A column of which nothing but this is known.
     pub(super) fn of_word(kind: &str, repeated: bool) -> Self {
-        Self { name: String::new(), kind: Kind::of(kind), repeated, fields: Vec::new() }
+        Self {
+            name: String::new(),
+            kind: Kind::of(kind),
+            repeated,
+            limits: Limits::default(),
+            fields: Vec::new(),
+        }
     }
 
     fn parse(json: &Json) -> Option<Self> {
@@ -98,6 +140,7 @@ impl Node {
             name: json.get("name")?.as_str()?.to_owned(),
             kind: Kind::of(json.get("type")?.as_str()?),
             repeated: json.get("mode").and_then(Json::as_str) == Some("REPEATED"),
+            limits: Limits::parse(json),
             fields: Self::parse_all(json.get("fields")),
         })
     }

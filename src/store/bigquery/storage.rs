@@ -10,7 +10,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::arrow::Cells;
-use super::error::Failure;
+use super::error::{Failure, speaks_of_policies};
 use super::layout::Layout;
 use super::rest::Rest;
 
@@ -247,8 +247,8 @@ fn may_pass(status: &Status) -> bool {
 }
 
 /// A status as a failure of a call. Its message may hold values.
-fn failure(status: &Status) -> Failure {
-    let (status, reason) = match status.code() {
+fn failure(told: &Status) -> Failure {
+    let (status, reason) = match told.code() {
         Code::NotFound => (Some(404), "notFound"),
         Code::PermissionDenied | Code::Unauthenticated => (Some(403), "accessDenied"),
         Code::ResourceExhausted => (Some(429), "rateLimitExceeded"),
@@ -256,5 +256,6 @@ fn failure(status: &Status) -> Failure {
         Code::Unimplemented => (Some(501), "unimplemented"),
         _ => (Some(503), "backendError"),
     };
-    Failure { status, reason: reason.to_owned(), sent: true, ..Failure::default() }
+    let hidden = speaks_of_policies(told.message()).then(String::new);
+    Failure { status, reason: reason.to_owned(), sent: true, hidden, ..Failure::default() }
 }

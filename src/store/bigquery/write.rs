@@ -2,7 +2,7 @@
 //! more, and read back.
 //!
 //! A statement happens whole or not at all. Where the service refuses it for what one of its rows holds, it is tried again in halves,
-//! down to the row that it is about.
+//! down to the rows that it is about.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,10 @@ use super::layout::{Layout, MetaPlace};
 use super::merge::{Act, Line, statement};
 use super::receipts::Receipt;
 use super::rest::{JobEnd, unique};
+use super::search::Search;
 
 /// Bytes of a statement's rows: the service takes 10 MB in a request.
 const STATEMENT_BYTES: usize = 6_000_000;
-/// Statements that may be refused before a batch is given up: a row that is at fault takes eleven of a thousand.
-const MOST_REFUSALS: usize = 60;
-
 /// A write whose guard holds.
 struct Planned<'a> {
     write: &'a Write,
@@ -65,7 +63,6 @@ struct Work<'a> {
     /// What keeps the ids of this batch's jobs apart from all others.
     id: String,
     statements: usize,
-    refusals: usize,
 }
 
 impl BigQueryStore {
@@ -97,7 +94,6 @@ impl BigQueryStore {
             sent: Vec::new(),
             id: format!("{}_{}", job_word(&batch.id), unique()),
             statements: 0,
-            refusals: 0,
         };
         let planned = work.plan_all(batch, &found);
         drop(found);
@@ -213,21 +209,22 @@ impl<'a> Work<'a> {
 
     /// Sends the writes, as few statements as they fit in. An error means that nothing at all was written.
     async fn write_all(&mut self, planned: Vec<Planned<'a>>) -> Result<(), StoreError> {
-        let mut left: Vec<Vec<Planned<'a>>> = Vec::new();
+        let mut search =
+            Search::new(usize::from_str_radix(unique().get(..6).unwrap_or("0"), 16).unwrap_or(0));
         let (mut part, mut size) = (Vec::new(), 0);
         for one in planned {
             let more = one.size();
             if size + more > STATEMENT_BYTES && !part.is_empty() {
-                left.push(std::mem::take(&mut part));
+                search.add(std::mem::take(&mut part));
                 size = 0;
             }
             size += more;
             part.push(one);
         }
-        left.push(part);
-        left.reverse();
-        while let Some(mut writes) = left.pop() {
-            if writes.is_empty() {
+        search.add(part);
+        while let Some((writes, left_out)) = search.next() {
+            if left_out {
+                self.leave_out(&writes);
                 continue;
             }
             match self.send(&writes).await {
@@ -235,24 +232,19 @@ impl<'a> Work<'a> {
                     let all = done.affected == Some(writes.len() as u64);
                     self.sent.push((writes, all));
                 }
-                Ok(JobEnd::Failed(failure)) if failure.is_refusal() && writes.len() > 1 => {
-                    self.refusals += 1;
-                    if self.refusals > MOST_REFUSALS {
-                        self.refuse(&writes, &failure);
-                        continue;
+                Ok(JobEnd::Failed(failure)) if failure.is_refusal() => {
+                    if let Some(one) = search.refused(writes) {
+                        self.refuse(&[one], &failure);
                     }
-                    let second = writes.split_off(writes.len() / 2);
-                    left.extend([second, writes]);
                 }
-                Ok(JobEnd::Failed(failure)) if failure.is_refusal() => self.refuse(&writes, &failure),
                 Ok(JobEnd::Failed(failure)) => {
                     let told = self.store.told(&failure);
-                    left.push(writes);
-                    return self.give_up(&left, told);
+                    search.add(writes);
+                    return self.give_up(search, told);
                 }
                 Ok(JobEnd::Unknown(failure)) => {
                     let told = StoreError { kind: ErrorKind::OutcomeUnknown, ..self.store.told(&failure) };
-                    if self.sent.is_empty() && left.iter().all(Vec::is_empty) && self.outcomes.is_empty() {
+                    if self.sent.is_empty() && search.is_over() && self.outcomes.is_empty() {
                         return Err(told);
                     }
                     for Planned { write, .. } in &writes {
@@ -260,8 +252,8 @@ impl<'a> Work<'a> {
                     }
                 }
                 Err(told) => {
-                    left.push(writes);
-                    return self.give_up(&left, told);
+                    search.add(writes);
+                    return self.give_up(search, told);
                 }
             }
         }
@@ -277,14 +269,25 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// What is not tried any more in this batch.
+    fn leave_out(&mut self, writes: &[Planned<'_>]) {
+        let message =
+            format!("writing to `{}`: not tried, for so many others were refused", self.layout.names.title);
+        let told = StoreError::new(ErrorKind::Invalid, &self.store.name, message)
+            .hint("correct the records that are named, or the table; it is tried again in the next pass");
+        for Planned { write, .. } in writes {
+            self.outcomes.insert(write.intent.clone(), Outcome::Refused(told.clone()));
+        }
+    }
+
     /// What was not sent did not happen.
-    fn give_up(&mut self, left: &[Vec<Planned<'_>>], told: StoreError) -> Result<(), StoreError> {
+    fn give_up(&mut self, search: Search<Planned<'_>>, told: StoreError) -> Result<(), StoreError> {
         if self.sent.is_empty()
             && !self.outcomes.values().any(|outcome| matches!(outcome, Outcome::Unknown(_)))
         {
             return Err(told);
         }
-        for Planned { write, .. } in left.iter().flatten() {
+        for Planned { write, .. } in search.rest() {
             self.outcomes.insert(write.intent.clone(), Outcome::Refused(told.clone()));
         }
         Ok(())
