@@ -123,6 +123,9 @@ fn advice(notice: &Notice) -> String {
             "nothing, if the state was lost or put back. If another controller or another folder of manifests works on this canonical \
              store: give them one state, or each a database of its own"
         }
+        NoticeKind::Rebuilding => {
+            "nothing that is not listed here: the first pass without targets that reaches every record there ends it"
+        }
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }

@@ -36,6 +36,9 @@ pub struct PlanInputs {
     pub state_pass: i64,
     /// Whether everything meets for the first time, because the state was lost or stale.
     pub rebuild: bool,
+    /// Where a rebuild did not get to the end yet: what is remembered there counts, and records that are not remembered meet for the first
+    /// time as in a rebuild.
+    pub rebuilding: BTreeSet<(EntityName, StoreName)>,
     /// Entities of which nothing is remembered yet: what the canonical store has of them was there before.
     pub first_loads: BTreeSet<EntityName>,
     /// Guards that are allowed by name.
@@ -274,6 +277,7 @@ impl Planner {
         let special = |id: &RecordId| id.entity == entity.name;
         let plain = !inputs.remember
             && !inputs.rebuild
+            && inputs.rebuilding.is_empty()
             && inputs.targets.is_empty()
             && !self.hangs_together(entity)
             && !inputs.tombstones.keys().any(special)

@@ -41,7 +41,7 @@ pub use build::{PlanInputs, Planner};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
-pub(crate) use notices::of_other_state;
+pub(crate) use notices::{of_other_state, of_rebuilding};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};
 pub use orphans::is_orphan;
@@ -113,6 +113,8 @@ impl RecordPlan {
 pub enum NoticeKind {
     /// The canonical store was last written with another state than this one.
     OtherState,
+    /// The state was lost, and what remembers everything anew has not come to its end.
+    Rebuilding,
     /// A field or record waits for a person.
     Held,
     /// A change breaks a rule.
@@ -136,6 +138,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OtherState => "other_state",
+            Self::Rebuilding => "rebuilding",
             Self::Held => "held",
             Self::Rejected => "rejected",
             Self::AlreadyInvalid => "already_invalid",

@@ -25,6 +25,20 @@ pub(crate) fn of_other_state(canonical: &StoreName, pass: i64, same: bool) -> No
     }
 }
 
+/// Said of an entity in a store while a rebuild has not reached all of its records.
+pub(crate) fn of_rebuilding(entity: &EntityName, store: &StoreName) -> Notice {
+    Notice {
+        kind: NoticeKind::Rebuilding,
+        record: None,
+        entity: Some(entity.clone()),
+        store: Some(store.clone()),
+        field: None,
+        rule: None,
+        message: "records that no pass has reached since the state was lost still meet for the first time"
+            .to_owned(),
+    }
+}
+
 /// What is to be said of a record. `known` are its conflicts that were recorded before.
 pub(super) fn of_record(
     entity: &Entity,
