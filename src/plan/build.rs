@@ -1,13 +1,13 @@
 //! From what was seen of every record to a plan: resolve and diff one record after the other, then look at what spans
 //! records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Row, StateId,
-    StoreName, Timestamp, Unknown, Value,
+    StoreName, Timestamp, Unknown,
 };
 use crate::resolve::{Conflict, Overrides, Tombstone};
 use crate::spec::Spec;
@@ -21,6 +21,7 @@ use super::orphans;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
 use super::related::Link;
+use super::unique::UniqueValues;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// What a plan is made with, besides what is seen.
@@ -100,7 +101,7 @@ pub(super) struct EntityWork {
     /// Which record of its own entity a record refers to, and by what.
     pub own: Vec<(RecordKey, FieldRef, RecordKey)>,
     /// Who has which value of a unique field.
-    pub holders: HashMap<(FieldId, Value), Vec<RecordKey>>,
+    pub values: UniqueValues,
     /// Where records are, or may be, in stores with record ids of their own.
     pub homes: Homes,
     /// What is to be said of rows that are no record's yet, and of records about which nothing is to be done.

@@ -23,6 +23,7 @@ mod render_report;
 mod render_value;
 mod render_words;
 mod shelf;
+mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
