@@ -168,6 +168,9 @@ pub struct Notice {
     /// The rule that is broken, where one is.
     #[serde(default)]
     pub rule: Option<Rule>,
+    /// Which of several such things in one place: a column, a key, a row's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// What it is and what to do; no sensitive value.
     pub message: String,
 }

@@ -115,6 +115,7 @@ impl Planner {
             store: None,
             field,
             rule: Some(rule),
+            about: None,
             message: format!("{what} already breaks the rule `{rule}`; nothing is blocked"),
         });
     }
