@@ -207,6 +207,39 @@ async fn a_failing_write_backs_off_and_is_told_since_when() {
     running.await.unwrap();
 }
 
+/// A store that is down is a failure each time it is asked, and not while it is left alone; that it is down, and what a guard refuses, is
+/// told since it began, whatever is said of it from pass to pass.
+#[tokio::test(start_paused = true)]
+async fn what_stands_is_told_since_it_began() {
+    let world = World::guarded(20);
+    let stop = CancellationToken::new();
+    let running = world.start("one", &stop);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.reach("local", false);
+    for number in 0..4 {
+        world.delete("app", number);
+    }
+    for number in 4..8 {
+        tokio::time::sleep(Duration::from_mins(15)).await;
+        world.delete("app", number);
+    }
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    // Once a minute at first, then every five.
+    let failures = world.told.store_failures();
+    assert!((10..22).contains(&failures), "{failures} failures in an hour");
+    let errors = world.engine("two").errors().await.unwrap();
+    for kind in ["unreachable", "guard"] {
+        let of_kind: Vec<_> = errors.iter().filter(|error| error.kind == kind).collect();
+        assert_eq!(of_kind.len(), 1, "{errors:#?}");
+        assert!(of_kind[0].since < errors_time(&world, 3_400), "{kind} since {}", of_kind[0].since);
+    }
+    let guard = errors.iter().find(|error| error.kind == "guard").unwrap();
+    assert!(guard.message.contains("8 of"), "as it is now: {}", guard.message);
+    world.reach("local", true);
+    stop.cancel();
+    running.await.unwrap();
+}
+
 fn errors_time(world: &World, seconds_ago: i64) -> trueup::model::Timestamp {
     world.now().saturating_add_micros(-seconds_ago * 1_000_000)
 }

@@ -145,6 +145,51 @@ fn what_was_broken_is_not_broken_otherwise() {
 }
 
 #[test]
+fn what_a_refused_change_was_to_let_go_of_stays_taken() {
+    // Refused because another record has the value, because it breaks a rule by itself, and at the end of a chain.
+    for (what, to, rule) in [("taken", "u6", Rule::Unique), ("no value", "bad", Rule::Pattern)] {
+        for at in ["hub", "app"] {
+            let fields = "    a: {type: string, unique: true, pattern: \"^u[0-9]$\"}\n    b: string\n";
+            let mut world = World::new(&THREE_STORES.replace("    a: string\n    b: string\n", fields));
+            for id in ["1", "5", "6"] {
+                world.insert(
+                    "hub",
+                    id,
+                    &[("a", &format!("u{id}")), ("b", "b0"), ("must", "m")],
+                    Stamp::Raise,
+                );
+            }
+            world.settle();
+            world.edit(at, "1", "a", to, Stamp::Raise);
+            world.edit(at, "5", "a", "u1", Stamp::Raise);
+            world.edit(at, "5", "b", "b1", Stamp::Raise);
+            world.insert(at, "new", &[("a", "u5"), ("must", "m")], Stamp::Raise);
+            let told = said(&world.plan());
+            for (record, rule) in [("1", rule), ("5", Rule::Unique), ("new", Rule::Unique)] {
+                let named = told.iter().any(|(kind, of, _, broken)| {
+                    *kind == NoticeKind::Rejected && *of == key(record) && *broken == Some(rule)
+                });
+                assert!(named, "{what} in {at}: {record} in {told:?}");
+            }
+            assert!(told.iter().all(|(kind, ..)| *kind == NoticeKind::Rejected), "{what} in {at}: {told:?}");
+            world.settle();
+            for other in ["hub", "app", "local"].into_iter().filter(|other| *other != at) {
+                let all = ["1", "5", "6", "new"].map(|id| world.get(other, id, "a"));
+                assert_eq!(all, ["u1", "u5", "u6", "-"], "{what} in {at}: {other}");
+            }
+            assert_eq!(world.everywhere("5", "b"), ["b1"; 3], "the rest merges");
+            // Once the first one is corrected, the others follow.
+            world.edit(at, "1", "a", "u9", Stamp::Raise);
+            world.settle();
+            for (id, value) in [("1", "u9"), ("5", "u1"), ("new", "u5")] {
+                assert_eq!(world.everywhere(id, "a"), [value; 3], "{what} in {at}");
+            }
+            assert_eq!(world.settle(), 0);
+        }
+    }
+}
+
+#[test]
 fn a_rule_that_is_added_names_who_breaks_it() {
     let mut world = World::three();
     for id in ["1", "2", "3"] {

@@ -55,11 +55,12 @@ const IMPURE: [(&[&str], &str); 8] = [
 ];
 
 /// Where hash tables are used in pure folders, and why their order shows nowhere.
-const HASHED: [(&str, &str); 4] = [
+const HASHED: [(&str, &str); 5] = [
     ("src/spec/yaml.rs", "where in a list a key stands; the list itself keeps the order"),
     ("src/resolve/validate.rs", "compiled patterns by their text; only looked up"),
     ("src/plan/homes.rs", "where records and elements are; only looked up"),
-    ("src/plan/build.rs", "keys that live and holders of unique values; only looked up"),
+    ("src/plan/build.rs", "keys that live; only looked up"),
+    ("src/plan/unique.rs", "holders of unique values; what is found among them is put in order"),
 ];
 
 /// Who talks to the terminal: the command line, and the log, which goes to standard error.

@@ -416,8 +416,7 @@ impl Sight<'_> {
                 (known, None)
             }
             Err(error) => {
-                let (kind, message) = (error.kind, error.message.as_str());
-                self.executor.observer.notice(&Event::StoreFailed { store, kind, message });
+                self.executor.tell_failure(&error);
                 let unknown = |key| (key, Presence::Unknown(Unknown::Unreachable));
                 known.extend(asked.into_iter().map(unknown));
                 (known, Some(error))

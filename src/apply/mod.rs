@@ -175,6 +175,14 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Tells that a store failed; not of one that is left alone, for it was asked nothing.
+    pub fn tell_failure(&self, error: &StoreError) {
+        if !self.away.contains_key(&error.store) {
+            let (store, kind, message) = (&error.store, error.kind, error.message.as_str());
+            self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
+        }
+    }
+
     /// An entity or system table in a store.
     pub fn mapped(&self, entity: &EntityName, store: &StoreName) -> Result<Mapped, StoreError> {
         if let Some(system) = self.ledger.all().into_iter().find(|mapped| mapped.name() == entity) {
@@ -382,8 +390,7 @@ impl<'a> Executor<'a> {
             }
         };
         if let Err(error) = &outcomes {
-            let (kind, message) = (error.kind, error.message.as_str());
-            self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
+            self.tell_failure(error);
         }
         if system {
             self.tell_conflicts(entity, &batch, &outcomes);

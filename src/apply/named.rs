@@ -52,8 +52,7 @@ impl Sight<'_> {
             let mut rows = match executor.read(store, &entity.name, keys).await {
                 Ok(rows) => rows,
                 Err(error) => {
-                    let (kind, message) = (error.kind, error.message.as_str());
-                    executor.observer.notice(&Event::StoreFailed { store, kind, message });
+                    executor.tell_failure(&error);
                     errors.insert(store.clone(), error);
                     BTreeMap::new()
                 }

@@ -259,8 +259,7 @@ impl Cursor {
     }
 
     fn fail(&mut self, executor: &Executor<'_>, error: StoreError) {
-        let (kind, message) = (error.kind, error.message.as_str());
-        executor.observer.notice(&Event::StoreFailed { store: &self.store, kind, message });
+        executor.tell_failure(&error);
         self.error = Some(error);
         self.stream = None;
         self.rows.clear();

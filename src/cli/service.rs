@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::controller::{Engine, Inbox, Reload, RunOptions, Running, pace_options, run as run_loop, watch};
 use crate::http::{self, Board, Current, Health, Site};
 use crate::spec::Spec;
-use crate::telemetry::{Event, Logged, Metrics, Observer};
+use crate::telemetry::{Event, LoggedOnce, Metrics, Observer};
 
 use super::args::RunArgs;
 use super::manifests::{self, Refused};
@@ -62,7 +62,7 @@ pub(super) async fn serve(
     let spec = session.load()?;
     let metrics = Arc::new(Metrics::new(&spec).map_err(|error| Failure::new(format!("metrics: {error}")))?);
     let board = Arc::new(Board::default());
-    let told = Told { metrics: metrics.clone(), board: board.clone() };
+    let told = Told { metrics: metrics.clone(), board: board.clone(), log: LoggedOnce::default() };
     let observer: Arc<dyn Observer> = Arc::new(told);
     let inbox = Arc::new(Inbox::default());
     let interval = args.interval.unwrap_or(Duration::from_millis(spec.controller.interval_ms));
@@ -212,13 +212,14 @@ fn looks(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
 struct Told {
     metrics: Arc<Metrics>,
     board: Arc<Board>,
+    log: LoggedOnce,
 }
 
 impl Observer for Told {
     fn notice(&self, event: &Event<'_>) {
         self.metrics.notice(event);
         self.board.notice(event);
-        Logged.notice(event);
+        self.log.notice(event);
     }
 }
 

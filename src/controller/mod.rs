@@ -9,6 +9,7 @@ mod migrating;
 mod notes;
 mod open;
 mod pace;
+mod rebuilding;
 mod related;
 mod retention;
 mod run;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{self, Executor, KeptLease, Sight, Spool, clock};
 use crate::model::{Mapped, RecordId, StateId, StoreError, StoreName, Timestamp};
-use crate::plan::{GuardName, Holds, Plan, PlanInputs, Planner, Target, of_other_state};
+use crate::plan::{GuardName, Holds, Plan, PlanInputs, Planner, Target, of_other_state, of_rebuilding};
 use crate::reconcile::{
     self, ApplyInputs, Applying, Effect, Lane, Ledger, Machine, Opened, Opening, OpeningFailed, Report, Work,
     Worked,
@@ -321,6 +322,7 @@ impl Engine {
             state: opened.header.id.clone(),
             state_pass: opened.header.acknowledged,
             rebuild: opened.rebuild,
+            rebuilding: if opened.rebuild { BTreeSet::new() } else { self.rebuilding().await? },
             allow: options.allow.clone(),
             targets: options.targets.clone(),
             precision_micros: self.stores.iter().filter_map(precision).collect(),
@@ -329,6 +331,7 @@ impl Engine {
             remember: !options.only_look,
             orders: self.orders(options).await?,
         };
+        let rebuilding = inputs.rebuilding.clone();
         let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
         let whole = options.refresh == Refresh::Full || !options.targets.is_empty();
         let sight = Sight { executor, opened, whole };
@@ -351,6 +354,7 @@ impl Engine {
             let same = pass.state == opened.header.id;
             plan.notices.insert(0, of_other_state(&self.spec.canonical, pass.number, same));
         }
+        plan.notices.splice(0..0, rebuilding.iter().map(|(entity, store)| of_rebuilding(entity, store)));
         plan.bills = self.bills(&plan).await;
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(Some(plan))
@@ -416,7 +420,7 @@ impl Engine {
                 }
             };
             let errors = notes::of_plan(&plan, self.now());
-            let report = self.carry_out(executor, opened, plan, (recheck, holds), stop).await?;
+            let report = self.carry_out(executor, opened, plan, (recheck, holds), options, stop).await?;
             if options.only.is_none() && !report.stopped {
                 self.remove_old(&self.executor(observer, Some(&lease), options)).await;
             }
@@ -437,12 +441,16 @@ impl Engine {
         opened: Opened,
         plan: Plan,
         (recheck, holds): (bool, Holds),
+        options: &PassOptions,
         stop: &CancellationToken,
     ) -> Result<Report, EngineError> {
         if plan.rebuild != opened.rebuild {
             return Err(
                 EngineError::new("the state is not the one that the plan was made with").hint("plan again")
             );
+        }
+        if opened.rebuild {
+            self.begin_rebuilding().await?;
         }
         let executor = Executor { rebuild: opened.rebuild, ..executor };
         let inputs = ApplyInputs {
@@ -464,6 +472,9 @@ impl Engine {
         let noted = self.keep_marks(kept.unwrap_or_default(), &plan).await;
         let report = report?;
         noted?;
+        if options.only.is_none() {
+            self.end_rebuilding(&plan, &report).await?;
+        }
         Ok(report)
     }
 

@@ -93,6 +93,9 @@ pub struct KnownError {
     pub store: Option<StoreName>,
     /// The field.
     pub field: Option<FieldName>,
+    /// Which of several such things in one place: a guard, a column, a key, a row's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// What happened; no sensitive value.
     pub message: String,
     /// What to do.
@@ -102,17 +105,17 @@ pub struct KnownError {
 }
 
 impl KnownError {
+    /// What makes it the same as one that was known before: where it is and of what kind. What is said of it may change from pass to
+    /// pass, with the times and counts in it, and it has stood all the while.
     fn key(&self) -> String {
         let parts = [
             Some(self.kind.clone()),
             self.store.as_ref().map(ToString::to_string),
             self.record.clone().or_else(|| self.entity.as_ref().map(ToString::to_string)),
             self.field.as_ref().map(ToString::to_string),
+            self.about.clone(),
         ];
-        // Several rows without a usable key differ in nothing but what is said of them.
-        let told = if self.record.is_none() { self.message.as_str() } else { "" };
-        let parts: Vec<String> = parts.into_iter().map(Option::unwrap_or_default).collect();
-        format!("{}|{told}", parts.join("|"))
+        parts.map(Option::unwrap_or_default).join("|")
     }
 }
 
@@ -122,6 +125,9 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::OtherState => {
             "nothing, if the state was lost or put back. If another controller or another folder of manifests works on this canonical \
              store: give them one state, or each a database of its own"
+        }
+        NoticeKind::Rebuilding => {
+            "nothing that is not listed here: the first pass without targets that reaches every record there ends it"
         }
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
@@ -160,6 +166,7 @@ pub(super) fn of_plan(plan: &Plan, now: Timestamp) -> Vec<KnownError> {
             entity: Some(trip.entity.clone()),
             store: Some(trip.store.clone()),
             field: None,
+            about: Some(trip.guard.to_string()),
             message: format!("{}: {}", trip.guard, trip.message),
             hint: match plan.approvals.get(&trip.entity) {
                 Some(code) => format!("look at it with `trueup plan`, then `trueup approve {code}`"),
@@ -179,6 +186,7 @@ pub(super) fn of_plan(plan: &Plan, now: Timestamp) -> Vec<KnownError> {
         entity: notice.record.as_ref().map(|record| record.entity.clone()).or_else(|| notice.entity.clone()),
         store: notice.store.clone(),
         field: notice.field.clone(),
+        about: notice.about.clone(),
         message: notice.message.clone(),
         hint: advice(notice),
         since: now,
@@ -200,6 +208,7 @@ fn of_report(report: &Report, now: Timestamp) -> impl Iterator<Item = KnownError
             entity: Some(trouble.record.entity.clone()),
             store: Some(trouble.store.clone()),
             field: None,
+            about: None,
             message: trouble.message.clone(),
             hint: hint.to_owned(),
             since: now,
@@ -408,6 +417,7 @@ mod tests {
             entity: Some(entity.clone()),
             store: Some(store.clone()),
             field: None,
+            about: None,
             message: "required".to_owned(),
             hint: String::new(),
             since: Timestamp::EPOCH,

@@ -1,13 +1,13 @@
 //! From what was seen of every record to a plan: resolve and diff one record after the other, then look at what spans
 //! records.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Row, StateId,
-    StoreName, Timestamp, Unknown, Value,
+    StoreName, Timestamp, Unknown,
 };
 use crate::resolve::{Conflict, Overrides, Tombstone};
 use crate::spec::Spec;
@@ -21,6 +21,7 @@ use super::orphans;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
 use super::related::Link;
+use super::unique::UniqueValues;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
 
 /// What a plan is made with, besides what is seen.
@@ -36,6 +37,9 @@ pub struct PlanInputs {
     pub state_pass: i64,
     /// Whether everything meets for the first time, because the state was lost or stale.
     pub rebuild: bool,
+    /// Where a rebuild did not get to the end yet: what is remembered there counts, and records that are not remembered meet for the first
+    /// time as in a rebuild.
+    pub rebuilding: BTreeSet<(EntityName, StoreName)>,
     /// Entities of which nothing is remembered yet: what the canonical store has of them was there before.
     pub first_loads: BTreeSet<EntityName>,
     /// Guards that are allowed by name.
@@ -97,7 +101,7 @@ pub(super) struct EntityWork {
     /// Which record of its own entity a record refers to, and by what.
     pub own: Vec<(RecordKey, FieldRef, RecordKey)>,
     /// Who has which value of a unique field.
-    pub holders: HashMap<(FieldId, Value), Vec<RecordKey>>,
+    pub values: UniqueValues,
     /// Where records are, or may be, in stores with record ids of their own.
     pub homes: Homes,
     /// What is to be said of rows that are no record's yet, and of records about which nothing is to be done.
@@ -274,6 +278,7 @@ impl Planner {
         let special = |id: &RecordId| id.entity == entity.name;
         let plain = !inputs.remember
             && !inputs.rebuild
+            && inputs.rebuilding.is_empty()
             && inputs.targets.is_empty()
             && !self.hangs_together(entity)
             && !inputs.tombstones.keys().any(special)

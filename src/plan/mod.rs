@@ -23,6 +23,7 @@ mod render_report;
 mod render_value;
 mod render_words;
 mod shelf;
+mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub use build::{PlanInputs, Planner};
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
-pub(crate) use notices::of_other_state;
+pub(crate) use notices::{of_other_state, of_rebuilding};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};
 pub use orphans::is_orphan;
@@ -113,6 +114,8 @@ impl RecordPlan {
 pub enum NoticeKind {
     /// The canonical store was last written with another state than this one.
     OtherState,
+    /// The state was lost, and what remembers everything anew has not come to its end.
+    Rebuilding,
     /// A field or record waits for a person.
     Held,
     /// A change breaks a rule.
@@ -136,6 +139,7 @@ impl NoticeKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OtherState => "other_state",
+            Self::Rebuilding => "rebuilding",
             Self::Held => "held",
             Self::Rejected => "rejected",
             Self::AlreadyInvalid => "already_invalid",
@@ -164,6 +168,9 @@ pub struct Notice {
     /// The rule that is broken, where one is.
     #[serde(default)]
     pub rule: Option<Rule>,
+    /// Which of several such things in one place: a column, a key, a row's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
     /// What it is and what to do; no sensitive value.
     pub message: String,
 }

@@ -18,10 +18,26 @@ pub(crate) fn of_other_state(canonical: &StoreName, pass: i64, same: bool) -> No
         store: Some(canonical.clone()),
         field: None,
         rule: None,
+        about: None,
         message: format!(
             "it was last written with {state} (pass {pass}): everything meets for the first time, deletes that were made since come \
              back, and where values differ nobody knows which is newer"
         ),
+    }
+}
+
+/// Said of an entity in a store while a rebuild has not reached all of its records.
+pub(crate) fn of_rebuilding(entity: &EntityName, store: &StoreName) -> Notice {
+    Notice {
+        kind: NoticeKind::Rebuilding,
+        record: None,
+        entity: Some(entity.clone()),
+        store: Some(store.clone()),
+        field: None,
+        rule: None,
+        about: None,
+        message: "records that no pass has reached since the state was lost still meet for the first time"
+            .to_owned(),
     }
 }
 
@@ -43,6 +59,7 @@ pub(super) fn of_record(
                 store: store.cloned(),
                 field: field.map(name),
                 rule,
+                about: None,
                 message,
             });
         };
@@ -123,7 +140,7 @@ pub(super) fn of_stores(
     snapshots: &BTreeMap<StoreName, SnapshotReport>,
     out: &mut Vec<Notice>,
 ) {
-    let mut add = |kind, store: &StoreName, message: String| {
+    let mut add = |kind, store: &StoreName, about: Option<String>, message: String| {
         out.push(Notice {
             kind,
             record: None,
@@ -131,27 +148,30 @@ pub(super) fn of_stores(
             store: Some(store.clone()),
             field: None,
             rule: None,
+            about,
             message,
         });
     };
     for (store, report) in snapshots {
         if let Some(error) = &report.error {
-            add(NoticeKind::Unreachable, store, error.clone());
+            add(NoticeKind::Unreachable, store, None, error.clone());
         }
         let Some(certificate) = &report.certificate else { continue };
         for column in &certificate.missing_columns {
             let message = format!(
                 "column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)"
             );
-            add(NoticeKind::MissingColumn, store, message);
+            add(NoticeKind::MissingColumn, store, Some(column.clone()), message);
         }
         for key in &certificate.duplicate_keys {
-            add(NoticeKind::BadKey, store, format!("more than one row has the key {key}; correct it there"));
+            let message = format!("more than one row has the key {key}; correct it there");
+            add(NoticeKind::BadKey, store, Some(key.to_string()), message);
         }
         if certificate.bad_keys > 0 {
             add(
                 NoticeKind::BadKey,
                 store,
+                None,
                 match certificate.bad_keys {
                     1 => "1 row has no usable key; correct it there".to_owned(),
                     rows => format!("{rows} rows have no usable key; correct them there"),

@@ -180,6 +180,10 @@ fn view<'a>(
         })
         .collect();
     sides.sort_by_key(|side| !side.canonical);
+    let unmet = |side: &Side<'_>| {
+        side.shadow.is_none() && inputs.rebuilding.contains(&(entity.name.clone(), side.store.clone()))
+    };
+    let rebuild = inputs.rebuild || (!inputs.rebuilding.is_empty() && sides.iter().any(unmet));
     View {
         entity,
         key: &observed.key,
@@ -187,7 +191,7 @@ fn view<'a>(
         tombstone,
         conflicts: inputs.conflicts.get(id).map(Vec::as_slice).unwrap_or_default(),
         now: inputs.now,
-        rebuild: inputs.rebuild,
+        rebuild,
         first_load: inputs.first_loads.contains(&entity.name),
         overrides: Overrides { bring_forward: inputs.allow.contains(&GuardName::Regressed), ..overrides },
     }

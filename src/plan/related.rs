@@ -1,4 +1,4 @@
-//! What spans records: references, cascading deletes, and values that only one record may have.
+//! What spans records: references and cascading deletes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,7 +91,13 @@ impl Planner {
     }
 
     /// Says that a rule that spans records was broken before.
-    fn say_already(&mut self, entity: &Arc<Entity>, key: &RecordKey, field: Option<FieldId>, rule: Rule) {
+    pub(super) fn say_already(
+        &mut self,
+        entity: &Arc<Entity>,
+        key: &RecordKey,
+        field: Option<FieldId>,
+        rule: Rule,
+    ) {
         if !self.is_target(&entity.name, key) {
             return;
         }
@@ -104,6 +110,7 @@ impl Planner {
             store: None,
             field,
             rule: Some(rule),
+            about: None,
             message: format!("{what} already breaks the rule `{rule}`; nothing is blocked"),
         });
     }
@@ -138,12 +145,7 @@ impl Planner {
             work.left.insert(key.clone());
         }
         if entry.resolution.fate == Fate::Alive {
-            for field in entity.field_ids().filter(|field| entity.field(*field).unique) {
-                let value = entry.resolution.fields.get(&field).filter(|value| !value.is_null());
-                if let Some(value) = value {
-                    work.holders.entry((field, value.clone())).or_default().push(key.clone());
-                }
-            }
+            work.values.note(entity, entry);
         }
         for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
             let Some(parent) = referred_key(entry, reference) else { continue };
@@ -317,45 +319,6 @@ impl Planner {
         Ok(going)
     }
 
-    /// Of several records that have a unique value, those that took it just now are refused it. Where several had it before, that is
-    /// said, and blocks nothing.
-    fn settle_unique(&mut self) {
-        let mut refused: Vec<(RecordId, FieldId, bool)> = Vec::new();
-        let mut already: Vec<(RecordId, FieldId)> = Vec::new();
-        for (entity, work) in &self.work {
-            for ((field, _), keys) in work.holders.iter().filter(|(_, keys)| keys.len() > 1) {
-                let takes = |key: &&RecordKey| {
-                    work.link(key).is_some_and(|link| link.is_new || link.claimed.contains(field))
-                };
-                let id = |key: &RecordKey| RecordId { entity: entity.clone(), key: key.clone() };
-                let (taking, had): (Vec<&RecordKey>, Vec<&RecordKey>) = keys.iter().partition(takes);
-                let is_new = |key| work.link(key).is_some_and(|link| link.is_new);
-                refused.extend(taking.into_iter().map(|key| (id(key), *field, is_new(key))));
-                already.extend(had.iter().filter(|_| had.len() > 1).map(|key| (id(key), *field)));
-            }
-        }
-        refused.sort();
-        already.sort();
-        for (id, field) in already {
-            let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { continue };
-            self.say_already(&entity, &id.key, Some(field), Rule::Unique);
-        }
-        let mut gone = BTreeSet::new();
-        for (id, field, is_new) in refused {
-            self.reconsider(&id, |overrides| {
-                if is_new {
-                    overrides.reject_record = Some(Rule::Unique);
-                } else {
-                    overrides.reject.insert(field, Rule::Unique);
-                }
-            });
-            gone.extend(is_new.then_some(id));
-        }
-        if !gone.is_empty() {
-            self.refuse_orphans(self.referring(|_, parent| gone.contains(parent)));
-        }
-    }
-
     /// References within one entity, which can only be looked at when all its records are known.
     fn settle_own_references(&mut self) {
         let alive =
@@ -379,7 +342,7 @@ impl Planner {
     }
 
     /// Refuses what refers to records that are not there, and then what refers to new ones that are refused for that.
-    fn refuse_orphans(&mut self, mut orphans: Vec<(RecordId, FieldRef, bool)>) {
+    pub(super) fn refuse_orphans(&mut self, mut orphans: Vec<(RecordId, FieldRef, bool)>) {
         while !orphans.is_empty() {
             let gone: BTreeSet<RecordId> =
                 orphans.iter().filter(|(.., is_new)| *is_new).map(|(id, ..)| id.clone()).collect();
@@ -391,7 +354,10 @@ impl Planner {
     }
 
     /// Records that refer only now to one of these, by which field, and whether they are new.
-    fn referring(&self, these: impl Fn(&EntityName, &RecordId) -> bool) -> Vec<(RecordId, FieldRef, bool)> {
+    pub(super) fn referring(
+        &self,
+        these: impl Fn(&EntityName, &RecordId) -> bool,
+    ) -> Vec<(RecordId, FieldRef, bool)> {
         let mut found = Vec::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name).filter(|_| !entity.references.is_empty()) else {
@@ -413,6 +379,6 @@ impl Planner {
 }
 
 /// Whether any store's change of the field is in the result.
-fn claims(entry: &Entry, field: FieldId) -> bool {
+pub(super) fn claims(entry: &Entry, field: FieldId) -> bool {
     entry.resolution.ends.values().any(|ends| ends.get(&field) == Some(&ClaimEnd::Won))
 }

@@ -136,6 +136,7 @@ pub(super) fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
     let all = notices.len() as u64;
     match kind {
         NoticeKind::OtherState => "what this state remembers counts for nothing".to_owned(),
+        NoticeKind::Rebuilding => "the rebuild of a lost state has not come to its end".to_owned(),
         NoticeKind::Held if records == 0 => {
             format!("{} held until it is known whose they are (`trueup identity list`)", counted(all, "row"))
         }

@@ -136,7 +136,7 @@ pub struct View<'a> {
     pub conflicts: &'a [Conflict],
     /// The time of the pass.
     pub now: Timestamp,
-    /// Whether the state was lost or stale, so that everything meets for the first time.
+    /// Whether the state was lost or stale, so that everything meets for the first time, and this record did not in every store yet.
     pub rebuild: bool,
     /// Whether nothing of the entity is remembered yet: what the canonical store has was there before.
     pub first_load: bool,

@@ -501,7 +501,8 @@ fn merge_json(unit: &Unit, standing: &Standing, contestants: &[Contestant]) -> O
     Some(Fields::from([(*field, Value::Json(merged))]))
 }
 
-/// In a rebuild nobody remembers whether a null was once a clear: where it yields to a value, it is recorded.
+/// In a rebuild nobody remembers whether a null was once a clear: where it yields to a value, it is recorded. Where a rebuild that was cut
+/// short had been already, it is remembered again.
 fn record_yielding_nulls(view: &View<'_>, unit: &Unit, settled: &mut Settled) {
     if !view.rebuild || settled.values.values().all(Value::is_null) {
         return;
@@ -510,9 +511,12 @@ fn record_yielding_nulls(view: &View<'_>, unit: &Unit, settled: &mut Settled) {
         .sides
         .iter()
         .filter(|side| {
-            side.row().is_some_and(|row| {
-                unit.fields.iter().all(|field| row.fields.get(field) == Some(&Cell::Value(Value::Null)))
-            })
+            let forgotten =
+                unit.fields.iter().any(|field| claims::field_shadow(view.entity, side, *field).is_none());
+            forgotten
+                && side.row().is_some_and(|row| {
+                    unit.fields.iter().all(|field| row.fields.get(field) == Some(&Cell::Value(Value::Null)))
+                })
         })
         .map(|side| {
             let evidence = Evidence::of_row(side, view.now);

@@ -1,14 +1,19 @@
 //! Log lines: a subscriber for the process, and an observer that writes a line for each happening. No line above `trace` shows a
 //! field's value; keys stand in lines about trouble, because without them nobody could act.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::plan::NoticeKind;
+use crate::model::{EntityName, StoreName};
+use crate::plan::{GuardName, GuardTrip, NoticeKind, Plan};
 use crate::reconcile::Report;
 
 use super::{Event, Observer, WriteResult};
@@ -63,25 +68,8 @@ impl Observer for Logged {
             Event::PassStarted => debug!("pass started"),
             Event::RowsRead { entity, store, rows } => debug!(%store, %entity, rows, "rows read"),
             Event::Planned { plan } => {
-                let totals = plan.totals();
-                let open: u64 = plan.open_conflicts.values().sum();
-                info!(
-                    create = totals.create,
-                    update = totals.update,
-                    delete = totals.delete,
-                    metadata = totals.metadata,
-                    open_conflicts = open,
-                    "planned"
-                );
-                for notice in plan.notices.iter().filter(|notice| notice.kind == NoticeKind::OtherState) {
-                    warn!("what this state remembers counts for nothing: {}", notice.message);
-                }
-                for trip in &plan.guards {
-                    error!(
-                        guard = %trip.guard, entity = %trip.entity, store = %trip.store,
-                        "guard: {} (override for one plan with `trueup apply --allow {}`)", trip.message, trip.guard
-                    );
-                }
+                planned(plan);
+                plan.guards.iter().for_each(refused);
             }
             Event::WriteStarted { store, entity, writes } => debug!(%store, %entity, writes, "writing"),
             Event::Wrote { store, entity, kind, result: WriteResult::Failed(error) } => {
@@ -108,9 +96,7 @@ impl Observer for Logged {
             Event::LookedAt { records, alone } => debug!(records, alone, "looked at records"),
             Event::Loop { queue, pauses, waiting, away } => {
                 debug!(queue, pauses = pauses.len(), waiting, "what waits");
-                for (store, why) in *away {
-                    warn!(%store, "left alone in this pass: {why}");
-                }
+                away.iter().for_each(|(store, why)| left_alone(store, why));
             }
             Event::Webhook { store, result } => {
                 let store = store.map(ToString::to_string).unwrap_or_default();
@@ -130,6 +116,115 @@ impl Observer for Logged {
             }
             Event::PassEnded { report, seconds } => ended(report, *seconds),
             Event::PassFailed { message, seconds } => error!(seconds, "pass failed: {message}"),
+        }
+    }
+}
+
+fn planned(plan: &Plan) {
+    let totals = plan.totals();
+    let open: u64 = plan.open_conflicts.values().sum();
+    info!(
+        create = totals.create,
+        update = totals.update,
+        delete = totals.delete,
+        metadata = totals.metadata,
+        open_conflicts = open,
+        "planned"
+    );
+    for notice in plan.notices.iter().filter(|notice| notice.kind == NoticeKind::OtherState) {
+        warn!("what this state remembers counts for nothing: {}", notice.message);
+    }
+}
+
+fn refused(trip: &GuardTrip) {
+    error!(
+        guard = %trip.guard, entity = %trip.entity, store = %trip.store,
+        "guard: {} (override for one plan with `trueup apply --allow {}`)", trip.message, trip.guard
+    );
+}
+
+fn left_alone(store: &StoreName, why: &str) {
+    warn!(%store, "left alone: {why}");
+}
+
+/// How long what goes on unchanged is not said again.
+const SAID_AGAIN: Duration = Duration::from_hours(1);
+
+/// The same for passes that follow each other: a guard that refuses the same as before, or a store that is still left alone, is said when
+/// that begins or changes, once an hour, and when it is over.
+#[derive(Debug, Default)]
+pub struct LoggedOnce(Mutex<Said>);
+
+/// What was said, and when.
+#[derive(Debug, Default)]
+struct Said {
+    guards: BTreeMap<(EntityName, StoreName, GuardName), (String, Instant)>,
+    away: BTreeMap<StoreName, Instant>,
+}
+
+impl Said {
+    /// Whether a guard's word is news.
+    fn refused(&mut self, trip: &GuardTrip, now: Instant) -> bool {
+        let place = (trip.entity.clone(), trip.store.clone(), trip.guard);
+        let known = self.guards.get(&place);
+        let news =
+            known.is_none_or(|(text, at)| *text != trip.message || now.duration_since(*at) >= SAID_AGAIN);
+        if news {
+            self.guards.insert(place, (trip.message.clone(), now));
+        }
+        news
+    }
+
+    /// Whether it is news that a store is left alone.
+    fn left_alone(&mut self, store: &StoreName, now: Instant) -> bool {
+        let news = self.away.get(store).is_none_or(|at| now.duration_since(*at) >= SAID_AGAIN);
+        if news {
+            self.away.insert(store.clone(), now);
+        }
+        news
+    }
+
+    /// Forgets what a plan shows to be over, and says so.
+    fn over(&mut self, plan: &Plan) {
+        self.guards.retain(|(entity, store, guard), _| {
+            let stands =
+                |trip: &GuardTrip| (&trip.entity, &trip.store, trip.guard) == (entity, store, *guard);
+            let stands = plan.guards.iter().any(stands);
+            if !stands {
+                info!(%guard, %entity, %store, "the guard refuses nothing any more");
+            }
+            stands
+        });
+        let unreadable = plan.unreadable();
+        self.away.retain(|store, _| {
+            let stands = unreadable.contains_key(store);
+            if !stands {
+                info!(%store, "it is read again");
+            }
+            stands
+        });
+    }
+}
+
+impl Observer for LoggedOnce {
+    fn notice(&self, event: &Event<'_>) {
+        let said = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Planned { plan } => {
+                planned(plan);
+                let mut said = said();
+                said.over(plan);
+                let now = Instant::now();
+                plan.guards.iter().filter(|trip| said.refused(trip, now)).for_each(refused);
+            }
+            Event::Loop { queue, pauses, waiting, away } => {
+                debug!(queue, pauses = pauses.len(), waiting, "what waits");
+                let (mut said, now) = (said(), Instant::now());
+                away.iter()
+                    .filter(|(store, _)| said.left_alone(store, now))
+                    .for_each(|(store, why)| left_alone(store, why));
+            }
+            other => Logged.notice(other),
         }
     }
 }
@@ -156,4 +251,79 @@ fn ended(report: &Report, seconds: f64) {
         stopped = report.stopped,
         "pass ended"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_is_said_when_it_begins_changes_or_ends_and_once_an_hour() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let count = |what: &str| {
+            let text = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+            text.lines().filter(|line| line.contains(what)).count()
+        };
+        let log = LoggedOnce::default();
+        let store = StoreName::new("app").unwrap();
+        let mut plan = super::super::metrics::tests::plan(0);
+        let away = |log: &LoggedOnce, seconds: u64| {
+            let away = BTreeMap::from([(store.clone(), format!("asked again in {seconds} s"))]);
+            log.notice(&Event::Loop { queue: 0, pauses: &[], waiting: 0, away: &away });
+        };
+        let trip = |count: u64| GuardTrip {
+            guard: GuardName::Deletes,
+            entity: plan.entities[0].clone(),
+            store: store.clone(),
+            message: format!("{count} of 20 would go"),
+        };
+        let guards: Vec<Vec<GuardTrip>> = [4, 4, 5, 5].map(|count| vec![trip(count)]).into();
+        for (seconds, guards) in (1..).zip(guards) {
+            plan.guards = guards;
+            away(&log, seconds);
+            plan.snapshots
+                .values_mut()
+                .flatten()
+                .for_each(|(_, report)| report.error = Some("down".to_owned()));
+            log.notice(&Event::Planned { plan: &plan });
+        }
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("would go").count(), 2, "{text}");
+        assert_eq!(count("left alone"), 1, "{text}");
+        tokio::time::advance(SAID_AGAIN).await;
+        for _ in 0..2 {
+            away(&log, 7);
+            log.notice(&Event::Planned { plan: &plan });
+        }
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("would go").count(), 1, "{text}");
+        assert_eq!(count("left alone"), 1, "{text}");
+        plan.guards.clear();
+        plan.snapshots.values_mut().flatten().for_each(|(_, report)| report.error = None);
+        for _ in 0..2 {
+            log.notice(&Event::Planned { plan: &plan });
+        }
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("refuses nothing any more").count(), 1, "{text}");
+        assert_eq!(count("read again"), 1, "{text}");
+    }
 }

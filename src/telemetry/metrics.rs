@@ -529,4 +529,4 @@ fn now() -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::reconcile::Report;
 use crate::resolve::Conflict;
 
-pub use log::{LogStyle, Logged, init_logging};
+pub use log::{LogStyle, Logged, LoggedOnce, init_logging};
 pub use metrics::Metrics;
 
 /// Sends what is still to be sent to whoever collects spans; without the feature `otel`, nothing.

@@ -90,6 +90,7 @@ struct Notes {
     approval: Option<String>,
     breaks: u64,
     failures: u64,
+    store_failures: u64,
     passes: u64,
     failed_passes: BTreeMap<String, u64>,
 }
@@ -119,6 +120,9 @@ impl Told {
     pub fn failures(&self) -> u64 {
         self.get(|notes| notes.failures)
     }
+    pub fn store_failures(&self) -> u64 {
+        self.get(|notes| notes.store_failures)
+    }
 }
 
 impl Observer for Told {
@@ -133,6 +137,7 @@ impl Observer for Told {
             Event::Planned { plan } => notes.approval = plan.approvals.values().next().cloned(),
             Event::Breaker { .. } => notes.breaks += 1,
             Event::Wrote { result: WriteResult::Failed(_), .. } => notes.failures += 1,
+            Event::StoreFailed { .. } => notes.store_failures += 1,
             Event::PassEnded { report, .. } => {
                 notes.passes += 1;
                 let books = report.books.values().flat_map(BTreeMap::values);
@@ -389,6 +394,10 @@ impl World {
         } else {
             db.faults.refuse.remove(&place)
         };
+    }
+
+    pub fn reach(&self, at: &str, reachable: bool) {
+        self.stores[at].db().faults.unreachable = !reachable;
     }
 
     pub fn count(&self, at: &str) -> usize {

@@ -156,6 +156,7 @@ pub fn notice(kind: NoticeKind, key: &str, name: Option<&str>, message: &str) ->
         store: name.map(store),
         field: Some(field("title")),
         rule: (kind == NoticeKind::Rejected).then_some(Rule::Pattern),
+        about: None,
         message: message.to_owned(),
     }
 }

@@ -614,6 +614,7 @@ impl World {
             state: opened.header.id.clone(),
             state_pass: opened.header.acknowledged,
             rebuild: opened.rebuild,
+            rebuilding: BTreeSet::new(),
             first_loads: (self.spec.entities.iter().map(|entity| entity.name.clone()))
                 .filter(|name| self.state.count(name) == 0)
                 .collect(),

@@ -18,7 +18,7 @@ fn contacts() -> EntityName {
     EntityName::new("contacts").unwrap()
 }
 
-fn plan(changed: u64) -> Plan {
+pub(in crate::telemetry) fn plan(changed: u64) -> Plan {
     let books = Books {
         seen: 10,
         rows: 10,
@@ -166,6 +166,7 @@ fn writes_guards_and_rules_are_counted() {
         store: Some(app),
         field: None,
         rule: Some(Rule::Enum),
+        about: None,
         message: String::new(),
     };
     metrics
