@@ -154,7 +154,9 @@ impl Engine {
         }
         let mut pages = Pages::new(self.state.as_ref(), entity, PAGE);
         while let Some(page) = pages.next_page().await? {
-            page.iter().for_each(|(key, _)| see(key));
+            for (key, _) in &page {
+                see(key);
+            }
         }
         Ok(RecordKey::new(vec![greatest.saturating_add(1).to_string()]))
     }

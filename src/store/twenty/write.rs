@@ -127,10 +127,10 @@ impl Work<'_> {
                 WriteOp::Delete { .. } => continue,
             };
             for field in &self.layout.fields {
-                if let (Place::Related(relation), Some(value)) = (&field.place, fields.get(&field.id)) {
-                    if let Some(key) = value.plain_text() {
-                        want(relation, key.into_owned());
-                    }
+                if let (Place::Related(relation), Some(value)) = (&field.place, fields.get(&field.id))
+                    && let Some(key) = value.plain_text()
+                {
+                    want(relation, key.into_owned());
                 }
             }
             if write.link || matches!(write.op, WriteOp::Create { .. }) {
