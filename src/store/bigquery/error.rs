@@ -1,6 +1,6 @@
 //! What went wrong at the service, in the closed set of kinds and without a value in the text.
 //!
-//! The service's own messages are never passed on, for they quote values. Its reasons are words of a fixed set.
+//! The service's own messages quote values: of them only words of a fixed set are passed on, as its reasons are.
 
 use crate::model::{ErrorKind, StoreError, StoreName};
 
@@ -15,16 +15,18 @@ pub(super) struct Failure {
     pub(super) retry_after_ms: Option<u64>,
     /// Another statement was in the way.
     pub(super) serialization: bool,
-    /// The call was larger than what is taken.
-    pub(super) too_large: bool,
     /// What was sent may have arrived.
     pub(super) sent: bool,
     /// What made no sense in an answer, in our words.
     pub(super) senseless: Option<&'static str>,
     /// The credentials could not be had, in our words.
     pub(super) credentials: Option<&'static str>,
-    /// Row access policies hide rows, of this table where it is known.
-    pub(super) hidden: Option<String>,
+    /// What the service said, in words of a fixed set.
+    pub(super) said: Box<str>,
+    /// The table that was read, where that is known.
+    pub(super) table: Option<Box<str>>,
+    /// Row access policies hide rows of it.
+    pub(super) hidden: bool,
 }
 
 impl Failure {
@@ -44,24 +46,36 @@ impl Failure {
             reason => reason,
         };
         let message = text(error, "message") + &first.map_or(String::new(), |first| text(first, "message"));
+        let said = match text(error, "message") {
+            said if said.is_empty() => message.clone(),
+            said => said,
+        };
+        let is_too_large = status == Some(400)
+            && reason != "invalidQuery"
+            && ["payload size exceeds", "too large"].iter().any(|words| message.contains(words));
+        // There is a status for it.
+        let status = if is_too_large { Some(413) } else { status };
         let denied = status == Some(403) || reason == "accessDenied";
         Self {
             status,
             reason: reason.chars().filter(char::is_ascii_alphanumeric).take(40).collect(),
             serialization: message.contains("Could not serialize access")
                 || message.contains("due to concurrent update"),
-            too_large: status == Some(400)
-                && reason != "invalidQuery"
-                && ["payload size exceeds", "too large"].iter().any(|words| message.contains(words)),
-            hidden: (denied && speaks_of_policies(&message)).then(String::new),
+            said: known_words(&said).into(),
+            hidden: denied && speaks_of_policies(&message),
             ..Self::default()
         }
+    }
+
+    /// The same, of a table that was read.
+    pub(super) fn of_table(self, title: &str) -> Self {
+        Self { table: Some(title.into()), ..self }
     }
 
     /// Whether the same once more is worth a try.
     pub(super) fn may_pass(&self) -> bool {
         self.credentials.is_none()
-            && self.hidden.is_none()
+            && !self.hidden
             && (self.serialization
                 || matches!(
                     self.reason.as_str(),
@@ -88,7 +102,7 @@ impl Failure {
 
     /// Whether the call was larger than what the service takes.
     fn is_too_large(&self) -> bool {
-        self.status == Some(413) || self.too_large
+        self.status == Some(413)
     }
 
     pub(super) fn is_not_found(&self) -> bool {
@@ -112,8 +126,8 @@ impl Failure {
                 format!("BigQuery answered in a way that makes no sense: {what}"),
             );
         }
-        if let Some(table) = &self.hidden {
-            let of = if table.is_empty() { String::new() } else { format!(" of `{table}`") };
+        if self.hidden {
+            let of = self.table.as_ref().map_or(String::new(), |table| format!(" of `{table}`"));
             return new(
                 ErrorKind::Unauthorised,
                 format!("row access policies may hide rows{of} from this account"),
@@ -183,7 +197,11 @@ impl Failure {
             _ if self.may_pass() => {
                 new(ErrorKind::Unavailable, format!("BigQuery failed to do this ({reason})"))
             }
-            _ => new(ErrorKind::Invalid, format!("BigQuery refuses this ({reason})")),
+            _ => {
+                let doing = self.table.as_ref().map_or(String::new(), |table| format!("reading `{table}`: "));
+                let said = if self.said.is_empty() { String::new() } else { format!(": {}", self.said) };
+                new(ErrorKind::Invalid, format!("{doing}BigQuery refuses this ({reason}){said}"))
+            }
         }
     }
 }
@@ -193,6 +211,29 @@ const ROLES_HINT: &str = "grant it BigQuery Data Editor on the dataset, and BigQ
 const SEEN_WHOLE_HINT: &str = "a store has to be seen whole, for what is hidden looks deleted: grant this account a row access policy with \
     FILTER USING (TRUE) on the table, and the permission `bigquery.rowAccessPolicies.overrideTimeTravelRestrictions` (BigQuery Admin \
     has it), or do not map the table";
+
+/// The words of a message that say what is wrong; any other may be a value.
+fn known_words(message: &str) -> String {
+    const MOST: usize = 40;
+    const WORDS: &str = " a affect already an and argument array at aggregate bad be bignumeric bool but by bytes can cannot cast clause \
+        coerce coerced column columns column(s) constraint could cluster date datetime delete denied dml does each elimination error exceed \
+        exceeds exist exists expected field fields filter float64 for format found from function geography got has have in insert int64 \
+        invalid is it json key least length limit long longer match matches matching maximum merge missing mode most must name no not null \
+        number numeric of on one operator or out over overflow parameter partition partitioning precision query quota range read required row rows \
+        scale schema signature size source statement statements streaming buffer string struct supported syntax table target than that the this time \
+        timestamp to too large type types unexpected unknown unrecognized update used value values view was where which with without would write ";
+    let mut said: Vec<&str> = Vec::new();
+    for word in message.split_whitespace().take(MOST) {
+        let plain = word.trim_matches(|char: char| !char.is_ascii_alphanumeric()).to_ascii_lowercase();
+        let is_known = !plain.is_empty() && WORDS.contains(&format!(" {plain} "));
+        match (is_known, said.last()) {
+            (true, _) => said.push(word.trim_matches(|char: char| !char.is_ascii_alphanumeric())),
+            (false, Some(&"…")) => {}
+            (false, _) => said.push("…"),
+        }
+    }
+    if said.iter().all(|word| *word == "…") { String::new() } else { said.join(" ") }
+}
 
 /// Whether the service's words for a refusal are about row access policies.
 pub(super) fn speaks_of_policies(message: &str) -> bool {
@@ -219,7 +260,16 @@ mod tests {
         let wrong = told(Some(400), "invalidQuery", "Bad int64 value: s3cret");
         assert!(!wrong.may_pass() && wrong.is_refusal());
         let name = StoreName::new("bq").expect("a name");
-        assert!(!wrong.store_error(&name).to_string().contains("s3cret"));
+        let text = wrong.of_table("people").store_error(&name).to_string();
+        assert!(
+            text.contains("reading `people`: BigQuery refuses this (`invalidQuery`): Bad int64 value …"),
+            "{text}"
+        );
+        let buffer = "UPDATE or DELETE statement over table p.d.secret would affect rows in the streaming buffer, which is not supported";
+        let text = told(Some(400), "invalidQuery", buffer).store_error(&name).to_string();
+        let said = "UPDATE or DELETE statement over table … would affect rows in the streaming buffer which is not supported";
+        assert!(text.contains(said) && !text.contains("secret"), "{text}");
+        assert_eq!(known_words("s3cret 12.5 'Ada'"), "");
         assert_eq!(told(Some(403), "accessDenied", "").store_error(&name).kind, ErrorKind::Unauthorised);
         assert_eq!(told(Some(404), "notFound", "").store_error(&name).kind, ErrorKind::NotFound);
     }

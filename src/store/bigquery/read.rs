@@ -167,7 +167,7 @@ impl BigQueryStore {
                     self.paths.storage.fetch_add(1, Ordering::Relaxed);
                     return Ok(Source::Storage(stream));
                 }
-                Err(failure) if failure.hidden.is_some() => return Err(failure),
+                Err(failure) if failure.hidden => return Err(failure.of_table(&layout.names.title)),
                 // It may not be switched on, allowed or reachable where everything else is.
                 Err(failure) => tracing::debug!(
                     store = %self.name,

@@ -20,7 +20,8 @@ impl BigQueryStore {
         sql: &str,
         parameters: Vec<Json>,
     ) -> Result<Pages, Failure> {
-        let pages = self.rest.query(sql, parameters).await?;
+        let pages = self.rest.query(sql, parameters).await;
+        let pages = pages.map_err(|failure| failure.of_table(&layout.names.title))?;
         // Looked at afterwards: a policy that was there while the query ran is still there now.
         self.check_seen(layout, &pages).await?;
         Ok(pages)
@@ -42,7 +43,7 @@ impl BigQueryStore {
     /// Checks that this account sees all rows of a table. Listing one is refused to whom a policy may hide some, and costs nothing.
     async fn check_seen(&self, layout: &Layout, pages: &Pages) -> Result<(), Failure> {
         let names = &layout.names;
-        let hidden = || Err(Failure { hidden: Some(names.title.clone()), ..Failure::default() });
+        let hidden = || Err(Failure { hidden: true, ..Failure::default() }.of_table(&names.title));
         if layout.info.writable {
             let path = format!("/datasets/{}/tables/{}/data", encoded(&names.dataset), encoded(&names.table));
             let column = layout.key.first().and_then(|slot| slot.path.first()).cloned();

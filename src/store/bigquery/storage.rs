@@ -256,6 +256,6 @@ fn failure(told: &Status) -> Failure {
         Code::Unimplemented => (Some(501), "unimplemented"),
         _ => (Some(503), "backendError"),
     };
-    let hidden = speaks_of_policies(told.message()).then(String::new);
+    let hidden = speaks_of_policies(told.message());
     Failure { status, reason: reason.to_owned(), sent: true, hidden, ..Failure::default() }
 }
