@@ -159,6 +159,57 @@ async fn an_approval_is_for_one_plan() {
     running.await.unwrap();
 }
 
+/// An approval is for what was refused: edits of records that stay do not make it another one.
+#[tokio::test(start_paused = true)]
+async fn an_approval_of_deletes_outlasts_edits_of_what_stays() {
+    let world = World::guarded(20);
+    let stop = CancellationToken::new();
+    let running = world.start("one", &stop);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    for number in 0..8 {
+        world.delete("app", number);
+    }
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let code = world.told.approval().expect("a code");
+    world.engine("two").approve(&code, "somebody").await.unwrap();
+    world.edit("app", 15, "a", "edited meanwhile");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!([world.count("hub"), world.count("app"), world.count("local")], [12; 3]);
+    assert_eq!(world.everywhere(15, "a"), ["edited meanwhile"; 3]);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// A pass that goes on too long after it was told to stop is cut off. Where it only looked, others need not wait for its lease.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_cut_off_gives_its_lease_back() {
+    let world = World::new(10);
+    world.slow_down(Duration::from_hours(1));
+    let stop = CancellationToken::new();
+    let running = world.start("one", &stop);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.engine("two").lease().await.unwrap().map(|lease| lease.holder), Some("one".to_owned()));
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(world.engine("two").lease().await.unwrap(), None);
+}
+
+/// Where it may have been writing, nobody else begins before the lease lapses.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_cut_off_keeps_its_lease() {
+    let world = World::new(10);
+    let stop = CancellationToken::new();
+    let running = world.start("one", &stop);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.hang_up();
+    world.edit("hub", 4, "a", "under way");
+    world.inbox.record(world.record(4));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(world.engine("two").lease().await.unwrap().map(|lease| lease.holder), Some("one".to_owned()));
+}
+
 /// A record that something else keeps putting back is paused for a while and told; the others go on.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_fought_over_is_paused() {

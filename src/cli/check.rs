@@ -23,11 +23,16 @@ pub(super) fn validate(session: &Session<'_>, args: &ValidateArgs) -> Result<Exi
             Ok(Exit::Incomplete)
         }
         Ok(loaded) => {
+            if ui.json {
+                let mut page = validation(&loaded.warnings);
+                if args.expand {
+                    page["expanded"] = json!(loaded.expanded);
+                }
+                ui.json_page(&page);
+                return Ok(Exit::Ok);
+            }
             if args.expand {
                 ui.out(&loaded.expanded);
-            } else if ui.json {
-                ui.json_page(&validation(&loaded.warnings));
-                return Ok(Exit::Ok);
             }
             if !loaded.warnings.is_empty() {
                 ui.message(&loaded.rendered);
@@ -74,9 +79,17 @@ pub(super) fn schema(session: &Session<'_>, args: &SchemaArgs) -> Result<Exit, F
         }
         if !args.check {
             std::fs::write(&path, text).map_err(|error| failed(&path, &error))?;
-            session.ui.out(&format!("wrote {}\n", path.display()));
+            if !session.ui.json {
+                session.ui.out(&format!("wrote {}\n", path.display()));
+            }
         }
         stale.push(path.display().to_string());
+    }
+    if session.ui.json {
+        let files = if args.check { "stale" } else { "wrote" };
+        let current = stale.is_empty() || !args.check;
+        session.ui.json_page(&json!({"format_version": "1.0", "current": current, files: stale}));
+        return Ok(if current { Exit::Ok } else { Exit::Incomplete });
     }
     if args.check && !stale.is_empty() {
         return Err(Failure::new(format!("not as they would be written: {}", stale.join(", ")))

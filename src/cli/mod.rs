@@ -163,7 +163,13 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Demo(args) => Box::pin(demo::demo(session, &args)).await,
         Command::Sandbox(args) => sandbox::sandbox(session, args).await,
         Command::Version => {
-            session.ui.out(&format!("trueup {}\n", env!("CARGO_PKG_VERSION")));
+            let version = env!("CARGO_PKG_VERSION");
+            if session.ui.json {
+                let page = serde_json::json!({"format_version": "1.0", "trueup_version": version});
+                session.ui.json_page(&page);
+            } else {
+                session.ui.out(&format!("trueup {version}\n"));
+            }
             Ok(Exit::Ok)
         }
     }

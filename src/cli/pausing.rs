@@ -76,6 +76,11 @@ pub(super) async fn pause(session: &Session<'_>, args: &PauseArgs) -> Result<Exi
         ..place
     };
     engine.pause(&pause).await?;
+    if session.ui.json {
+        let (at, address) = (pause.since, pause.address());
+        session.ui.json_page(&json!({"format_version": "1.0", "at": at, "paused": address, "pause": pause}));
+        return Ok(Exit::Ok);
+    }
     session.ui.out(&format!(
         "Paused {}: nothing is written there {}.\n",
         clean(&pause.address()),
@@ -105,6 +110,11 @@ pub(super) async fn resume(session: &Session<'_>, args: &ResumeArgs) -> Result<E
             format!("paused are {}", clean(&list.join(", ")))
         };
         return Err(Failure::new(format!("{} is not paused", clean(&address))).hint(hint));
+    }
+    if session.ui.json {
+        let at = engine.now();
+        session.ui.json_page(&json!({"format_version": "1.0", "at": at, "resumed": address}));
+        return Ok(Exit::Ok);
     }
     session.ui.out(&format!("Resumed {}; the next pass brings it up.\n", clean(&address)));
     Ok(Exit::Ok)

@@ -21,6 +21,9 @@ const LEADER: &str = "leader";
 /// How far the clocks of two controllers may be apart: a minute.
 const CLOCKS_DIFFER_MICROS: i64 = 60 * 1_000_000;
 
+/// How long the state is waited for by one that ends.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// How long to wait before asking for the lease again.
 const LEASE_WAIT: Duration = Duration::from_millis(200);
 
@@ -79,6 +82,29 @@ impl Engine {
         let _ = self.state.release(&lease.holder).await;
         if !self.leads.load(Ordering::Relaxed) {
             observer.notice(&Event::Lease { held: false });
+        }
+    }
+
+    /// After a pass was cut off: gives its lease back where it only looked, so that no write of it can still be under way. Otherwise the
+    /// lease is kept, and others wait until it lapses. Says in words which it was.
+    pub(super) async fn abandon(&self, observer: &dyn Observer) -> String {
+        if !self.writes.load(Ordering::SeqCst)
+            && let Ok(Ok(())) = tokio::time::timeout(LAST_WORD, self.state.release(&self.holder)).await
+        {
+            if !self.leads.load(Ordering::Relaxed) {
+                observer.notice(&Event::Lease { held: false });
+            }
+            return "it had only looked, and its lease is given back".to_owned();
+        }
+        let lease = tokio::time::timeout(LAST_WORD, self.state.lease()).await;
+        match lease.ok().and_then(Result::ok).flatten().filter(|lease| lease.holder == self.holder) {
+            Some(Lease { expires, .. }) => format!(
+                "a write of it may still be under way, so its lease is kept: it lapses at {expires}, and others wait until then"
+            ),
+            None => format!(
+                "its lease, if it holds one, lapses within {} s",
+                self.spec.controller.lease_ms.div_ceil(1000)
+            ),
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{FieldId, Mapped, RecordId, RecordKey, StoreName, Transition};
+use crate::model::{FieldId, Mapped, RecordId, RecordKey, StoreError, StoreName, Transition};
 use crate::state::Pages;
-use crate::store::Store;
+use crate::store::{MigrationStep, Store};
 use crate::telemetry::Silent;
 
 use super::{Engine, EngineError, KeptLease, Migration};
@@ -17,6 +17,23 @@ const PAGE: usize = 1_000;
 
 /// How long a pass that is under way is waited for.
 const PATIENCE_MS: u64 = 30_000;
+
+/// Why a store did not take what it lacks, with what that was, and what to do.
+fn unfinished(error: StoreError, steps: &[MigrationStep]) -> EngineError {
+    const NAMED: usize = 3;
+    let mut adds: Vec<&str> = steps.iter().take(NAMED).map(|step| step.adds.as_str()).collect();
+    let more = format!("{} more", steps.len().saturating_sub(NAMED));
+    if steps.len() > NAMED {
+        adds.push(&more);
+    }
+    let hint = error.hint.clone().unwrap_or_else(|| {
+        "put that right, or run the statements yourself (`trueup migrate --print`), and run `trueup migrate` again: what was \
+         added stays, and only what is missing is added"
+            .to_owned()
+    });
+    let message = format!("store `{}`, adding {}: {}", error.store, adds.join(", "), error.message);
+    EngineError::new(message).hint(hint)
+}
 
 impl Engine {
     /// What the stores lack. Nothing is added to those that are only read.
@@ -30,7 +47,13 @@ impl Engine {
                 continue;
             }
             let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
-            let steps = store.plan_migration(&self.mapped_in(name)).await?;
+            let steps = store.plan_migration(&self.mapped_in(name)).await.map_err(|error| {
+                let hint = "put that right, and run `trueup migrate` again: nothing was added anywhere yet";
+                EngineError::from(StoreError {
+                    hint: error.hint.clone().or_else(|| Some(hint.to_owned())),
+                    ..error
+                })
+            })?;
             if !steps.is_empty() {
                 migration.insert(name.clone(), steps);
             }
@@ -52,7 +75,7 @@ impl Engine {
             for mapped in self.spec.mapped_in(name) {
                 self.forget_missing(name, store, &mapped).await?;
             }
-            store.migrate(steps).await?;
+            store.migrate(steps).await.map_err(|error| unfinished(error, steps))?;
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +55,9 @@ const MOST_UNSETTLED: usize = 20_000;
 
 /// A day, in microseconds: what the guard against deletes looks back on.
 const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// What to do about a plan that is out of date: no error of the stores or the state.
+const PLAN_AGAIN: &str = "plan again";
 
 /// What a pass reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -154,9 +158,11 @@ pub struct Engine {
     holder: String,
     clock: Clock,
     /// Whether the passes are this one's until it is told otherwise, so that the lease between them says nothing.
-    leads: std::sync::atomic::AtomicBool,
+    leads: AtomicBool,
+    /// Whether whoever works under the lease may be writing, and does not only look.
+    writes: AtomicBool,
     /// When the next row that is kept for people alone has been kept long enough, in microseconds since 1970.
-    next_removal: std::sync::atomic::AtomicI64,
+    next_removal: AtomicI64,
     told: usage::Told,
 }
 
@@ -217,8 +223,9 @@ impl Engine {
             ledger,
             holder: open::holder(),
             clock: Arc::new(clock),
-            leads: std::sync::atomic::AtomicBool::new(false),
-            next_removal: std::sync::atomic::AtomicI64::new(i64::MIN),
+            leads: AtomicBool::new(false),
+            writes: AtomicBool::new(false),
+            next_removal: AtomicI64::new(i64::MIN),
             told: usage::Told::default(),
         }
     }
@@ -400,7 +407,9 @@ impl Engine {
         let lease = self.take_lease(options.lock_timeout_ms, observer, stop).await?;
         let work = async {
             let executor = self.executor(observer, Some(&lease), options);
+            self.writes.store(true, Ordering::SeqCst);
             let opened = self.opening(&executor, true).await?;
+            self.writes.store(false, Ordering::SeqCst);
             let executor = Executor { latency: opened.header.acknowledged > 0, ..executor };
             let (plan, recheck, holds) = match plan {
                 None => match self.look(&executor, &opened, options).await? {
@@ -419,6 +428,7 @@ impl Engine {
                     (Plan { marks, ..plan }, recheck || moved, self.orders(options).await?.holds)
                 }
             };
+            self.writes.store(true, Ordering::SeqCst);
             let errors = notes::of_plan(&plan, self.now());
             let report = self.carry_out(executor, opened, plan, (recheck, holds), options, stop).await?;
             if options.only.is_none() && !report.stopped {
@@ -431,6 +441,12 @@ impl Engine {
             result = self.counting(observer, work) => result,
             never = self.renew(&lease) => match never {},
         };
+        if let Err(error) = result.as_ref().map_err(|error: &EngineError| error)
+            && error.hint.as_deref() != Some(PLAN_AGAIN)
+        {
+            self.note_failed_pass(error).await;
+        }
+        self.writes.store(false, Ordering::SeqCst);
         self.give_lease_up(&lease, observer).await;
         result
     }
@@ -446,7 +462,7 @@ impl Engine {
     ) -> Result<Report, EngineError> {
         if plan.rebuild != opened.rebuild {
             return Err(
-                EngineError::new("the state is not the one that the plan was made with").hint("plan again")
+                EngineError::new("the state is not the one that the plan was made with").hint(PLAN_AGAIN)
             );
         }
         if opened.rebuild {

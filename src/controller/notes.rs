@@ -83,7 +83,7 @@ pub struct Approval {
 /// Something that is not as it should be, since when, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownError {
-    /// What kind: `failed`, `unknown`, `skipped`, `guard`, or a notice's kind.
+    /// What kind: `pass` (one that could not be made), `failed`, `unknown`, `skipped`, `guard`, or a notice's kind.
     pub kind: String,
     /// The record's address, if it is about one.
     pub record: Option<String>,
@@ -342,7 +342,7 @@ impl Engine {
         }
         // Failures are known from writes alone; they are over when a pass says so.
         for (key, error) in &known {
-            if matches!(error.kind.as_str(), "failed" | "unknown") {
+            if matches!(error.kind.as_str(), "pass" | "failed" | "unknown") {
                 found.insert(key.clone(), error.clone());
             }
         }
@@ -354,6 +354,35 @@ impl Engine {
         let mut errors: Vec<KnownError> = found.into_values().collect();
         errors.sort_by_key(|a| (a.since, a.key()));
         Ok(errors)
+    }
+
+    /// Takes note that a pass could not be made or brought to its end, as far as the state can be written: all the rest stands as it was
+    /// known. A pass over everything that ends is the end of it.
+    pub(super) async fn note_failed_pass(&self, failure: &EngineError) {
+        let hint = failure.hint.clone();
+        let mut error = KnownError {
+            kind: "pass".to_owned(),
+            record: None,
+            entity: None,
+            store: None,
+            field: None,
+            about: None,
+            message: failure.message.clone(),
+            hint: hint.unwrap_or_else(|| {
+                "put right what it says; what was written stands, and the next pass goes on from there"
+                    .to_owned()
+            }),
+            since: self.now(),
+        };
+        let key = error.key();
+        // A state that cannot be written is what the command itself, or the log, tells of.
+        let Ok(known) = self.state.notes(ERRORS).await else { return };
+        if let Some((_, before)) = parse::<KnownError>(known).find(|(known, _)| *known == key) {
+            error.since = before.since;
+        }
+        if let Ok(text) = text(&error) {
+            let _ = self.state.note(ERRORS, &BTreeMap::from([(key, Some(text))])).await;
+        }
     }
 
     /// Takes note of what is wrong after a pass. Of a pass over some records only, what was known of others stays.

@@ -340,8 +340,9 @@ async fn bounded(
     tokio::select! {
         result = engine.pass(options, running.observer, &running.stop) => result,
         () = overdue => Err(EngineError::new(format!(
-            "the pass was cut off, {} s after it was told to stop; the next one finds out what became of its writes",
-            GRACE.as_secs()
+            "the pass was cut off, {} s after it was told to stop; the next one finds out what became of its writes; {}",
+            GRACE.as_secs(),
+            engine.abandon(running.observer).await
         ))),
     }
 }

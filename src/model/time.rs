@@ -80,6 +80,12 @@ impl Timestamp {
         Some(Self(zoned.timestamp().as_microsecond()))
     }
 
+    /// Whether the clock in `zone` shows this time in a year that the calendar has: east of Greenwich the year 9999 is over earlier.
+    pub fn is_on_clock(self, zone: &TimeZone) -> bool {
+        let offset = i64::from(zone.to_offset(jiff::Timestamp::MAX).seconds());
+        self.0 <= LAST_MICROS - offset.max(0) * 1_000_000
+    }
+
     /// The time on the clock in `zone`, without a zone: `2026-06-15T12:00:00.000001`.
     pub fn to_civil_text(self, zone: &TimeZone) -> String {
         if let Ok(exact) = jiff::Timestamp::from_microsecond(self.0) {
@@ -132,6 +138,28 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn east_of_greenwich_the_year_9999_is_over_earlier() {
+        let at = |text: &str| Timestamp::parse(text, &TimeZone::UTC).unwrap();
+        let zone = |hours: i8| TimeZone::fixed(jiff::tz::offset(hours));
+        for (text, hours, there) in [
+            ("9999-12-31T23:59:59Z", 0, true),
+            ("9999-12-31T23:59:59Z", -5, true),
+            ("9999-12-31T23:59:59Z", 2, false),
+            ("9999-12-31T22:00:00Z", 2, false),
+            ("9999-12-31T21:59:59.999999Z", 2, true),
+            ("2026-06-15T12:00:00Z", 14, true),
+        ] {
+            assert_eq!(at(text).is_on_clock(&zone(hours)), there, "{text} at {hours}");
+            if there {
+                let civil = at(text).to_civil_text(&zone(hours));
+                assert_eq!(Timestamp::parse(&civil, &zone(hours)), Some(at(text)), "{civil}");
+            }
+        }
+        // West of it, what its clock shows last is no time that is held: it is read as none.
+        assert_eq!(Timestamp::parse("9999-12-31 23:59:59", &zone(-5)), None);
+    }
 
     #[test]
     fn the_year_9999_has_its_last_hours() {

@@ -423,7 +423,7 @@ impl Planner {
     }
 
     /// A record that is kept, as it is now thought of.
-    fn entry(&self, entity: &Arc<Entity>, kept: &Kept) -> Result<Entry, Lost> {
+    pub(super) fn entry(&self, entity: &Arc<Entity>, kept: &Kept) -> Result<Entry, Lost> {
         let mut observed = self.shelf.get(entity, kept.place)?;
         if let Some(work) = self.work.get(&entity.name) {
             doubt(&self.inputs, &mut observed, &work.doubts);

@@ -101,13 +101,20 @@ impl Planner {
         }
     }
 
-    /// What tells the plan for an entity from every other: everything that its writes follow from.
+    /// What tells a plan that guards refuse from every other: what is approved with it. That is, of the entity, every record of which a row
+    /// goes, with all that this follows from; and every other record that is written as well, where a guard is about those.
     fn code_of(&mut self, entity: &Arc<Entity>, guards: &[GuardTrip]) -> String {
         let mut parts: Vec<String> = vec![self.inputs.spec.sha.clone()];
         parts.extend(guards.iter().map(|trip| format!("{} {}", trip.guard, trip.store)));
         let mut lost = None;
+        let all = guards.iter().any(|trip| trip.guard == GuardName::Updates);
         if let Some(work) = self.work.get(&entity.name) {
             for kept in work.kept.iter().filter(|kept| kept.planned) {
+                match self.entry(entity, kept) {
+                    Ok(entry) if all || entry.lets_a_row_go() => {}
+                    Ok(_) => continue,
+                    Err(error) => drop(lost.get_or_insert(error)),
+                }
                 match self.shelf.get(entity, kept.place) {
                     Ok(observed) => {
                         parts.push(format!("{} {:?}", observed.fingerprint(), kept.overrides));

@@ -70,6 +70,12 @@ impl Entry {
         !self.resolution.conflicts.is_empty() || !self.resolution.closed.is_empty()
     }
 
+    /// Whether a row of the record goes, whatever becomes of others.
+    pub(super) fn lets_a_row_go(&self) -> bool {
+        self.resolution.fate == Fate::Dead
+            || self.sides.iter().filter_map(Outline::kind).any(|kind| kind == ActionKind::Delete)
+    }
+
     /// Whether the record as a whole goes, or a row of it does and nothing else happens to it.
     pub(super) fn goes(&self) -> bool {
         let mut kinds = self.sides.iter().filter_map(Outline::kind);

@@ -208,6 +208,15 @@ fn failed(message: &str, hint: Option<&str>) -> OpeningFailed {
     OpeningFailed { message: message.to_owned(), hint: hint.map(ToOwned::to_owned) }
 }
 
+/// What to do where the canonical store has no pass on record. What waits between the stores is known to the state alone, and conflicts and
+/// tombstones stand in the store that was canonical: both are to be brought to an end there first.
+const MOVED: &str = "if `canonical: true` was moved here from another store: 1. put it back there; 2. run `trueup apply` until there \
+                     are no changes, and settle what `trueup conflicts list` shows; 3. see that nobody edits meanwhile, and move \
+                     `canonical: true`; 4. run `trueup migrate`, move the state away, and run `trueup apply`: all stores agree, so \
+                     nothing is written. Settled conflicts and tombstones stay in the store that was canonical. If it is an older \
+                     copy: restore the newer one; or, if the older one is to stand, move the state away, and everything meets for the \
+                     first time";
+
 enum Belongs {
     Yes,
     Stale,
@@ -229,7 +238,13 @@ fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
         ))
     };
     match &ledger.pass {
-        None if header.acknowledged > 0 => rolled_back(0),
+        None if header.acknowledged > 0 => Belongs::RolledBack(failed(
+            &format!(
+                "the canonical store knows of no pass, the state of pass {}: it is another store than before, or an older copy of it",
+                header.acknowledged
+            ),
+            Some(MOVED),
+        )),
         Some(pass) if pass.state != header.id => Belongs::Stale,
         Some(pass) if pass.number < header.acknowledged => rolled_back(pass.number),
         Some(pass) if pass.number > header.acknowledged.max(header.intended) => Belongs::Stale,

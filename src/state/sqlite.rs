@@ -179,7 +179,10 @@ impl SqliteState {
                 format!("`{shown}` cannot be opened for writing: check who owns it and its folder")
             }
             11 | 26 => format!("`{shown}` is damaged or no SQLite file: {}", schema::REPAIR),
-            13 => format!("the disk of `{shown}` is full"),
+            13 => format!(
+                "the disk of `{shown}` is full: make room there. Nothing is lost: the next pass finds out what became of \
+                 writes under way"
+            ),
             10 => format!("reading or writing `{shown}` failed: check its disk"),
             _ => format!("`{shown}` cannot be used (code {code}): {}", schema::REPAIR),
         })

@@ -333,6 +333,11 @@ impl World {
         self.state.note("leader", &notes).await.unwrap();
     }
 
+    /// The next change of the state is never answered.
+    pub fn hang_up(&self) {
+        self.lives.store(0, Ordering::Relaxed);
+    }
+
     /// Makes looks take so long from now on.
     pub fn slow_down(&self, look: Duration) {
         self.look_seconds.store(look.as_secs(), Ordering::Relaxed);

@@ -211,6 +211,11 @@ impl Kind {
         let text = match (self, value, native) {
             (_, _, Native::Null) => return Ok(None),
             (Self::Timestamp, Value::Time(time), Native::Text(_)) => {
+                if !time.is_on_clock(zone) {
+                    return Err(
+                        "on the clock of its column's zone that is after the year 9999, the last one it can hold",
+                    );
+                }
                 era(&time.to_civil_text(zone)).into_owned()
             }
             (Self::Timestamptz, Value::Time(time), Native::Text(_)) => era(&time.to_string()).into_owned(),

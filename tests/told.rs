@@ -1,0 +1,123 @@
+//! What people are told when something cannot be done: what it is, since when, and what to do.
+#![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
+
+mod shell;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use shell::Place;
+use tokio_util::sync::CancellationToken;
+use trueup::controller::{Engine, PassOptions};
+use trueup::model::StateId;
+use trueup::state::memory::MemoryState;
+use trueup::store::Store;
+use trueup::store::memory::MemoryStore;
+use trueup::telemetry::Silent;
+use world::{Stamp, World};
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_cannot_be_made_is_among_the_errors_until_one_is() {
+    let mut world = World::three();
+    world.insert("hub", "1", &[("a", "a0"), ("must", "m")], Stamp::None);
+    let mut stores = BTreeMap::new();
+    let mut opened = trueup::apply::Opened::new();
+    for (name, db) in &world.stores {
+        let store = MemoryStore::with(db.clone());
+        opened.insert(name.clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>));
+        stores.insert(name.to_string(), store);
+    }
+    let state = Arc::new(MemoryState::new(StateId("state".to_owned())));
+    let engine = Engine::with(world.spec.clone(), opened, state.clone());
+    let pass = async || engine.pass(&PassOptions::default(), &Silent, &CancellationToken::new()).await;
+    // As of a full disk: reading works, and nothing is taken.
+    stores["hub"].db().faults.fail_batches = 1_000;
+    let failure = pass().await.unwrap_err();
+    let first = engine.errors().await.unwrap();
+    assert_eq!(first.len(), 1, "{first:#?}");
+    assert_eq!((first[0].kind.as_str(), first[0].message.as_str()), ("pass", failure.message.as_str()));
+    assert!(!first[0].hint.is_empty());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    pass().await.unwrap_err();
+    assert_eq!(engine.errors().await.unwrap(), first, "since it began");
+    let plan = engine.plan(&PassOptions::default(), &Silent).await.unwrap();
+    assert!(engine.errors_of(&plan).await.unwrap().contains(&first[0]), "as the command tells it");
+    stores["hub"].db().faults.fail_batches = 0;
+    pass().await.unwrap();
+    assert_eq!(engine.errors().await.unwrap(), []);
+}
+
+/// Three stores, the canonical one first, with some records in agreement.
+fn agreed(canonical: &[&str]) -> Place {
+    let place = Place::with(&shell::manifests(canonical, "items", "name: string"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    for id in 1..=4 {
+        place.sql(canonical[0], &format!("insert into items (id, name) values ('I{id}', 'name {id}')"));
+    }
+    place.run(&["apply", "-auto-approve"], 0);
+    place
+}
+
+#[test]
+fn the_canonical_place_moves_by_the_steps_that_are_told() {
+    let place = agreed(&["hub", "app", "local"]);
+    place.sql("app", "update items set name = 'pending' where id = 'I1'");
+    place.sql("local", "delete from items where id = 'I2'");
+    let moved = shell::manifests(&["local", "app", "hub"], "items", "name: string");
+    place.manifests(&moved);
+    place.run(&["migrate", "-auto-approve"], 0);
+    let said = place.run(&["plan"], 1);
+    for told in
+        ["another store than before", "put it back there", "`trueup apply` until", "move the state away"]
+    {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string"));
+    place.run(&["apply", "-auto-approve", "-allow", "deletes"], 0);
+    assert!(place.run(&["apply", "-auto-approve"], 0).contains("No changes."));
+    place.manifests(&moved);
+    place.run(&["migrate", "-auto-approve"], 0);
+    std::fs::rename(place.path().join("manifests/.trueup"), place.path().join("away")).unwrap();
+    place.run(&["apply", "-auto-approve"], 0);
+    assert!(place.run(&["plan", "-detailed-exitcode"], 0).contains("No changes."));
+    for store in ["hub", "app", "local"] {
+        let all = "select group_concat(id || ' ' || name, ', ') from (select * from items order by id)";
+        assert_eq!(place.text(store, all), "I1 pending, I3 name 3, I4 name 4", "{store}");
+    }
+    place.sql("app", "update items set name = 'later' where id = 'I3'");
+    place.run(&["apply", "-auto-approve"], 0);
+    assert_eq!(place.text("hub", "select name from items where id = 'I3'"), "later");
+}
+
+#[test]
+fn every_command_answers_programs_in_json() {
+    let place = agreed(&["hub", "app", "local"]);
+    let json = |args: &[&str], code: i32| -> Value {
+        let output = place.trueup(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    };
+    let paused = json(&["pause", "app", "--reason", "hands off", "-json"], 0);
+    assert_eq!((&paused["paused"], &paused["pause"]["reason"]), (&"app".into(), &"hands off".into()));
+    assert_eq!(json(&["resume", "app", "-json"], 0)["resumed"], "app");
+    let expanded = json(&["validate", "--expand", "-json"], 0);
+    assert!(expanded["valid"] == true && expanded["expanded"].as_str().unwrap().contains("kind: Mapping"));
+    assert!(json(&["validate", "-json"], 0)["expanded"].is_null());
+    let stale = json(&["schema", "--check", "--dir", "written", "-json"], 1);
+    assert!(stale["current"] == false && !stale["stale"].as_array().unwrap().is_empty(), "{stale:#}");
+    assert!(!json(&["schema", "--dir", "written", "-json"], 0)["wrote"].as_array().unwrap().is_empty());
+    assert_eq!(json(&["schema", "--check", "--dir", "written", "-json"], 0)["current"], true);
+    assert_eq!(json(&["version", "-json"], 0)["trueup_version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_migration_that_fails_says_of_what_and_what_to_do() {
+    let place = agreed(&["hub", "app", "local"]);
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
+    place.sql("app", "drop table items; create view items as select 'I1' as id, 'name 1' as name");
+    let said = place.run(&["migrate", "-auto-approve"], 1);
+    assert!(said.contains("app") && said.contains("items") && said.contains("hint:"), "{said}");
+}
