@@ -195,7 +195,7 @@ impl Lost {
         let of_app = conflicts.filter(|conflict| {
             conflict.sides.iter().any(|side| {
                 side.store == world::store("app")
-                    && side.values.get(&world::field("a")).is_some_and(|value| value.is_null())
+                    && side.values.get(&world::field("a")).is_some_and(trueup::model::Value::is_null)
             })
         });
         of_app.map(|conflict| conflict.record.key.parts().join("/")).collect()

@@ -98,7 +98,7 @@ pub(super) async fn demo(session: &Session<'_>, args: &DemoArgs) -> Result<Exit,
         let conflict = engine.conflicts(false).await?.into_iter().next();
         if args.serve {
             drop(engine);
-            return go_on(session, args, crm).await;
+            return Box::pin(go_on(session, args, crm)).await;
         }
         let conflict = conflict.map(|conflict| conflict.id.to_string());
         session.ui.out(&next_steps(&args.dir, conflict.as_deref(), crm.as_ref()));

@@ -19,7 +19,7 @@ const PAGE: usize = 1_000;
 const PATIENCE_MS: u64 = 30_000;
 
 /// Why a store did not take what it lacks, with what that was, and what to do.
-fn unfinished(error: StoreError, steps: &[MigrationStep]) -> EngineError {
+fn unfinished(error: &StoreError, steps: &[MigrationStep]) -> EngineError {
     const NAMED: usize = 3;
     let mut adds: Vec<&str> = steps.iter().take(NAMED).map(|step| step.adds.as_str()).collect();
     let more = format!("{} more", steps.len().saturating_sub(NAMED));
@@ -75,7 +75,7 @@ impl Engine {
             for mapped in self.spec.mapped_in(name) {
                 self.forget_missing(name, store, &mapped).await?;
             }
-            store.migrate(steps).await.map_err(|error| unfinished(error, steps))?;
+            store.migrate(steps).await.map_err(|error| unfinished(&error, steps))?;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl Planner {
                 store: Some(store.clone()),
                 field: None,
                 rule: None,
-                about: Some(held.id.0.to_string()),
+                about: Some(held.id.0.clone()),
                 message,
             });
         }

@@ -39,7 +39,9 @@ impl UniqueValues {
             let to = entry.resolution.fields.get(&field).cloned().unwrap_or(Value::Null);
             let from = || former(entity, entry, field, &to);
             if entry.resolution.held.contains(&field) {
-                from().into_iter().for_each(|value| self.hold(field, value, key, true));
+                for value in from() {
+                    self.hold(field, value, key, true);
+                }
             } else if claims(entry, field) {
                 self.changes.insert((key.clone(), field), Change { to: to.clone(), from: from() });
             }
@@ -71,7 +73,9 @@ impl UniqueValues {
         for field in unit {
             let Some(Change { to, from }) = self.changes.remove(&(key.clone(), *field)) else { continue };
             self.let_go(*field, &to, key);
-            from.into_iter().for_each(|value| self.hold(*field, value, key, true));
+            for value in from {
+                self.hold(*field, value, key, true);
+            }
         }
     }
 }
