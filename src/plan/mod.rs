@@ -5,11 +5,13 @@ mod apart;
 mod build;
 pub mod cost;
 mod counts;
+mod falls;
 pub mod file;
 mod firsts;
 mod guards;
 mod homes;
 pub mod json;
+mod late;
 mod notices;
 mod observed;
 mod orders;
@@ -115,6 +117,8 @@ pub enum NoticeKind {
     OtherState,
     /// A field or record waits for a person.
     Held,
+    /// A record waits for another one that is not written now.
+    Waiting,
     /// A change breaks a rule.
     Rejected,
     /// The record broke a rule before; nothing is blocked.
@@ -137,6 +141,7 @@ impl NoticeKind {
         match self {
             Self::OtherState => "other_state",
             Self::Held => "held",
+            Self::Waiting => "waiting",
             Self::Rejected => "rejected",
             Self::AlreadyInvalid => "already_invalid",
             Self::CannotHold => "cannot_hold",
