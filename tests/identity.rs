@@ -443,3 +443,43 @@ fn canonical_rows_that_cannot_all_be_read_make_nobody_new() {
     world.settle();
     assert_eq!(world.keys("hub", "people").len(), 3);
 }
+
+#[test]
+fn what_stands_in_a_record_that_a_guard_keeps_stays_in_it() {
+    for leaves in ["deleted", "out of scope"] {
+        let mut world = World::new(&crm::MANIFESTS.replace("leave: keep", "leave: remove"));
+        for n in 1..=12 {
+            let (person, address) = (format!("P{n}"), format!("p{n}@example.com"));
+            world.put("hub", "people", &[&person], &[("name", "Ann Example"), ("note", "first")]);
+            let reach = [
+                ("person", person.as_str()),
+                ("kind", "email"),
+                ("value", address.as_str()),
+                ("normal", address.as_str()),
+            ];
+            world.put("hub", "reach", &[&format!("R{n}")], &reach);
+        }
+        world.settle();
+        let object = person(&world, "crm", "P1");
+        assert_eq!(elements(&world, &object, "email"), ["p1@example.com"]);
+        if leaves == "deleted" {
+            world.drop_row("app", "people", "P1");
+        } else {
+            world.change("app", "people", "P1", "class", "private");
+        }
+        (6..=12).for_each(|n| assert!(world.change("app", "people", &format!("P{n}"), "note", "second")));
+        for _ in 0..2 {
+            let report = world.pass().expect("a pass");
+            assert!(report.guards.iter().all(|trip| trip.entity.as_str() == "people"), "{:?}", report.guards);
+            assert!(!report.guards.is_empty());
+            assert_eq!(person(&world, "crm", "P1"), object, "{leaves}");
+            assert_eq!(elements(&world, &object, "email"), ["p1@example.com"], "{leaves}");
+            assert_eq!(world.keys("app", "reach").len(), 12, "{leaves}");
+        }
+        world.allow.insert(trueup::plan::GuardName::Updates);
+        world.settle();
+        assert_eq!(person(&world, "crm", "P1"), "-", "{leaves}");
+        assert_eq!(world.keys("hub", "reach").len(), if leaves == "deleted" { 11 } else { 12 });
+        assert!(world.plan().is_empty());
+    }
+}

@@ -12,8 +12,8 @@ use futures_util::stream::{self, FuturesOrdered};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use crate::model::{
-    ByStore, Certificate, Entity, EntityName, FieldRef, Marks, Memory, Presence, RecordKey, StoreError,
-    StoreMark, StoreName, Unknown,
+    ByStore, Certificate, DeletePolicy, Entity, EntityName, FieldRef, Marks, Memory, Presence, RecordKey,
+    StoreError, StoreMark, StoreName, Unknown,
 };
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::state::{Pages, StateError};
@@ -425,7 +425,7 @@ impl Sight<'_> {
     }
 
     /// Tells the planner which of the records that these refer to are there: those that did not change it does not see.
-    /// Gives those that nobody knows.
+    /// Gives those that nobody knows, and those that a store may have to be given first.
     pub(super) async fn note_parents(
         &self,
         entity: &Entity,
@@ -436,6 +436,14 @@ impl Sight<'_> {
         let mut unknown = BTreeSet::new();
         for reference in &entity.references {
             let Some(parent) = spec.entity(&reference.to) else { continue };
+            let mappings = || spec.mappings.get(&parent.name).into_iter().flatten();
+            let everywhere = |stores: &[StoreName]| {
+                parent.deletes == DeletePolicy::Ignore
+                    || mappings().all(|(store, mapping)| {
+                        let written = spec.stores.get(store).is_none_or(|store| !store.read_only);
+                        !written || mapping.scope.is_some() || mapping.own_ids || stores.contains(store)
+                    })
+            };
             let mut keys: BTreeSet<RecordKey> = BTreeSet::new();
             for (key, stores) in presences {
                 match reference.from {
@@ -452,6 +460,8 @@ impl Sight<'_> {
             for keys in keys.chunks(KEYS_PER_READ) {
                 let found =
                     self.executor.state.places(parent, keys).await.map_err(|error| error.to_string())?;
+                let late = found.iter().filter(|(_, stores)| !everywhere(stores));
+                unknown.extend(late.map(|(key, _)| key.clone()));
                 let there = found.into_iter().filter(|(_, stores)| stores.contains(&spec.canonical));
                 let there: BTreeSet<RecordKey> = there.map(|(key, _)| key).collect();
                 unknown.extend(keys.iter().filter(|key| !there.contains(*key)).cloned());

@@ -132,9 +132,8 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }
-        NoticeKind::Held if notice.field.is_none() => {
-            "decide what `trueup conflicts list` shows of it; what waits for other records goes on with them"
-        }
+        NoticeKind::Held if notice.field.is_none() => "decide what `trueup conflicts list` shows of it",
+        NoticeKind::Waiting => "nothing: it goes on with the record that it waits for",
         NoticeKind::Held => {
             "decide it: `trueup conflicts list` shows the sides, `conflicts resolve` settles it"
         }
@@ -149,7 +148,9 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Unreachable => {
             "see that the store is up and its credentials hold; its records wait meanwhile"
         }
-        NoticeKind::BadKey => "correct the row's key in that store",
+        NoticeKind::BadKey => {
+            "correct the row's key in that store, or remove the row: what it may be is neither created nor found deleted there"
+        }
         NoticeKind::MissingColumn => "add the column with `trueup migrate`",
     }
     .to_owned()

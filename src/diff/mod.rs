@@ -249,7 +249,15 @@ fn concerned_unknown(
     side: &Side<'_>,
     why: Unknown,
 ) -> Option<SidePlan> {
-    let shadow = side.shadow?;
+    let Some(shadow) = side.shadow else {
+        // Nobody ever knew the store to have it. Where it belongs, that is not known either.
+        let standing = match why {
+            Unknown::Paused => Standing::Paused,
+            Unknown::Unidentified => Standing::Held,
+            _ => Standing::Unknown,
+        };
+        return belongs(view, resolution, side).then(|| SidePlan::idle(side.store, standing));
+    };
     let standing = match why {
         Unknown::Paused => Standing::Paused,
         Unknown::Regressed | Unknown::Unidentified => Standing::Held,

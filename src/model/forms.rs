@@ -71,6 +71,10 @@ pub fn encode(value: &Value, ty: FieldType, form: Form, zone: &TimeZone) -> Resu
 pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Result<Value, FormError> {
     match (native, form) {
         (Native::Null, _) => Ok(Value::Null),
+        // Where a store has times that no text here can tell, they come as its own bytes.
+        (Native::Blob(_), _) if matches!(ty, FieldType::Date | FieldType::Timestamp) => {
+            Err(unreadable("what is no time up to the year 9999", ty, form))
+        }
         (Native::Blob(_), _) => Err(unreadable("bytes", ty, form)),
         (_, Form::Int64) => from_integer(native, ty, form),
         (Native::Text(text), Form::JsonText) => from_json_text(text, ty, zone),

@@ -1,6 +1,7 @@
 //! From what was seen of every record to a plan: resolve and diff one record after the other, then look at what spans
 //! records.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use crate::resolve::{Conflict, Overrides, Tombstone};
 use crate::spec::Spec;
 
 use super::counts::{count, still_open};
+use super::falls::Fall;
 use super::guards::{GuardName, GuardTrip, Tally};
 use super::homes::Homes;
+use super::late::late_in;
 use super::notices;
 use super::orders::{Orders, Target};
 use super::orphans;
@@ -98,6 +101,8 @@ pub(super) struct EntityWork {
     pub alive: HashSet<RecordKey>,
     /// Keys of records that are left alone: whether they will be there is not known.
     pub left: HashSet<RecordKey>,
+    /// Keys of the records that a store lacks and is not given by this plan, where another entity or this one refers to them.
+    pub late: BTreeSet<(StoreName, RecordKey)>,
     /// Which record of its own entity a record refers to, and by what.
     pub own: Vec<(RecordKey, FieldRef, RecordKey)>,
     /// Who has which value of a unique field.
@@ -117,6 +122,12 @@ impl EntityWork {
     /// Whether a record is there, or may be.
     pub(super) fn has(&self, key: &RecordKey) -> bool {
         self.alive.contains(key) || self.left.contains(key)
+    }
+
+    /// Whether a record waits for others.
+    pub(super) fn waits(&self, key: &RecordKey) -> bool {
+        let kept = self.by_key.get(key).and_then(|at| self.kept.get(*at));
+        kept.and_then(|kept| kept.overrides.as_ref()).is_some_and(|overrides| overrides.wait)
     }
 
     /// The link of a record that is kept.
@@ -196,8 +207,8 @@ pub struct Planner {
     pub(super) referred: BTreeSet<EntityName>,
     /// Records that one outside the targets refers to, such that it would go with them.
     pub(super) outside: BTreeSet<RecordId>,
-    /// Deleted records, each with all that go with it.
-    pub(super) falls: Vec<(RecordId, BTreeSet<RecordId>)>,
+    /// Deleted records that may go now, each with what hangs on it.
+    pub(super) falls: Vec<Fall>,
     pub(super) guards: Vec<GuardTrip>,
     /// What names the refused plan of an entity.
     pub(super) approvals: BTreeMap<EntityName, String>,
@@ -253,6 +264,7 @@ impl Planner {
         self.note_relations(entity, &entry);
         self.note_orphan(entity, &entry);
         let odd = self.note_homes(entity, &entry);
+        self.note_late(entity, &entry, target);
         if !target {
             self.note_outside(entity, &entry);
             return;
@@ -418,7 +430,13 @@ impl Planner {
             }
         }
         if !work.doubts.is_empty() {
-            self.tell_again(entity, |_| {});
+            let late = RefCell::new(Vec::new());
+            self.tell_again(entity, |entry| late.borrow_mut().extend(late_in(entry, true)));
+            if let Some(work) =
+                self.work.get_mut(&entity.name).filter(|_| self.referred.contains(&entity.name))
+            {
+                work.late.extend(late.into_inner());
+            }
         }
     }
 
@@ -492,6 +510,11 @@ impl Planner {
     fn hold_stopped(&mut self) {
         let stopped: BTreeSet<EntityName> = self.guards.iter().map(|trip| trip.entity.clone()).collect();
         self.wait_for(&stopped);
+        self.keep_homes(&stopped);
+        for name in &stopped {
+            self.note_stopped(name);
+        }
+        self.wait_for_late(&stopped);
         for name in stopped {
             let Some(entity) = self.inputs.spec.entity(&name).cloned() else { continue };
             self.tell_again(&entity, |entry| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::diff::{ActionKind, Outline};
 use std::sync::Arc;
 
-use crate::model::{Certificate, Entity, EntityName, StoreName, fingerprint_of};
+use crate::model::{Certificate, DeletePolicy, Entity, EntityName, StoreName, fingerprint_of};
 
 use super::build::Planner;
 
@@ -132,6 +132,9 @@ impl Planner {
     fn guards_of(&self, entity: &EntityName) -> Vec<GuardTrip> {
         let Some(work) = self.work.get(entity) else { return Vec::new() };
         let limits = &self.inputs.spec.controller.guards;
+        // What is put back where it is missing is deleted nowhere for it.
+        let restores =
+            self.inputs.spec.entity(entity).is_some_and(|entity| entity.deletes == DeletePolicy::Restore);
         let mut trips = Vec::new();
         let mut trip = |guard: GuardName, store: &StoreName, message: String| {
             if !self.inputs.allow.contains(&guard) {
@@ -145,9 +148,8 @@ impl Planner {
                 report.certificate.as_ref().filter(|certificate| !certificate.is_whole())
             {
                 trip(GuardName::Incomplete, store, incomplete_message(certificate));
-            } else if report.certificate.is_some() && rows == 0 && remembered > 1 {
-                let message = format!("it held {remembered} records and holds none now");
-                trip(GuardName::Emptied, store, message);
+            } else if report.certificate.is_some() && rows == 0 && remembered > 1 && !restores {
+                trip(GuardName::Emptied, store, self.emptied_message(entity, remembered));
             }
             let tally = work.told.tallies.get(store).copied().unwrap_or_default();
             let base = rows.max(remembered);
@@ -182,6 +184,26 @@ impl Planner {
             }
         }
         trips
+    }
+}
+
+impl Planner {
+    /// What was found, what it would lead to, and what to do where the rows were lost.
+    fn emptied_message(&self, entity: &EntityName, remembered: u64) -> String {
+        let tallies = self.work.get(entity).map(|work| &work.told.tallies);
+        let deletes = tallies.into_iter().flatten().filter(|(_, tally)| tally.deletes > 0);
+        let deletes: Vec<String> =
+            deletes.map(|(store, tally)| format!("{} in {store}", tally.deletes)).collect();
+        let hangs = if self.inputs.spec.is_hung_on(entity) { ", and what refers to them" } else { "" };
+        let leads = if deletes.is_empty() {
+            "To allow it takes all of them for deleted there".to_owned()
+        } else {
+            format!("To allow it destroys {}{hangs}", deletes.join(" and "))
+        };
+        format!(
+            "it held {remembered} records and holds none now. {leads}. If its rows were lost, fill it again: set `deletes: restore` \
+             in the manifest of {entity}, apply, and take that back"
+        )
     }
 }
 

@@ -180,6 +180,56 @@ impl Planner {
         (!away.is_empty()).then(|| Overrides { away, ..entry.overrides.clone() })
     }
 
+    /// Keeps, in stores with record ids of their own, what would leave with a record that is not let go after all.
+    pub(super) fn keep_homes(&mut self, stopped: &BTreeSet<EntityName>) {
+        let entities = self.inputs.spec.entities.clone();
+        let mut waiting = Vec::new();
+        for entity in entities.iter().filter(|entity| !stopped.contains(&entity.name)) {
+            let related = self.related(entity);
+            let kept = self.work.get(&entity.name).map(|work| work.kept.as_slice()).unwrap_or_default();
+            let away = kept.iter().filter(|kept| {
+                !related.is_empty()
+                    && kept.overrides.as_ref().is_some_and(|overrides| !overrides.away.is_empty())
+            });
+            for kept in away {
+                match self.entry(entity, kept) {
+                    Ok(entry) if self.leaves_too_early(&related, &entry, stopped) => {
+                        waiting.push(RecordId { entity: entity.name.clone(), key: entry.observed.key });
+                    }
+                    Ok(_) => {}
+                    Err(lost) => {
+                        self.lost.get_or_insert(lost);
+                        return;
+                    }
+                }
+            }
+        }
+        for id in waiting {
+            self.reconsider(&id, |overrides| overrides.wait = true);
+        }
+    }
+
+    /// Whether a row would go because one goes that is kept for now.
+    fn leaves_too_early(
+        &self,
+        related: &[(StoreName, Arc<Mapping>)],
+        entry: &Entry,
+        stopped: &BTreeSet<EntityName>,
+    ) -> bool {
+        let goes = |store: &StoreName| {
+            let side = entry.sides.iter().find(|side| side.store == *store);
+            side.and_then(Outline::kind) == Some(ActionKind::Delete)
+        };
+        let kept = |(target, key): (EntityName, Option<RecordKey>)| {
+            let waits = |key| self.work.get(&target).is_some_and(|work| work.waits(&key));
+            stopped.contains(&target) || key.is_some_and(waits)
+        };
+        entry.resolution.fate == Fate::Alive
+            && related.iter().any(|(store, mapping)| {
+                goes(store) && self.parents(mapping, (&entry.observed, Some(entry))).into_iter().any(kept)
+            })
+    }
+
     /// Notes where a record is or will be, and which value it has in its parent.
     ///
     /// True when what becomes of it hangs on others of its parent, although nothing is to be done about it by itself.

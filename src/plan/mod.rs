@@ -5,11 +5,13 @@ mod apart;
 mod build;
 pub mod cost;
 mod counts;
+mod falls;
 pub mod file;
 mod firsts;
 mod guards;
 mod homes;
 pub mod json;
+mod late;
 mod notices;
 mod observed;
 mod orders;
@@ -118,6 +120,8 @@ pub enum NoticeKind {
     Rebuilding,
     /// A field or record waits for a person.
     Held,
+    /// A record waits for another one that is not written now.
+    Waiting,
     /// A change breaks a rule.
     Rejected,
     /// The record broke a rule before; nothing is blocked.
@@ -141,6 +145,7 @@ impl NoticeKind {
             Self::OtherState => "other_state",
             Self::Rebuilding => "rebuilding",
             Self::Held => "held",
+            Self::Waiting => "waiting",
             Self::Rejected => "rejected",
             Self::AlreadyInvalid => "already_invalid",
             Self::CannotHold => "cannot_hold",

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Cell, Entity, EntityName, FieldId, RecordId, StoreName};
-use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rule};
+use crate::model::{Cell, Entity, EntityName, FieldId, FieldRef, RecordId, StoreName};
+use crate::resolve::{Conflict, ConflictStatus, Fate, LeftReason, Rejection, Rule};
 
 use super::recipe::Entry;
 use super::{Notice, NoticeKind, SnapshotReport};
@@ -97,9 +97,10 @@ pub(super) fn of_record(
             (Some(Cell::Unreadable(what)), _) => format!(" ({})", what.why),
             _ => String::new(),
         };
+        let about = about(entity, entry, rejection);
         let what = rejection.field.map_or_else(|| "the record".to_owned(), |field| name(field).to_string());
         let message = format!(
-            "{what} in {} breaks the rule `{}`{shown}; it stays there until it is corrected",
+            "{what} in {} breaks the rule `{}`{shown}{about}; it stays there until it is corrected",
             rejection.store, rejection.rule
         );
         add(NoticeKind::Rejected, Some(&rejection.store), rejection.field, Some(rejection.rule), message);
@@ -117,10 +118,8 @@ pub(super) fn of_record(
         let message = "the canonical row went back to an older version; the record is left alone everywhere";
         add(NoticeKind::Regressed, None, None, None, message.to_owned());
     }
-    if entry.overrides.wait {
-        let message = "it was deleted, and waits: records that go with it are paused, refused by a guard or no target of \
-                       this plan";
-        add(NoticeKind::Held, None, None, None, message.to_owned());
+    if let Some(message) = waits(entry) {
+        add(NoticeKind::Waiting, None, None, None, message);
     }
     for side in &entry.sides {
         for (field, why) in &side.cannot_hold {
@@ -133,6 +132,49 @@ pub(super) fn of_record(
             );
         }
     }
+}
+
+/// The field and the other record that a broken rule that spans records is about.
+fn about(entity: &Entity, entry: &Entry, rejection: &Rejection) -> String {
+    let Some((from, other)) = &entry.overrides.about else { return String::new() };
+    let name = match from {
+        FieldRef::Field(field) => &entity.field(*field).name,
+        FieldRef::Key(part) => match entity.key.get(*part) {
+            Some(part) => &part.name,
+            None => return String::new(),
+        },
+    };
+    // Of a change of another field nothing is known here.
+    if rejection.field.is_some_and(|field| *from != FieldRef::Field(field)) {
+        return String::new();
+    }
+    match rejection.rule {
+        Rule::Unique => format!(": {other} has its `{name}`"),
+        Rule::Reference => format!(": there is no {other} for its `{name}`"),
+        _ => String::new(),
+    }
+}
+
+/// What a record waits for, if it does.
+fn waits(entry: &Entry) -> Option<String> {
+    const WHY: &str = "paused, refused by a guard or no target of this plan";
+    let overrides = &entry.overrides;
+    if overrides.wait && entry.resolution.fate == Fate::Left(LeftReason::Paused) {
+        return Some(format!("it was deleted, and waits: records that go with it are {WHY}"));
+    }
+    if overrides.wait {
+        return Some(format!(
+            "it waits: what it stands in or is joined by would leave a store, and is {WHY}"
+        ));
+    }
+    let (_, parent) = overrides.awaits.first_key_value()?;
+    let stores = overrides.awaits.iter().filter(|(_, other)| *other == parent);
+    let stores: Vec<String> = stores.map(|(store, _)| store.to_string()).collect();
+    Some(format!(
+        "it waits: {parent}, which it refers to, is not in {} yet (paused, refused by a guard, no target of this plan, or not \
+         taken a short while ago)",
+        stores.join(" and ")
+    ))
 }
 
 pub(super) fn of_stores(
@@ -164,19 +206,21 @@ pub(super) fn of_stores(
             add(NoticeKind::MissingColumn, store, Some(column.clone()), message);
         }
         for key in &certificate.duplicate_keys {
-            let message = format!("more than one row has the key {key}; correct it there");
+            let message = format!(
+                "more than one row has the key {key}; correct it there: until then nothing is created or found deleted there"
+            );
             add(NoticeKind::BadKey, store, Some(key.to_string()), message);
         }
         if certificate.bad_keys > 0 {
-            add(
-                NoticeKind::BadKey,
-                store,
-                None,
-                match certificate.bad_keys {
-                    1 => "1 row has no usable key; correct it there".to_owned(),
-                    rows => format!("{rows} rows have no usable key; correct them there"),
-                },
+            let (rows, it) = match certificate.bad_keys {
+                1 => ("1 row has".to_owned(), "it"),
+                rows => (format!("{rows} rows have"), "them"),
+            };
+            // Any record that the store seems to lack may be one of these.
+            let message = format!(
+                "{rows} no usable key; give {it} one there, or remove {it}: until then nothing is created or found deleted there"
             );
+            add(NoticeKind::BadKey, store, None, message);
         }
     }
 }

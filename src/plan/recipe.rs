@@ -124,8 +124,15 @@ fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, V
     if !inputs.orders.holds.is_empty() {
         inputs.orders.holds.keep(id, &inputs.spec.canonical, &mut resolution, &mut sides);
     }
-    if view.overrides.wait {
+    let awaits = &view.overrides.awaits;
+    if view.overrides.wait || awaits.contains_key(&inputs.spec.canonical) {
         hold_back(&mut resolution, &mut sides, Standing::Pending);
+    } else {
+        for side in sides.iter_mut().filter(|side| awaits.contains_key(&side.store)) {
+            if side.action.take().is_some() {
+                side.standing = Standing::Pending;
+            }
+        }
     }
     (resolution, sides)
 }
@@ -259,7 +266,8 @@ fn record_plan(
     (!empty).then_some(plan)
 }
 
-/// A record that goes everywhere leaves a tombstone; one that only leaves a store's scope does not.
+/// A record that goes everywhere leaves a tombstone. One that only leaves a store's scope does not: it lives, and what is kept of its row
+/// there says nothing of it.
 fn tombstone(
     inputs: &PlanInputs,
     observed: &Observed,

@@ -1,10 +1,10 @@
 //! What spans records: references and cascading deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
-use crate::resolve::{ClaimEnd, Fate, KeepReason, Overrides, Rule};
+use crate::resolve::{ClaimEnd, Fate, Overrides, Rule};
 
 use super::build::Planner;
 use super::recipe::Entry;
@@ -35,8 +35,17 @@ impl Link {
     }
 }
 
+/// A record that refers only now to one that is not there.
+pub(super) struct Orphan {
+    id: RecordId,
+    /// By what.
+    from: FieldRef,
+    is_new: bool,
+    parent: RecordId,
+}
+
 /// The key of the record that a record refers to.
-fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
+pub(super) fn referred_key(entry: &Entry, reference: &Reference) -> Option<RecordKey> {
     match reference.from {
         FieldRef::Key(part) => Some(RecordKey::new(vec![entry.observed.key.parts().get(part)?.clone()])),
         FieldRef::Field(field) => value_of(entry, field)?.to_key(),
@@ -75,15 +84,17 @@ impl Planner {
                 FieldRef::Field(field) => is_new || claims(entry, field),
             };
             let Some(parents) = self.work.get(&reference.to).filter(|_| changed) else { continue };
-            let missing = referred_key(entry, reference).is_some_and(|key| !parents.alive.contains(&key));
-            if missing {
-                Self::refuse(&mut overrides, reference.from, is_new);
+            let missing = referred_key(entry, reference).filter(|key| !parents.alive.contains(key));
+            if let Some(key) = missing {
+                let parent = RecordId { entity: reference.to.clone(), key };
+                Self::refuse(&mut overrides, reference.from, is_new, parent);
             }
         }
         (overrides != entry.overrides).then_some(overrides)
     }
 
-    fn refuse(overrides: &mut Overrides, from: FieldRef, is_new: bool) {
+    fn refuse(overrides: &mut Overrides, from: FieldRef, is_new: bool, parent: RecordId) {
+        overrides.about = Some((from, parent));
         match from {
             FieldRef::Field(field) if !is_new => overrides.reject.insert(field, Rule::Reference),
             _ => overrides.reject_record.replace(Rule::Reference),
@@ -196,135 +207,12 @@ impl Planner {
         self.settle_own_references();
     }
 
-    fn settle_deletes(&mut self) {
-        let doomed: Vec<RecordId> = self
-            .work
-            .iter()
-            .flat_map(|(entity, work)| {
-                let dead = work.links().filter(|(_, link)| link.fate == Fate::Dead);
-                dead.map(|(key, _)| RecordId { entity: entity.clone(), key: key.clone() })
-            })
-            .collect();
-        if doomed.is_empty() {
-            return;
-        }
-        let dependents = self.dependents();
-        let mut kept: BTreeMap<RecordId, KeepReason> = BTreeMap::new();
-        let mut cascaded: BTreeSet<RecordId> = BTreeSet::new();
-        let mut waiting: Vec<RecordId> = Vec::new();
-        for id in doomed {
-            match self.fall(&id, &dependents) {
-                Ok(going) if self.are_free(&id, &going) => {
-                    cascaded.extend(going.iter().filter(|going| **going != id).cloned());
-                    self.falls.push((id, going));
-                }
-                Ok(_) => waiting.push(id),
-                Err(reason) => {
-                    kept.insert(id, reason);
-                }
-            }
-        }
-        for (id, reason) in kept {
-            self.reconsider(&id, |overrides| overrides.keep = Some(reason));
-        }
-        for id in waiting {
-            self.reconsider(&id, |overrides| overrides.wait = true);
-        }
-        for id in cascaded {
-            self.reconsider(&id, |overrides| overrides.cascade = true);
-        }
-    }
-
-    /// Whether all that go with a record may be written now.
-    fn are_free(&self, id: &RecordId, going: &BTreeSet<RecordId>) -> bool {
-        let holds = &self.inputs.orders.holds;
-        let held = |going: &RecordId| going != id && holds.has(going, &self.inputs.spec.canonical);
-        !going.iter().any(|going| held(going) || self.outside.contains(going))
-    }
-
-    /// Notes what a record outside the targets would go with.
-    pub(super) fn note_outside(&mut self, entity: &Entity, entry: &Entry) {
-        let hangs = |reference: &&Reference| reference.on_delete != OnDelete::Ignore;
-        let parents = entity.references.iter().filter(hangs).filter_map(|reference| {
-            Some(RecordId { entity: reference.to.clone(), key: referred_key(entry, reference)? })
-        });
-        self.outside.extend(parents);
-    }
-
-    /// Lets deleted records wait with which records of entities that a guard stopped would go: once a record is gone, nobody would
-    /// miss it in what refers to it.
-    pub(super) fn wait_for(&mut self, stopped: &BTreeSet<EntityName>) {
-        let falls = std::mem::take(&mut self.falls);
-        let (waiting, free): (Vec<_>, Vec<_>) = falls
-            .into_iter()
-            .filter(|(id, _)| !stopped.contains(&id.entity))
-            .partition(|(_, going)| going.iter().any(|going| stopped.contains(&going.entity)));
-        let free: BTreeSet<RecordId> = free.into_iter().flat_map(|(_, going)| going).collect();
-        for (id, going) in waiting {
-            for one in going.iter().filter(|one| **one != id && !free.contains(*one)) {
-                self.reconsider(one, |overrides| overrides.cascade = false);
-            }
-            self.reconsider(&id, |overrides| overrides.wait = true);
-        }
-    }
-
-    /// Who refers to whom, with deletes that matter, among the records kept in mind.
-    fn dependents(&self) -> BTreeMap<RecordId, Vec<(RecordId, OnDelete)>> {
-        let mut dependents: BTreeMap<RecordId, Vec<(RecordId, OnDelete)>> = BTreeMap::new();
-        for entity in &self.inputs.spec.entities {
-            let Some(work) = self.work.get(&entity.name) else { continue };
-            for (key, link) in work.links() {
-                for (reference, parent) in entity.references.iter().zip(&link.parents) {
-                    let Some(parent) = parent.clone().filter(|_| reference.on_delete != OnDelete::Ignore)
-                    else {
-                        continue;
-                    };
-                    let child = RecordId { entity: entity.name.clone(), key: key.clone() };
-                    let parent = RecordId { entity: reference.to.clone(), key: parent };
-                    dependents.entry(parent).or_default().push((child, reference.on_delete));
-                }
-            }
-        }
-        dependents
-    }
-
-    /// Everything that goes with a record, itself included, or why it must stay. Chains may be of any length: this does not recur.
-    fn fall(
-        &self,
-        id: &RecordId,
-        dependents: &BTreeMap<RecordId, Vec<(RecordId, OnDelete)>>,
-    ) -> Result<BTreeSet<RecordId>, KeepReason> {
-        let children = |id: &RecordId| dependents.get(id).map(Vec::as_slice).unwrap_or_default().iter();
-        let mut going = BTreeSet::from([id.clone()]);
-        let mut under_way = vec![children(id)];
-        while let Some(next) = under_way.last_mut() {
-            let Some((child, on_delete)) = next.next() else {
-                under_way.pop();
-                continue;
-            };
-            let Some(link) = self.work.get(&child.entity).and_then(|work| work.link(&child.key)) else {
-                continue;
-            };
-            let alive = link.fate == Fate::Alive;
-            if alive && link.touched {
-                return Err(KeepReason::ChildChanged);
-            }
-            if alive && *on_delete == OnDelete::Restrict {
-                return Err(KeepReason::Restricted);
-            }
-            if alive && going.insert(child.clone()) {
-                under_way.push(children(child));
-            }
-        }
-        Ok(going)
-    }
-
     /// References within one entity, which can only be looked at when all its records are known.
     fn settle_own_references(&mut self) {
         let alive =
             |of: &RecordId| self.work.get(&of.entity).is_some_and(|work| work.alive.contains(&of.key));
         let orphans = self.referring(|from, to| *from == to.entity && !alive(to));
-        let refused: BTreeSet<RecordId> = orphans.iter().map(|(id, ..)| id.clone()).collect();
+        let refused: BTreeSet<RecordId> = orphans.iter().map(|orphan| orphan.id.clone()).collect();
         let mut already = Vec::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name) else { continue };
@@ -342,22 +230,22 @@ impl Planner {
     }
 
     /// Refuses what refers to records that are not there, and then what refers to new ones that are refused for that.
-    pub(super) fn refuse_orphans(&mut self, mut orphans: Vec<(RecordId, FieldRef, bool)>) {
+    pub(super) fn refuse_orphans(&mut self, mut orphans: Vec<Orphan>) {
         while !orphans.is_empty() {
             let gone: BTreeSet<RecordId> =
-                orphans.iter().filter(|(.., is_new)| *is_new).map(|(id, ..)| id.clone()).collect();
-            for (id, from, is_new) in orphans {
-                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new));
+                orphans.iter().filter(|orphan| orphan.is_new).map(|orphan| orphan.id.clone()).collect();
+            for Orphan { id, from, is_new, parent } in orphans {
+                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new, parent));
             }
             orphans = self.referring(|_, parent| gone.contains(parent));
         }
     }
 
-    /// Records that refer only now to one of these, by which field, and whether they are new.
+    /// Records that refer only now to one of these.
     pub(super) fn referring(
         &self,
         these: impl Fn(&EntityName, &RecordId) -> bool,
-    ) -> Vec<(RecordId, FieldRef, bool)> {
+    ) -> Vec<Orphan> {
         let mut found = Vec::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name).filter(|_| !entity.references.is_empty()) else {
@@ -367,9 +255,10 @@ impl Planner {
                 let brought = entity.references.iter().zip(&link.parents);
                 for (reference, parent) in brought.filter(|(reference, _)| link.brings(reference)) {
                     let Some(parent) = parent.clone() else { continue };
-                    if these(&entity.name, &RecordId { entity: reference.to.clone(), key: parent }) {
+                    let parent = RecordId { entity: reference.to.clone(), key: parent };
+                    if these(&entity.name, &parent) {
                         let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-                        found.push((id, reference.from, link.is_new));
+                        found.push(Orphan { id, from: reference.from, is_new: link.is_new, parent });
                     }
                 }
             }

@@ -432,9 +432,12 @@ impl Page<'_> {
         if !plan.guards.is_empty() {
             return self.paint.bold("Nothing will be written: see the errors above.");
         }
-        let held = standing(plan, Standing::Held).max(count_of(plan, NoticeKind::Held));
-        let rejected = standing(plan, Standing::Rejected).max(count_of(plan, NoticeKind::Rejected));
-        let unread = count_of(plan, NoticeKind::Unreachable) > 0;
+        // What a change that breaks a rule holds elsewhere counts with that change.
+        let named = count_of(plan, &[NoticeKind::Held, NoticeKind::Regressed]);
+        let rejected = count_of(plan, &[NoticeKind::Rejected]);
+        let held = if named + rejected > 0 { named } else { standing(plan, Standing::Held) };
+        let unread = count_of(plan, &[NoticeKind::Unreachable]) > 0;
+        let unknown = standing(plan, Standing::Unknown);
         let waiting = standing(plan, Standing::Paused) + standing(plan, Standing::Pending);
         let mut line = self.paint.bold("No changes.");
         let rest = match (held + rejected > 0, unread) {
@@ -444,8 +447,13 @@ impl Page<'_> {
                 rejected
             ),
             (false, true) => " The stores that could be read hold what they should.".to_owned(),
+            (false, false) if unknown > 0 => format!(
+                " Nothing can be written now: of {} it is not known whether a store has {} (named above).",
+                counted(unknown, "record"),
+                if unknown == 1 { "it" } else { "them" }
+            ),
             (false, false) if waiting > 0 => format!(
-                " Nothing can be written now: {} for writing that is paused or failed a short while ago (`trueup status`).",
+                " Nothing can be written now: {} for writing that is paused, refused or failed a short while ago (`trueup status`).",
                 counted(waiting, "record") + if waiting == 1 { " waits" } else { " wait" }
             ),
             (false, false) if !plan.targets.is_empty() => {
@@ -535,14 +543,11 @@ fn standing(plan: &Plan, standing: Standing) -> u64 {
         .sum()
 }
 
-fn count_of(plan: &Plan, kind: NoticeKind) -> u64 {
-    let named: BTreeSet<&RecordId> = plan
-        .notices
-        .iter()
-        .filter(|notice| notice.kind == kind)
-        .filter_map(|notice| notice.record.as_ref())
-        .collect();
-    let unnamed = plan.notices.iter().filter(|notice| notice.kind == kind && notice.record.is_none()).count();
+/// Records that notices of these kinds are about, and notices that are about none.
+fn count_of(plan: &Plan, kinds: &[NoticeKind]) -> u64 {
+    let of_kind = || plan.notices.iter().filter(|notice| kinds.contains(&notice.kind));
+    let named: BTreeSet<&RecordId> = of_kind().filter_map(|notice| notice.record.as_ref()).collect();
+    let unnamed = of_kind().filter(|notice| notice.record.is_none()).count();
     (named.len() + unnamed) as u64
 }
 

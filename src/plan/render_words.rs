@@ -144,6 +144,7 @@ pub(super) fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
             "{} held: nothing is written to the fields until a person decides",
             counted(records, "record")
         ),
+        NoticeKind::Waiting => format!("{} waiting for others", counted(records, "record")),
         NoticeKind::Rejected => format!("{} with a change that breaks a rule", counted(records, "record")),
         NoticeKind::AlreadyInvalid => {
             format!("{} already broke a rule; nothing is blocked", counted(records, "record"))

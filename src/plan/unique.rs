@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::{Entity, FieldId, RecordId, RecordKey, Value};
+use crate::model::{Entity, FieldId, FieldRef, RecordId, RecordKey, Value};
 use crate::resolve::Rule;
 
 use super::build::{EntityWork, Planner};
@@ -114,7 +114,7 @@ impl Planner {
             if refused.is_empty() {
                 break;
             }
-            for ((id, field), value) in refused {
+            for ((id, field), (value, holder)) in refused {
                 let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { continue };
                 let unit = entity.units.iter().find(|unit| unit.fields.contains(&field));
                 let unit = unit.map(|unit| unit.fields.as_slice()).unwrap_or_default();
@@ -124,6 +124,7 @@ impl Planner {
                     work.link(&id.key).is_some_and(|link| link.is_new)
                 });
                 self.reconsider(&id, |overrides| {
+                    overrides.about = Some((FieldRef::Field(field), holder));
                     if is_new {
                         overrides.reject_record = Some(Rule::Unique);
                     } else {
@@ -139,14 +140,17 @@ impl Planner {
         }
     }
 
-    /// Records that take what another one has or takes as well, and what.
-    fn refused_values(&self) -> BTreeMap<(RecordId, FieldId), Value> {
+    /// Records that take what another one has or takes as well, with what, and that other one.
+    fn refused_values(&self) -> BTreeMap<(RecordId, FieldId), (Value, RecordId)> {
         let mut refused = BTreeMap::new();
         for (entity, work) in &self.work {
             for (field, value, holders) in work.values.shared() {
+                let id = |key: &RecordKey| RecordId { entity: entity.clone(), key: key.clone() };
+                let had = holders.iter().filter(|holder| !work.takes(field, &holder.key));
+                let other = |key: &RecordKey| had.clone().chain(holders).find(|holder| holder.key != *key);
                 for holder in holders.iter().filter(|holder| work.takes(field, &holder.key)) {
-                    let id = RecordId { entity: entity.clone(), key: holder.key.clone() };
-                    refused.insert((id, field), value.clone());
+                    let Some(other) = other(&holder.key) else { continue };
+                    refused.insert((id(&holder.key), field), (value.clone(), id(&other.key)));
                 }
             }
         }

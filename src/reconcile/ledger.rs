@@ -23,6 +23,9 @@ const PENDING: &str = "pending";
 /// What a tombstone says once every store has confirmed the delete.
 const CONFIRMED: &str = "confirmed";
 
+/// What is kept of a row that left a store while its record lives on.
+const LEFT: &str = "left";
+
 /// The key of the one row in the table of passes.
 const PASS_KEY: &str = "last";
 
@@ -191,8 +194,36 @@ impl Ledger {
         fields
     }
 
-    /// A row as a tombstone.
+    /// What is kept of the rows of a living record that leave their stores, as a row beside the tombstones: nobody reads it but people.
+    pub fn left_fields(
+        &self,
+        record: &RecordId,
+        version: Version,
+        now: Timestamp,
+        records: &serde_json::Value,
+    ) -> Fields<Value> {
+        let draft = TombstoneDraft {
+            version,
+            deleted_by: Vec::new(),
+            deleted_at: now,
+            memory: Memory::default(),
+            pending: false,
+        };
+        let mut fields = self.tombstone_fields(record, &draft, true, Some(records));
+        fields.insert(FieldId(5), Value::text(LEFT));
+        fields
+    }
+
+    /// The key of what is kept of rows that left in a pass: a record may leave again, and each time there is something of its own to keep.
+    pub fn left_key(record: &RecordId, pass: i64) -> RecordKey {
+        RecordKey::new(vec![format!("{record} left in pass {pass}")])
+    }
+
+    /// A row as a tombstone; none where it is not that of a record that was deleted.
     pub fn tombstone_of(&self, row: &Row) -> Option<(RecordId, Tombstone)> {
+        if text_of(row, 5) == Some(LEFT) {
+            return None;
+        }
         let entity = EntityName::new(text_of(row, 0)?).ok()?;
         let key: RecordKey = serde_json::from_str(text_of(row, 1)?).ok()?;
         let version = match value_of(row, 2)? {
@@ -251,7 +282,8 @@ impl Ledger {
 
     /// The tombstones: a record that was deleted once is no new one, however long ago every store confirmed it.
     pub fn deletes(&self) -> Excerpt {
-        excerpt(&self.tombstones, &[0, 1, 2, 5, 7], None)
+        let left = Except { field: FieldId(5), words: &[LEFT] };
+        excerpt(&self.tombstones, &[0, 1, 2, 5, 7], Some(left))
     }
 
     /// The conflicts and tombstones that nothing depends on any more, as [`Ledger::settled_of`] reads them.
@@ -285,7 +317,7 @@ impl Ledger {
     pub fn settled_of(&self, table: &Mapped, row: &Row) -> Option<Settled> {
         let (status, time) = if table.name() == self.conflicts.name() { (9, 11) } else { (5, 4) };
         let ended = match text_of(row, status)? {
-            CONFIRMED => true,
+            CONFIRMED | LEFT => true,
             word => ConflictStatus::parse(word).is_some_and(|status| !status.is_open()),
         };
         ended.then(|| settled(row, status, time))?

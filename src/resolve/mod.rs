@@ -14,8 +14,8 @@ mod validate;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Cell, Entity, FieldId, FieldMapping, FieldRef, Fields, FormError, Mapping, Memory, Presence, RecordKey,
-    Row, Shadow, StoreName, SyncMeta, Timestamp, Value, Version, representable,
+    Cell, Entity, FieldId, FieldMapping, FieldRef, Fields, FormError, Mapping, Memory, Presence, RecordId,
+    RecordKey, Row, Shadow, StoreName, SyncMeta, Timestamp, Value, Version, representable,
 };
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
@@ -98,10 +98,15 @@ pub struct Overrides {
     pub cascade: bool,
     /// The record would go, but one that goes with it cannot: it waits for that.
     pub wait: bool,
+    /// Stores that will not have a record that this one is to refer to there, with that record: it waits for it.
+    pub awaits: BTreeMap<StoreName, RecordId>,
     /// Changes of these fields break a rule that spans records.
     pub reject: Fields<Rule>,
     /// The whole record, being new, breaks a rule that spans records.
     pub reject_record: Option<Rule>,
+    /// By what the record breaks a rule that spans records: a field or part of the key, and the record that it takes a value from or
+    /// that is not there.
+    pub about: Option<(FieldRef, RecordId)>,
     /// Stores with record ids of their own in which a record that this one is related to, or stands in, is not.
     pub away: BTreeSet<StoreName>,
     /// Stores in which another element of the same parent has its value.

@@ -7,6 +7,7 @@
 mod along;
 mod flight;
 mod held;
+mod missing;
 mod outcome;
 mod record;
 mod write;
@@ -117,6 +118,8 @@ pub struct Applying {
     down: BTreeMap<StoreName, StoreError>,
     /// Deleted records of which a store could not confirm it.
     unconfirmed: BTreeSet<usize>,
+    /// Records that were to be made in a store and were not.
+    missing: BTreeSet<(RecordId, StoreName)>,
     /// What is put on record when all is done.
     endings: Endings,
     receipts: Vec<BatchId>,
@@ -163,6 +166,7 @@ impl Applying {
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
+            missing: BTreeSet::new(),
             endings: Endings { closes, ..Endings::default() },
             receipts: Vec::new(),
             along: BTreeMap::new(),

@@ -14,21 +14,20 @@ use super::super::{Effect, Ledger};
 use super::{Applying, Stage, create, update};
 
 impl Applying {
-    /// Before anything is deleted, the rows that go are read whole, and what earlier passes kept of others of these records.
+    /// Before anything is deleted, the rows that go are read whole, and what earlier passes kept of others of these records. A row that
+    /// only leaves a store may be the only one that has what no mapping names.
     pub(super) fn read_images(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::Record;
         self.load();
-        let (entity, deletes) = (self.chunk().entity.clone(), self.chunk().deletes);
-        if !deletes || self.failed.is_some() {
+        let entity = self.chunk().entity.clone();
+        if self.failed.is_some() {
             return Vec::new();
         }
         let mut wanted: BTreeMap<StoreName, Vec<RecordKey>> = BTreeMap::new();
         let mut begun = Vec::new();
         for (_, record) in self.present() {
-            if record.tombstone.is_none() {
-                continue;
-            }
-            if self.inputs.ledger.tombstones.contains_key(&record.record) {
+            let goes = record.tombstone.is_some();
+            if goes && self.inputs.ledger.tombstones.contains_key(&record.record) {
                 begun.push(Ledger::tombstone_key(&record.record));
             }
             for action in record.actions.iter().filter(|action| action.kind == ActionKind::Delete) {
@@ -96,6 +95,11 @@ impl Applying {
                 let known = self.inputs.ledger.tombstones.contains_key(&record.record);
                 let op = if known { update(fields, Fields::new()) } else { create(fields) };
                 tombstones.push((Ledger::tombstone_key(&record.record), op));
+            } else if let Some(rows) = self.image_of(&record) {
+                let version = record.actions.iter().map(|action| action.meta_before.version_or_none()).max();
+                let (version, now) = (version.unwrap_or_default(), self.inputs.now);
+                let fields = self.ledger.left_fields(&record.record, version, now, &rows);
+                tombstones.push((Ledger::left_key(&record.record, self.pass), create(fields)));
             }
         }
         let mut effects = Vec::new();
@@ -165,8 +169,11 @@ impl Applying {
         }
         for (at, record) in self.present() {
             let needs = record.conflicts.iter().map(|conflict| conflict.id.0.clone());
-            let needs: Vec<String> =
-                needs.chain(record.tombstone.is_some().then(|| record.record.to_string())).collect();
+            let key = match record.tombstone {
+                Some(_) => Some(Ledger::tombstone_key(&record.record)),
+                None => record.deletes().then(|| Ledger::left_key(&record.record, self.pass)),
+            };
+            let needs: Vec<String> = needs.chain(key.map(|key| key.parts().join("/"))).collect();
             if let Some(message) = needs.iter().find_map(|need| missing.get(need)).cloned() {
                 self.fail_record(at, &message);
                 continue;

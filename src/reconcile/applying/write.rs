@@ -23,6 +23,7 @@ impl Applying {
         }
         self.flight.stage = Stage::Canonical;
         let mut transition = Transition::default();
+        self.drop_orphans();
         for (at, record) in self.present() {
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
             let Some(action) = own else {
@@ -177,6 +178,10 @@ impl Applying {
             for action in record.actions.iter().filter(|action| action.store != canonical) {
                 if self.inputs.holds.cover(&record.record, &action.store) {
                     self.leave_held(at, &record.record, &action.store);
+                    continue;
+                }
+                if let Some(parent) = self.orphaned(&record, action) {
+                    self.leave_orphan(at, &record.record, &action.store, &parent);
                     continue;
                 }
                 if let Some(error) = self.down.get(&action.store).cloned() {

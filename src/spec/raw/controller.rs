@@ -16,7 +16,7 @@ pub struct ControllerBody {
     /// What is refused unless it is allowed by name.
     #[serde(default)]
     pub guards: GuardsBody,
-    /// How long tombstones and settled conflicts are kept; 90 days where nothing is said.
+    /// How long tombstones, rows that left a store, and settled conflicts are kept; 90 days where nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<String>,
     /// Where the state is kept.
