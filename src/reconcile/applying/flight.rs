@@ -11,6 +11,7 @@ use crate::model::{
 use crate::plan::RecordPlan;
 
 use super::super::{Effect, Lane, Work, Worked};
+use super::altered::Altered;
 use super::{Applying, Stage};
 
 /// How many chunks are on their way at once.
@@ -39,6 +40,8 @@ pub(super) struct Flight {
     /// Those of them that are not sent yet. They are made when they are noted: when their turn comes a store is waiting.
     pub(super) ready: BTreeMap<StoreName, Batch>,
     pub(super) outcomes: Vec<(StoreName, Outcomes)>,
+    /// Records of which the canonical store keeps something else than it was given: nothing of them goes to the others in this pass.
+    pub(super) altered: BTreeMap<usize, Altered>,
     /// Rows that go, as their stores have them.
     pub(super) images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
     /// Rows that went in earlier passes, by store, as the records' tombstones have them.

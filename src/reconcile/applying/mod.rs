@@ -5,6 +5,7 @@
 //! found out about by the next [`super::Opening`]. Several chunks are on their way at once, each at another one of these.
 
 mod along;
+mod altered;
 mod flight;
 mod held;
 mod outcome;

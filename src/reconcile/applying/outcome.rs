@@ -12,6 +12,7 @@ use crate::plan::{GuardName, RecordPlan};
 
 use super::super::{RowChanges, Trouble};
 use super::Applying;
+use super::altered::Altered;
 
 impl Applying {
     /// Counts the outcomes of the writes in flight, and keeps what they change in the state.
@@ -98,15 +99,26 @@ impl Applying {
                     _ => {}
                 }
                 let entity = self.inputs.spec.entity(&record.record.entity);
+                let answer = row.as_ref().zip(entity);
+                let altered = answer.filter(|_| canonical).and_then(|(row, entity)| {
+                    let of_it = (&intent.id, &intent.advances);
+                    Altered::of(entity, &record.record, action, row, of_it, self.inputs.now)
+                });
+                let mut known = Vec::new();
                 // The others' are kept for the end already, unless this is the canonical write, which they follow from.
-                let known =
+                let advances =
                     intent.advances.into_iter().filter(|(store, _)| canonical || *store == intent.store);
-                for (store, mut shadow) in known {
-                    if let (true, Some(row), Some(entity)) = (store == intent.store, &row, entity) {
-                        read_back(entity, action, row, &mut shadow);
+                for (store, mut shadow) in advances {
+                    if let Some((row, entity)) = answer.filter(|_| store == intent.store) {
+                        read_back(entity, action, row, canonical, &mut shadow);
                     }
-                    transition.shadows.push((record.record.clone(), store, shadow));
+                    known.push((record.record.clone(), store, shadow));
                 }
+                if let Some(altered) = altered {
+                    self.flight.altered.insert(at, Altered { known, ..altered });
+                    return;
+                }
+                transition.shadows.append(&mut known);
                 IntentEnd::Applied
             }
             Outcome::Moved => {
@@ -216,11 +228,13 @@ impl Applying {
 
 /// What a write answered: of the fields written and the metadata it is what the store holds now, in whatever form the store gave
 /// it. Every other field in the answer may hold somebody's newer edit and is left for the next look.
-fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Arc<Shadow>) {
+fn read_back(entity: &Entity, action: &Action, row: &Row, canonical: bool, shadow: &mut Arc<Shadow>) {
     for change in &action.changes {
         let cell = entity.field_id(&change.field).and_then(|id| row.fields.get(&id));
         let (Some(cell), Some(known)) = (cell, shadow.fields.get(&change.field)) else { continue };
-        let stands_for = (cell.value() != Some(&change.after)).then_some(&change.after);
+        // What the canonical store has stands for itself.
+        let differs = cell.value().is_none_or(|held| !canonical && *held != change.after);
+        let stands_for = differs.then_some(&change.after);
         // Nearly always it is what was expected, and there is nothing to put right.
         if known.held == *cell && known.stands_for.as_deref() == stands_for {
             continue;

@@ -183,6 +183,11 @@ impl Applying {
                     self.not_written(at, action, &error, Standing::Pending);
                     continue;
                 }
+                // What goes to the others is what the canonical store made of it, once that was looked at.
+                if self.flight.altered.contains_key(&at) {
+                    self.shift(at, &action.store, Standing::Pending);
+                    continue;
+                }
                 if self.stop {
                     self.report.stopped = true;
                     self.shift(at, &action.store, Standing::Pending);
@@ -195,10 +200,15 @@ impl Applying {
                 transition.open.push(self.note(at, &record.record, action, advances, false));
             }
         }
-        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+        let mut effects: Vec<Effect> = self.record_altered().into_iter().collect();
+        if !transition.is_empty() {
+            effects.push(Effect::Commit(transition));
+        }
+        effects
     }
 
     pub(super) fn write_replicas(&mut self) -> Vec<Effect> {
+        self.take_recorded();
         self.flight.stage = Stage::NoteEnd;
         self.send(false)
     }
