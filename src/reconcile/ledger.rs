@@ -191,6 +191,11 @@ impl Ledger {
         fields
     }
 
+    /// What changes in the tombstone of a record that is kept after all: no store has to confirm anything any more.
+    pub fn ended_tombstone(&self) -> Fields<Value> {
+        Fields::from([(FieldId(5), Value::text(CONFIRMED)), (FieldId(7), json(&Memory::default()))])
+    }
+
     /// A row as a tombstone.
     pub fn tombstone_of(&self, row: &Row) -> Option<(RecordId, Tombstone)> {
         let entity = EntityName::new(text_of(row, 0)?).ok()?;

@@ -16,7 +16,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, IntentId, Mapped, Mark, Outcome, Presence,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, IntentId, Mapped, Mark, Outcome, Presence,
     RecordKey, StoreError, StoreName,
 };
 
@@ -29,12 +29,14 @@ use session::{READ, Server, Session};
 mod changes;
 mod error;
 mod exchange;
+mod falls;
 mod image;
 mod kind;
 mod layout;
 mod mark;
 mod migrate;
 mod read;
+mod refusal;
 mod rows;
 mod session;
 mod triggers;
@@ -274,6 +276,10 @@ impl Store for PostgresStore {
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
         self.apply_batch(mapped, batch).await
+    }
+
+    async fn apply_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        self.delete_falls(falls).await
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {

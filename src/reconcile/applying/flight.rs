@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Batch, Intent, IntentId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition,
+    Batch, Intent, IntentId, RecordId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition,
 };
 use crate::plan::RecordPlan;
 
@@ -43,7 +43,7 @@ pub(super) struct Flight {
     /// Records of which the canonical store keeps something else than it was given: nothing of them goes to the others in this pass.
     pub(super) altered: BTreeMap<usize, Altered>,
     /// Rows that go, as their stores have them.
-    pub(super) images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
+    pub(super) images: BTreeMap<(StoreName, RecordId), serde_json::Value>,
     /// Rows that went in earlier passes, by store, as the records' tombstones have them.
     pub(super) kept: BTreeMap<RecordKey, serde_json::Map<String, serde_json::Value>>,
     /// Trouble in replicas, for the canonical record's bookkeeping.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Deletes, Entity, ErrorKind, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError, StoreName,
+    Deletes, Entity, EntityName, ErrorKind, Intent, IntentEnd, IntentId, IntentKind, Outcome, Row, Shadow, StoreError, StoreName,
     SyncError, Transition,
 };
 use crate::plan::{GuardName, RecordPlan};
@@ -18,9 +18,8 @@ impl Applying {
     /// Counts the outcomes of the writes in flight, and keeps what they change in the state.
     pub(super) fn take_outcomes(&mut self) {
         let mut transition = std::mem::take(&mut self.flight.later);
-        let entity = self.chunk().entity.clone();
         for (store, outcomes) in std::mem::take(&mut self.flight.outcomes) {
-            let deleted_before = self.report.applied.delete;
+            let mut deleted: BTreeMap<EntityName, u64> = BTreeMap::new();
             let noted = self.flight.noted.remove(&store).unwrap_or_default();
             let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &noted, error));
             for (at, intent) in noted {
@@ -30,17 +29,16 @@ impl Applying {
                 let outcome = outcomes.remove(&intent.id).unwrap_or_else(|| Outcome::Unknown(missing()));
                 // The state has noted it and keeps no copy.
                 let intent = Arc::unwrap_or_clone(intent);
+                if intent.kind == IntentKind::Delete && matches!(outcome, Outcome::Applied(_)) {
+                    *deleted.entry(intent.record.entity.clone()).or_default() += 1;
+                }
                 self.take_outcome(at, intent, outcome, &mut transition);
             }
-            let count = self.report.applied.delete - deleted_before;
             // Deletes that a person allowed do not count against the next ones.
-            if count > 0 && !self.plan.allowed.contains(&GuardName::Deletes) {
-                transition.deletes.push(Deletes {
-                    at: self.inputs.now,
-                    entity: entity.clone(),
-                    store,
-                    count,
-                });
+            if !self.plan.allowed.contains(&GuardName::Deletes) {
+                let (at, deleted) = (self.inputs.now, deleted.into_iter());
+                let counted = deleted.map(|(entity, count)| Deletes { at, entity, store: store.clone(), count });
+                transition.deletes.extend(counted);
             }
         }
         self.flight.later = transition;
@@ -155,6 +153,7 @@ impl Applying {
     /// Without its canonical write a record's other writes do not go out.
     pub(super) fn drop_rest(&mut self, at: usize, record: &RecordPlan, to: Standing) {
         self.dropped.insert(at);
+        self.reach_rest(record);
         for action in &record.actions {
             if action.store != self.inputs.spec.canonical {
                 self.shift(at, &action.store, to);
@@ -180,6 +179,7 @@ impl Applying {
             return;
         }
         let Some(record) = self.record(at) else { return };
+        self.reach_rest(&record);
         for action in &record.actions {
             self.shift(at, &action.store, Standing::Failed);
             let trouble = Trouble {
@@ -201,7 +201,7 @@ impl Applying {
             return;
         }
         let Some(record) = self.record(at) else { return };
-        self.reach(&record);
+        self.reach(&record, |_| true);
         let canonical = self.inputs.spec.canonical.clone();
         let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
         for store in if stores.is_empty() { vec![canonical] } else { stores } {

@@ -22,8 +22,14 @@ impl Applying {
             return self.leave();
         }
         self.flight.stage = Stage::Canonical;
+        if self.is_fall_chunk() {
+            self.drop_broken_falls();
+        }
         let mut transition = Transition::default();
         for (at, record) in self.present() {
+            if self.is_fallen(at) {
+                continue;
+            }
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
             let Some(action) = own else {
                 let adopted = record
@@ -45,7 +51,9 @@ impl Applying {
         self.report.stopped = true;
         for (at, record) in self.present() {
             for action in &record.actions {
-                self.shift(at, &action.store, Standing::Pending);
+                if self.is_of_chunk(at, action) {
+                    self.shift(at, &action.store, Standing::Pending);
+                }
             }
         }
         self.to(Stage::Landed)
@@ -101,6 +109,9 @@ impl Applying {
 
     pub(super) fn write_canonical(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::NoteReplicas;
+        if self.is_fall_chunk() {
+            return self.write_falls();
+        }
         self.send(true)
     }
 
@@ -171,6 +182,10 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
+        if self.is_fall_chunk() {
+            self.drop_broken_falls();
+            return self.to(Stage::NoteEnd);
+        }
         let canonical = self.inputs.spec.canonical.clone();
         for (at, record) in self.present() {
             let writes_canonical = record.actions.iter().any(|action| action.store == canonical);
@@ -216,7 +231,11 @@ impl Applying {
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
         self.take_outcomes();
         let transition = std::mem::take(&mut self.flight.later);
-        self.keep_endings();
+        if self.is_fall_chunk() {
+            self.spent.push(std::mem::take(&mut self.flight.loaded));
+        } else {
+            self.keep_endings();
+        }
         self.flight.stage = Stage::Landed;
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }
