@@ -63,13 +63,20 @@ spec: {entity: items, stores: {hub: &all {table: items, fields: {"*": same}, syn
 
 const STORES: [&str; 3] = ["hub", "app", "local"];
 /// What hangs on K3, itself included, and what hangs on K4.
-const OF_K3: [(&str, &str); 6] =
-    [("customers", "K3"), ("customers", "K5"), ("orders", "1"), ("orders", "2"), ("items", "a"), ("items", "b")];
+const OF_K3: [(&str, &str); 6] = [
+    ("customers", "K3"),
+    ("customers", "K5"),
+    ("orders", "1"),
+    ("orders", "2"),
+    ("items", "a"),
+    ("items", "b"),
+];
 const OF_K4: [(&str, &str); 2] = [("customers", "K4"), ("orders", "3")];
 
 /// Three customers with orders, and items of those, everywhere.
 fn shop() -> World {
-    let yaml = SHOP.replace("&all ", "").replace("*all", "{table: T, fields: {\"*\": same}, sync: {columns: same}}");
+    let yaml =
+        SHOP.replace("&all ", "").replace("*all", "{table: T, fields: {\"*\": same}, sync: {columns: same}}");
     let mut parts: Vec<String> = yaml.split("---\n").map(str::to_owned).collect();
     for part in &mut parts {
         for name in ["customers", "orders", "items"] {
@@ -83,7 +90,13 @@ fn shop() -> World {
         world.insert_into(&entity("customers"), "hub", id, &[("name", "n"), ("by", by)], Stamp::None);
     }
     for (id, customer) in [("1", "K3"), ("2", "K5"), ("3", "K4"), ("4", "K6")] {
-        world.insert_into(&entity("orders"), "hub", id, &[("note", "n"), ("customer", customer)], Stamp::None);
+        world.insert_into(
+            &entity("orders"),
+            "hub",
+            id,
+            &[("note", "n"), ("customer", customer)],
+            Stamp::None,
+        );
     }
     for (id, order) in [("a", "1"), ("b", "2"), ("c", "4")] {
         world.insert_into(&entity("items"), "hub", id, &[("what", "n"), ("order", order)], Stamp::None);
@@ -134,7 +147,11 @@ fn what_goes_with_a_record_stays_everywhere_while_the_canonical_store_keeps_it()
         assert!(none_there(&world, &OF_K4), "round {round}: what is not refused goes");
         let told = |of: &str, id: &str| {
             let record = RecordId { entity: entity(of), key: key(id) };
-            report.failed.iter().find(|trouble| trouble.record == record).map(|trouble| trouble.message.clone())
+            report
+                .failed
+                .iter()
+                .find(|trouble| trouble.record == record)
+                .map(|trouble| trouble.message.clone())
         };
         assert!(told("customers", "K3").is_some_and(|why| why.contains("refused to write")), "{report:#?}");
         assert!(told("orders", "1").is_some_and(|why| why.contains("goes together")), "{report:#?}");

@@ -22,8 +22,8 @@ use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Batch, ByStore, EntityName, ErrorKind, Falls, IntentId, Mapped, Outcome, RecordId, RecordKey, Row, StoreError,
-    StoreName, Timestamp, WriteOp,
+    Batch, ByStore, EntityName, ErrorKind, Falls, IntentId, Mapped, Outcome, RecordId, RecordKey, Row,
+    StoreError, StoreName, Timestamp, WriteOp,
 };
 use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Rechecked, Worked};

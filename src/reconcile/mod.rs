@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Batch, BatchId, EntityName, Falls, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
-    StoreName, Transition,
+    Batch, BatchId, EntityName, Falls, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey,
+    StoreError, StoreName, Transition,
 };
 
 use crate::plan::RecordPlan;

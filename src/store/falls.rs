@@ -27,7 +27,12 @@ pub(super) fn failed(error: &StoreError) -> Outcome {
 }
 
 /// What becomes of a fall of which one write did not happen, and none did for that.
-pub(super) fn none_of(store: &StoreName, fall: &Fall, which: &IntentId, why: &Outcome) -> BTreeMap<IntentId, Outcome> {
+pub(super) fn none_of(
+    store: &StoreName,
+    fall: &Fall,
+    which: &IntentId,
+    why: &Outcome,
+) -> BTreeMap<IntentId, Outcome> {
     let outcome = |write: &Write| match why {
         _ if write.intent == *which => why.clone(),
         Outcome::Moved => Outcome::Moved,

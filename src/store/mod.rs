@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, Falls, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName, Stray, Write,
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, Falls, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName, Stray, Write,
 };
 
 pub mod bigquery;

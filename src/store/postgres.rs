@@ -16,8 +16,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName,
 };
 
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};

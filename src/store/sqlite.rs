@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName, Unknown,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName, Unknown,
 };
 
 use super::buckets::Touched;

@@ -197,7 +197,9 @@ impl Applying {
                 falls.push(going);
             }
         }
-        let there = |name: &EntityName| falls.iter().flatten().any(|(entity, _): &(EntityName, Write)| entity == name);
+        let there = |name: &EntityName| {
+            falls.iter().flatten().any(|(entity, _): &(EntityName, Write)| entity == name)
+        };
         let mapped = order.iter().filter(|name| there(name));
         let mapped = mapped.filter_map(|name| self.inputs.spec.mapped(name, &canonical)).collect();
         vec![Effect::WriteFalls { store: canonical, falls: Falls { id, mapped, falls } }]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Deletes, Entity, EntityName, ErrorKind, Intent, IntentEnd, IntentId, IntentKind, Outcome, Row, Shadow, StoreError, StoreName,
-    SyncError, Transition,
+    Deletes, Entity, EntityName, ErrorKind, Intent, IntentEnd, IntentId, IntentKind, Outcome, Row, Shadow,
+    StoreError, StoreName, SyncError, Transition,
 };
 use crate::plan::{GuardName, RecordPlan};
 
@@ -37,7 +37,8 @@ impl Applying {
             // Deletes that a person allowed do not count against the next ones.
             if !self.plan.allowed.contains(&GuardName::Deletes) {
                 let (at, deleted) = (self.inputs.now, deleted.into_iter());
-                let counted = deleted.map(|(entity, count)| Deletes { at, entity, store: store.clone(), count });
+                let counted =
+                    deleted.map(|(entity, count)| Deletes { at, entity, store: store.clone(), count });
                 transition.deletes.extend(counted);
             }
         }

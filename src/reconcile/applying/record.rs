@@ -202,9 +202,11 @@ impl Applying {
                 self.endings.confirmed.push((record.record.clone(), draft.clone()));
             }
         }
-        for (at, record) in self.present().iter().filter(|(at, record)| metas.contains_key(at) && !record.goes()) {
+        let present = self.present();
+        let written = present.iter().filter(|(at, record)| metas.contains_key(at) && !record.goes());
+        for (_, record) in written {
             let begun = self.inputs.ledger.tombstones.get(&record.record);
-            if begun.is_some_and(|tombstone| !tombstone.memory.stores.is_empty()) && !self.dropped.contains(at) {
+            if begun.is_some_and(|tombstone| !tombstone.memory.stores.is_empty()) {
                 self.endings.kept.push(record.record.clone());
             }
         }
@@ -234,7 +236,9 @@ impl Applying {
             (Ledger::tombstone_key(record), update(fields, Fields::new()))
         });
         let kept = endings.kept.iter();
-        let kept = kept.map(|record| (Ledger::tombstone_key(record), update(self.ledger.ended_tombstone(), Fields::new())));
+        let kept = kept.map(|record| {
+            (Ledger::tombstone_key(record), update(self.ledger.ended_tombstone(), Fields::new()))
+        });
         let tombstones: Vec<_> = confirmed.chain(kept).collect();
         self.leave_rest();
         let mut effects = self.bookkeeping(endings.troubled);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, Falls, Fields, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, SyncMeta,
-    Timestamp, Value, Write, WriteOp,
+    Batch, Cell, ErrorKind, Falls, Fields, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
+    SyncMeta, Timestamp, Value, Write, WriteOp,
 };
 
 use super::super::falls::{failed, none_of};
@@ -81,7 +81,9 @@ impl MemoryDb {
             let before = (self.tables.clone(), self.receipts.clone(), self.writes_applied);
             let mut stays = None;
             for (entity, write) in fall {
-                let Some(mapped) = falls.mapped.iter().find(|mapped| mapped.name() == entity) else { continue };
+                let Some(mapped) = falls.mapped.iter().find(|mapped| mapped.name() == entity) else {
+                    continue;
+                };
                 let writes = vec![write.clone()];
                 let batch = Batch { id: falls.id.clone(), receipt: true, writes, along: Vec::new() };
                 match self.apply(mapped, &batch).map(|mut done| done.remove(&write.intent)) {

@@ -65,7 +65,10 @@ pub(super) fn delete_error(store: &StoreName, error: &sqlx::Error) -> StoreError
     };
     let message = format!(
         "rows of {} still refer to it{}",
-        inner.map_or_else(|| "another table".to_owned(), |inner| named(&whose(inner), "another table").to_owned()),
+        inner.map_or_else(
+            || "another table".to_owned(),
+            |inner| named(&whose(inner), "another table").to_owned()
+        ),
         inner.map(constraint_of).unwrap_or_default()
     );
     StoreError::new(ErrorKind::Conflict, store, message)
@@ -124,7 +127,9 @@ pub(super) fn names_a_column(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(inner) => inner.try_downcast_ref::<PgDatabaseError>(),
         _ => None,
     };
-    inner.is_some_and(|inner| inner.column().is_some() || (inner.table().is_some() && inner.constraint().is_some()))
+    inner.is_some_and(|inner| {
+        inner.column().is_some() || (inner.table().is_some() && inner.constraint().is_some())
+    })
 }
 
 fn constraint_of(error: &PgDatabaseError) -> String {

@@ -19,7 +19,9 @@ pub(super) fn told(
     act: &Act,
     error: &sqlx::Error,
 ) -> StoreError {
-    let (Act::Insert(columns) | Act::Update(_, columns)) = act else { return delete_error(&store.name, error) };
+    let (Act::Insert(columns) | Act::Update(_, columns)) = act else {
+        return delete_error(&store.name, error);
+    };
     let told = store_error(&store.name, error);
     let code = code(error).unwrap_or_default();
     let of_a_value = code.starts_with("22") || code == "23514";

@@ -56,7 +56,8 @@ impl SqliteStore {
         for fall in some {
             transaction.execute_batch("SAVEPOINT trueup_fall").map_err(failed)?;
             let stays = fall.iter().find_map(|(entity, write)| {
-                let (mapped, layout, triggers) = layouts.iter().find(|(mapped, ..)| mapped.name() == entity)?;
+                let (mapped, layout, triggers) =
+                    layouts.iter().find(|(mapped, ..)| mapped.name() == entity)?;
                 let outcome = self.delete_one(&transaction, (mapped, layout, *triggers), write);
                 (!matches!(outcome, Outcome::Applied(_))).then_some((write, outcome))
             });

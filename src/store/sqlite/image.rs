@@ -11,6 +11,7 @@ use crate::model::{
 use super::super::inside::{get_path, inner_json, set_path};
 use super::super::sync;
 use super::layout::{MetaPlace, Place};
+use super::read::read_cell;
 use super::write::Task;
 
 /// The columns of a row as they are going to be.
@@ -90,6 +91,23 @@ impl<'a> Image<'a> {
                 .map_err(|error| self.task.invalid(format!("`{}.{name}`: {error}", layout.title)))?;
             // Only what stands inside a column's JSON has to be JSON.
             let inside = !field.place.path.is_empty();
+            let affinity = layout.column(field.place.slot).map(|column| column.affinity);
+            if let Some(affinity) = affinity.filter(|affinity| !inside && !affinity.keeps(&native))
+                && let Some(made) = affinity.made_of(&native)
+            {
+                let zone = &mapped.mapping.timezone;
+                let read = |native: &Native| read_cell(native, field.ty, field.form, zone);
+                if read(&made) != read(&native) {
+                    let message = format!(
+                        "`{}.{name}`: the type of its column would make another value of it",
+                        layout.title
+                    );
+                    return Err(self
+                        .task
+                        .invalid(message)
+                        .hint("declare the column as TEXT, or give the field another one"));
+                }
+            }
             let json = inside.then(|| inner_json(value, &native, field.form)).flatten();
             self.put(&field.place, native, json)?;
         }

@@ -128,7 +128,7 @@ impl Layout {
     }
 }
 
-fn read_cell(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Cell {
+pub(super) fn read_cell(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Cell {
     decode(native, ty, form, zone).map_or_else(|error| unreadable(native, error.0), Cell::Value)
 }
 
