@@ -549,6 +549,90 @@ async fn a_store_opened_for_reading_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_set_to_be_read_only_is_not_written() {
+    let (database, store) = theirs(&format!("{THINGS} INSERT INTO things VALUES ('a', 'there', 1);")).await;
+    let name = text(&database, "SELECT current_database()::text").await;
+    database.sql(&format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on")).await;
+    let mapped = bare();
+    let write = batch("1", vec![(key("a"), set(&mapped, "name", Value::text("changed")))]);
+    let error = store.apply(&mapped, &write).await.expect_err("it only lets itself be read");
+    assert_eq!(error.kind, ErrorKind::Unauthorised, "{error}");
+    assert!(error.to_string().contains("default_transaction_read_only"), "{error}");
+    assert_eq!(text(&database, "SELECT name FROM things").await, "there");
+    assert!(snapshot(&store, &mapped).await.1.is_complete(), "and it is read");
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_is_refused_with_the_fields_that_it_may_be_in() {
+    let (_database, store) = theirs(
+        "CREATE DOMAIN short AS text CONSTRAINT short_check CHECK (length(VALUE) < 4);
+         CREATE TABLE things (id text PRIMARY KEY, name varchar(3), other text, count numeric(4,2), code short, at int4)",
+    )
+    .await;
+    let words = name_and_count().field("other", FieldType::String).field("code", FieldType::String);
+    let mapped = plain(words.field("at", FieldType::Int64), |_| {});
+    let long = || Value::text("s3cret");
+    let cases: [(&[(&str, Value)], &[&str]); 4] = [
+        (&[("name", long()), ("other", long())], &["`things.name`"]),
+        (&[("count", Value::Int(100)), ("other", long())], &["`things.count`"]),
+        (&[("code", long())], &["`things.code`", "a rule of a column's type", "short_check"]),
+        (&[("at", Value::Int(1 << 40)), ("count", Value::Int(1))], &["one of `things.count`, `things.at`"]),
+    ];
+    for (at, (fields, told)) in cases.iter().enumerate() {
+        let outcomes =
+            apply(&store, &mapped, vec![(key(&at.to_string()), create(&mapped, fields, &none()))]).await;
+        let error = refused(&outcomes[0]);
+        assert!(told.iter().all(|told| error.message.contains(told)), "{at}: {error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_goes_together_goes_whole_or_not_at_all() {
+    let (database, store) = theirs(
+        "CREATE TABLE things (id text PRIMARY KEY, name text, count int8);
+         CREATE TABLE parts (id text PRIMARY KEY, thing text REFERENCES things);
+         CREATE TABLE reviews (id int PRIMARY KEY, thing text REFERENCES things);
+         CREATE TABLE trueup_receipts (batch text PRIMARY KEY, intents text);
+         INSERT INTO things SELECT n::text, 'n', n FROM generate_series(1, 20) n;
+         INSERT INTO parts SELECT n::text, n::text FROM generate_series(1, 20) n;
+         INSERT INTO reviews VALUES (1, '3'), (2, '11');",
+    )
+    .await;
+    let parts = plain(Words::new("parts").field("thing", FieldType::String), |_| {});
+    let mapped = vec![parts.clone(), bare()];
+    let write = |mapped: &Mapped, id: &str| {
+        let op = WriteOp::Delete { guard: guard(mapped, &[], &none()) };
+        let write = batch("x", vec![(key(id), op)]).writes.remove(0);
+        let intent = trueup::model::IntentId(format!("{}-{id}", mapped.name()).into());
+        (mapped.name().clone(), trueup::model::Write { intent, ..write })
+    };
+    let falls =
+        (1..=20).map(|n| vec![write(&parts, &n.to_string()), write(&bare(), &n.to_string())]).collect();
+    let id = trueup::model::BatchId("falls".into());
+    let falls = trueup::model::Falls { id: id.clone(), mapped, falls };
+    let outcomes = store.apply_falls(&falls).await.expect("an answer");
+    let of = |name: &str| outcomes[&trueup::model::IntentId(name.into())].clone();
+    for n in 1..=20 {
+        let (part, thing) = (of(&format!("parts-{n}")), of(&format!("things-{n}")));
+        if matches!(n, 3 | 11) {
+            assert!(refused(&thing).message.contains("rows of `reviews` still refer to it"), "{thing:?}");
+            assert!(refused(&part).message.contains("goes together"), "{part:?}");
+        } else {
+            assert_eq!((part, thing), (Outcome::Applied(None), Outcome::Applied(None)), "{n}");
+        }
+    }
+    assert_eq!(text(&database, "SELECT string_agg(id, ' ' ORDER BY id) FROM parts").await, "11 3");
+    assert_eq!(text(&database, "SELECT string_agg(id, ' ' ORDER BY id) FROM things").await, "11 3");
+    let receipts = store.receipts(std::slice::from_ref(&id)).await.expect("receipts");
+    assert_eq!(receipts[&id].len(), 36);
+    // Alone, it is told in the same words.
+    let alone = WriteOp::Delete { guard: guard(&bare(), &[], &none()) };
+    let outcomes = apply(&store, &bare(), vec![(key("11"), alone)]).await;
+    assert!(refused(&outcomes[0]).message.contains("still refer to it"), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn partitions_views_and_tables_without_a_key_are_taken_as_they_are() {
     let (database, store) = theirs(
         "CREATE TABLE things (id text, name text, count int8) PARTITION BY HASH (id);

@@ -415,13 +415,76 @@ async fn what_a_write_answers_is_what_stands_there() {
             )
         });
         for round in 0..2 {
-            for outcome in outcomes {
+            for (at, outcome) in outcomes.into_iter().enumerate() {
+                // What would be made another value of is refused; so are the rows not there that the others would change.
+                let refused = table == "oddly" && at % 2 == 0;
+                if let (true, Outcome::Refused(error)) = (refused, &outcome) {
+                    assert!(error.message.contains("`oddly.") && error.hint.is_some(), "{error}");
+                    continue;
+                }
+                if table == "oddly" && round == 1 {
+                    assert_eq!(outcome, Outcome::Moved);
+                    continue;
+                }
                 let Outcome::Applied(Some(row)) = outcome else { panic!("{table} {round}: {outcome:?}") };
                 let there = read_one(&store, &mapped, &row.key).await.expect("there");
                 assert_eq!(row, there, "{table}");
             }
             outcomes =
                 if round == 0 { apply(&store, &mapped, changed.clone().collect()).await } else { Vec::new() };
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_a_column_would_make_another_one_of_is_refused_by_name() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, barcode STRING, price DECIMAL(12,2), size INTEGER, day DATE, part REAL, doc JSON)",
+    )
+    .await;
+    let words = Words::new("things").field("barcode", FieldType::String).field("price", FieldType::Numeric);
+    let words = words.field("size", FieldType::Float64).field("day", FieldType::Date);
+    let words = words.field("part", FieldType::Int64).field("doc", FieldType::Json);
+    let mut mapped = words.mapped();
+    let mapping =
+        Mapping { sync: SyncPlace::None, created: None, updated: None, ..(*mapped.mapping).clone() };
+    mapped.mapping = Arc::new(mapping);
+    let store = theirs.open().await;
+    let (text, numeric) = (Value::text, |text: &str| Value::numeric(text).expect("a number"));
+    let json = |text: &str| Value::Json(Json::parse(text).expect("JSON"));
+    let cases = [
+        ("barcode", text("0040063"), false),
+        ("barcode", text("40063"), true),
+        ("barcode", text("4-0063"), true),
+        ("barcode", text(" 7"), false),
+        ("barcode", text("1.0"), false),
+        ("barcode", text("1e3"), false),
+        ("barcode", text("inf"), true),
+        ("barcode", text("12345678901234567890"), false),
+        ("price", numeric("12345678901234567.89"), false),
+        ("price", numeric("7.1"), true),
+        ("price", numeric("700"), true),
+        ("size", Value::Float(trueup::model::Float::new(2.0)), true),
+        ("size", Value::Float(trueup::model::Float::new(2.5)), true),
+        ("part", Value::Int(3), true),
+        ("part", Value::Int(9_007_199_254_740_993), false),
+        ("doc", json("7"), true),
+        ("doc", json("{\"a\": 1.50}"), true),
+    ];
+    for (at, (field, value, fits)) in cases.into_iter().enumerate() {
+        let one = create(&mapped, &[(field, value.clone())], &none());
+        let outcome = apply(&store, &mapped, vec![(key(&at.to_string()), one)]).await.remove(0);
+        match outcome {
+            Outcome::Applied(_) if fits => {
+                let there = read_one(&store, &mapped, &key(&at.to_string())).await.expect("there");
+                let id = mapped.entity.field_id(&trueup::model::FieldName::new(field).expect("a name"));
+                assert_eq!(there.fields[&id.expect("a field")].value(), Some(&value), "{field}");
+            }
+            Outcome::Refused(error) if !fits => {
+                assert!(error.message.contains(&format!("`things.{field}`")), "{error}");
+                assert!(!error.to_string().contains("0063"), "no value: {error}");
+            }
+            other => panic!("{field} = {value}: {other:?}"),
         }
     }
 }

@@ -22,8 +22,8 @@ use tracing::Instrument as _;
 
 use crate::diff::ActionKind;
 use crate::model::{
-    Batch, BatchId, ByStore, EntityName, ErrorKind, Header, Intent, IntentId, Mapped, Outcome, Presence,
-    RecordId, RecordKey, Row, StoreError, StoreName, Timestamp, Transition, Unknown, WriteOp,
+    Batch, BatchId, ByStore, EntityName, ErrorKind, Falls, Header, Intent, IntentId, Mapped, Outcome,
+    Presence, RecordId, RecordKey, Row, StoreError, StoreName, Timestamp, Transition, Unknown, WriteOp,
 };
 use crate::plan::Observed;
 use crate::reconcile::{Effect, Event, Excerpt, Lane, Ledger, LedgerContents, Machine, Rechecked, Worked};
@@ -210,13 +210,18 @@ impl<'a> Executor<'a> {
             Effect::Recheck(records) => Event::Rechecked(self.recheck(&records).await),
             Effect::ReadNative { store, entity, keys } => {
                 let rows = self.read_native(&store, &entity, &keys).await;
-                Event::Native { store, rows }
+                Event::Native { store, entity, rows }
             }
             Effect::Commit(transition) => Event::Committed(self.commit(transition).await),
             Effect::Write { store, entity, batch } => {
                 let writes = batch.writes.len();
                 let span = tracing::info_span!("batch", %store, %entity, writes);
                 let outcomes = self.write(&store, &entity, Arc::new(batch)).instrument(span).await;
+                Event::Wrote { store, outcomes }
+            }
+            Effect::WriteFalls { store, falls } => {
+                let span = tracing::info_span!("falls", %store, falls = falls.falls.len());
+                let outcomes = self.write_falls(&store, falls).instrument(span).await;
                 Event::Wrote { store, outcomes }
             }
             Effect::ForgetReceipts(batches) => {
@@ -396,6 +401,33 @@ impl<'a> Executor<'a> {
             self.tell_conflicts(entity, &batch, &outcomes);
         } else {
             self.tell_outcomes(store, entity, &batch, &outcomes);
+        }
+        outcomes
+    }
+
+    async fn write_falls(
+        &self,
+        store: &StoreName,
+        falls: Falls,
+    ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        let opened = Arc::clone(self.store(store)?);
+        let mut batches: BTreeMap<EntityName, Vec<crate::model::Write>> = BTreeMap::new();
+        for (entity, write) in falls.falls.iter().flatten() {
+            batches.entry(entity.clone()).or_default().push(write.clone());
+        }
+        for (entity, writes) in &batches {
+            let writes = writes.len();
+            self.observer.notice(&telemetry::Event::WriteStarted { store, entity, writes });
+        }
+        let id = falls.id.clone();
+        let outcomes = aside(async move { opened.apply_falls(&falls).await }.in_current_span()).await;
+        if let Err(error) = &outcomes {
+            let (kind, message) = (error.kind, error.message.as_str());
+            self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
+        }
+        for (entity, writes) in batches {
+            let batch = Batch { id: id.clone(), receipt: true, writes, along: Vec::new() };
+            self.tell_outcomes(store, &entity, &batch, &outcomes);
         }
         outcomes
     }

@@ -47,4 +47,6 @@ pub use schema::{
 };
 pub use time::Timestamp;
 pub use value::{Float, Value};
-pub use write::{Along, Batch, Capabilities, ErrorKind, Guard, Mapped, Outcome, StoreError, Write, WriteOp};
+pub use write::{
+    Along, Batch, Capabilities, ErrorKind, Fall, Falls, Guard, Mapped, Outcome, StoreError, Write, WriteOp,
+};

@@ -205,6 +205,20 @@ pub struct Along {
     pub fields: Fields<Value>,
 }
 
+/// Deletes in several entities of one store: of each fall all rows go, in their order, or none.
+#[derive(Debug, Clone)]
+pub struct Falls {
+    /// The batch's id.
+    pub id: BatchId,
+    /// Where the entities live, those first whose records refer to others': they go first.
+    pub mapped: Vec<Mapped>,
+    /// What goes together: a record, and before it what goes because it does.
+    pub falls: Vec<Fall>,
+}
+
+/// Deletes that happen together or not at all, each with its entity.
+pub type Fall = Vec<(EntityName, Write)>;
+
 /// What became of one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {

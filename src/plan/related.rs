@@ -242,10 +242,7 @@ impl Planner {
     }
 
     /// Records that refer only now to one of these.
-    pub(super) fn referring(
-        &self,
-        these: impl Fn(&EntityName, &RecordId) -> bool,
-    ) -> Vec<Orphan> {
+    pub(super) fn referring(&self, these: impl Fn(&EntityName, &RecordId) -> bool) -> Vec<Orphan> {
         let mut found = Vec::new();
         for entity in &self.inputs.spec.entities {
             let Some(work) = self.work.get(&entity.name).filter(|_| !entity.references.is_empty()) else {

@@ -219,6 +219,11 @@ impl Ledger {
         RecordKey::new(vec![format!("{record} left in pass {pass}")])
     }
 
+    /// What changes in the tombstone of a record that is kept after all: no store has to confirm anything any more.
+    pub fn ended_tombstone(&self) -> Fields<Value> {
+        Fields::from([(FieldId(5), Value::text(CONFIRMED)), (FieldId(7), json(&Memory::default()))])
+    }
+
     /// A row as a tombstone; none where it is not that of a record that was deleted.
     pub fn tombstone_of(&self, row: &Row) -> Option<(RecordId, Tombstone)> {
         if text_of(row, 5) == Some(LEFT) {

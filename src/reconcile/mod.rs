@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Batch, BatchId, EntityName, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey, StoreError,
-    StoreName, Transition,
+    Batch, BatchId, EntityName, Falls, Header, Intent, IntentId, Outcome, Presence, RecordId, RecordKey,
+    StoreError, StoreName, Transition,
 };
 
 use crate::plan::RecordPlan;
@@ -102,6 +102,13 @@ pub enum Effect {
         /// The writes.
         batch: Batch,
     },
+    /// Delete what goes together.
+    WriteFalls {
+        /// The store.
+        store: StoreName,
+        /// The deletes.
+        falls: Falls,
+    },
     /// Remove receipts.
     ForgetReceipts(Vec<BatchId>),
 }
@@ -141,12 +148,14 @@ pub enum Event {
     Native {
         /// The store that was asked.
         store: StoreName,
+        /// The entity.
+        entity: EntityName,
         /// The rows that are there.
         rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>,
     },
     /// Of [`Effect::Commit`].
     Committed(Result<(), String>),
-    /// Of [`Effect::Write`].
+    /// Of [`Effect::Write`] and [`Effect::WriteFalls`].
     Wrote {
         /// The store.
         store: StoreName,

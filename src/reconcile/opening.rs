@@ -260,7 +260,8 @@ fn questions(spec: &Spec, intents: &[Intent]) -> Vec<Effect> {
     for intent in intents {
         if intent.receipt {
             batches.insert(intent.batch.clone());
-        } else if !recovery::is_element(spec, intent) {
+        }
+        if !recovery::is_element(spec, intent) {
             let place = (intent.store.clone(), intent.record.entity.clone());
             reads.entry(place).or_default().push(intent.record.key.clone());
         }

@@ -60,7 +60,7 @@ impl Found {
             let applied =
                 self.receipts.get(&intent.batch).is_some_and(|applied| applied.contains(&intent.id));
             return Some(if applied {
-                (IntentEnd::Applied, intent.advances.clone())
+                (IntentEnd::Applied, self.as_answered(spec, intent))
             } else {
                 (IntentEnd::NotApplied, nothing())
             });
@@ -87,6 +87,31 @@ impl Found {
             }
             (IntentKind::Update, Presence::Present(row)) => Some(update_ending(spec, intent, row)),
         }
+    }
+
+    /// What is known after a canonical write. Its answer was lost: where the row holds something else than it was given, the store may have
+    /// made that of it, so that nobody may be taken to have given up what stands elsewhere. It meets for the first time, and is on record
+    /// before it is overwritten.
+    fn as_answered(&self, spec: &Spec, intent: &Intent) -> ByStore<Arc<Shadow>> {
+        let mut advances = intent.advances.clone();
+        let rows = self.rows.get(&(intent.store.clone(), intent.record.entity.clone()));
+        let row = rows.and_then(|rows| rows.get(&intent.record.key)).and_then(Presence::row);
+        let (Some(row), Some(entity)) = (row, spec.entity(&intent.record.entity)) else { return advances };
+        let own = advances.get(&intent.store).map(|shadow| Arc::clone(shadow));
+        for (name, given) in own.iter().flat_map(|own| &own.fields) {
+            let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));
+            if cell.is_none_or(|cell| cell.value() == given.canonical()) {
+                continue;
+            }
+            for (_, shadow) in advances.iter_mut().filter(|(store, _)| **store != intent.store) {
+                let gave =
+                    shadow.fields.get(name).is_some_and(|known| known.canonical() == given.canonical());
+                if gave {
+                    Arc::make_mut(shadow).fields.remove(name);
+                }
+            }
+        }
+        advances
     }
 }
 

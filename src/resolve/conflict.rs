@@ -21,6 +21,8 @@ pub enum ConflictReason {
     FirstMeeting,
     /// A store went back to an older copy and was brought forward again.
     BroughtForward,
+    /// The canonical store made something else of what it was given: a trigger, a column that holds less.
+    AlteredByStore,
 }
 
 impl ConflictReason {
@@ -33,6 +35,7 @@ impl ConflictReason {
             Self::ChangeOverDelete => "change_over_delete",
             Self::FirstMeeting => "first_meeting",
             Self::BroughtForward => "brought_forward",
+            Self::AlteredByStore => "altered_by_store",
         }
     }
 
@@ -45,6 +48,7 @@ impl ConflictReason {
             Self::ChangeOverDelete,
             Self::FirstMeeting,
             Self::BroughtForward,
+            Self::AlteredByStore,
         ]
         .into_iter()
         .find(|reason| reason.as_str() == word)
@@ -158,7 +162,7 @@ pub struct Conflict {
 
 impl Conflict {
     /// A new conflict: open when the reason is that a person must decide, else settled by the rule.
-    pub(super) fn new(
+    pub(crate) fn new(
         record: RecordId,
         fields: Vec<FieldName>,
         sides: Vec<ConflictSide>,

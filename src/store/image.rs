@@ -6,11 +6,11 @@ use std::collections::btree_map::Entry;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{
-    ErrorKind, FieldType, Fields, Flat, Form, Mapped, Native, RecordKey, StoreError, StoreName, SyncMeta,
-    Timestamp, Value, WriteOp, encode,
+    Cell, ErrorKind, FieldType, Fields, Flat, Form, Mapped, Native, RecordKey, StoreError, StoreName,
+    SyncMeta, Timestamp, Value, WriteOp, encode,
 };
 
-use super::inside::{get_path, inner_json, set_path};
+use super::inside::{get_path, inner_json, read_cell, set_path};
 use super::places::{FieldPlace, MetaPlace, Place};
 use super::sync;
 
@@ -71,6 +71,11 @@ pub(super) trait Row {
 
     /// A value, encoded in its form, as its column is given it; else why it cannot be.
     fn written(&self, slot: usize, value: &Value, native: Native) -> Result<Self::Written, &'static str>;
+
+    /// Whether a column holds a value as it is given it, and makes no other one of it: `as_read` is what is read of what stands in it.
+    fn holds(&self, _slot: usize, _native: &Native, _as_read: impl Fn(&Native) -> Cell) -> bool {
+        true
+    }
 
     /// The text of the JSON that stands in a column, empty where nothing does; none where it is no text.
     fn json_text(&self, slot: usize) -> Option<&str>;
@@ -134,6 +139,11 @@ impl<'a, R: Row> Image<'a, R> {
         let native = encode(value, ty, form, &table.mapped.mapping.timezone)
             .map_err(|error| told(&self.row, &error.0))?;
         if place.path.is_empty() {
+            let zone = &table.mapped.mapping.timezone;
+            if !self.row.holds(slot, &native, |native| read_cell(native, ty, form, zone)) {
+                return Err(told(&self.row, "the type of its column would make another value of it")
+                    .hint("declare the column as TEXT, or give the field another one"));
+            }
             let written = self.row.written(slot, value, native).map_err(|why| told(&self.row, why))?;
             self.whole.insert(self.row.position(slot), written);
         } else {

@@ -1,10 +1,16 @@
 //! Values inside JSON columns, and columns as JSON: what stores with JSON columns have in common.
 
 pub(super) use base64_text::base64;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
-use crate::model::{Cell, FieldType, Form, Native, Unreadable, Value};
+use crate::model::{Cell, FieldType, Form, Native, Unreadable, Value, decode};
+
+/// What a column that holds this reads as.
+pub(super) fn read_cell(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Cell {
+    decode(native, ty, form, zone).map_or_else(|error| unreadable(native, error.0), Cell::Value)
+}
 
 /// A value that could not be read as a field's type: why, and a fingerprint of it.
 pub(super) fn unreadable(native: &Native, why: String) -> Cell {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
+    Batch, BatchId, Capabilities, Diagnostic, Falls, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
     StoreError, StoreName,
 };
 
@@ -197,6 +197,15 @@ impl Store for MemoryStore {
         let touched = batch.writes.iter().map(|write| (db::table_name(mapped), write.key.clone()));
         db.touched.extend(touched);
         db.apply(mapped, batch)
+    }
+
+    async fn apply_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        let mut db = self.db();
+        for mapped in &falls.mapped {
+            let of_it = falls.falls.iter().flatten().filter(|(entity, _)| entity == mapped.name());
+            db.touched.extend(of_it.map(|(_, write)| (db::table_name(mapped), write.key.clone())));
+        }
+        db.apply_falls(falls)
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {

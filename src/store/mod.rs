@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, FoundTable, IntentId, Mapped, Mark,
-    Outcome, Presence, RecordKey, StoreError, StoreName, Stray,
+    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, Falls, FoundTable, IntentId, Mapped, Mark,
+    Outcome, Presence, RecordKey, StoreError, StoreName, Stray, Write,
 };
 
 pub mod bigquery;
 mod buckets;
 mod checks;
+mod falls;
 pub(crate) mod files;
 mod image;
 mod inside;
@@ -185,6 +186,44 @@ pub trait Store: Send + Sync {
     /// Applies a batch. The answer has an outcome for every write, by its intent. An error means that none happened; when
     /// that is not certain, its kind is [`ErrorKind::OutcomeUnknown`].
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError>;
+
+    /// Deletes what goes together, with one receipt for all. The answer has an outcome for every write; of a fall all writes are applied, or
+    /// none. An error is one of [`Store::apply`].
+    ///
+    /// A store that refuses no delete for what refers to the row need not do it at once: it deletes entity by entity, and where one of a
+    /// fall was not, what comes after it stays.
+    async fn apply_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        let mut outcomes = BTreeMap::new();
+        let mut failed: Option<StoreError> = None;
+        let size = self.capabilities().batch_size.max(1);
+        for mapped in &falls.mapped {
+            let mut due: Vec<Write> = Vec::new();
+            for fall in &falls.falls {
+                let stays = fall.iter().any(|(_, write)| falls::stays(&outcomes, write));
+                for (_, write) in fall.iter().filter(|(entity, _)| entity == mapped.name()) {
+                    if stays || failed.is_some() {
+                        outcomes.insert(write.intent.clone(), falls::left(self.name(), failed.as_ref()));
+                    } else {
+                        due.push(write.clone());
+                    }
+                }
+            }
+            for writes in due.chunks(size) {
+                let (id, writes) = (falls.id.clone(), writes.to_vec());
+                let batch = Batch { id, receipt: true, writes, along: Vec::new() };
+                match self.apply(mapped, &batch).await {
+                    Ok(done) => outcomes.extend(done),
+                    Err(error) if outcomes.is_empty() => return Err(error),
+                    Err(error) => {
+                        let of_it = batch.writes.iter().map(|write| &write.intent);
+                        outcomes.extend(of_it.map(|intent| (intent.clone(), falls::failed(&error))));
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        Ok(outcomes)
+    }
 
     /// Of these batches, those that left a receipt, each with the intents that it applied.
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError>;

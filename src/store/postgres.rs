@@ -16,8 +16,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, FoundTable, IntentId, Mapped, Mark, Outcome,
-    Presence, RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark,
+    Outcome, Presence, RecordKey, StoreError, StoreName,
 };
 
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
@@ -29,12 +29,14 @@ use session::{READ, Server, Session};
 mod changes;
 mod error;
 mod exchange;
+mod falls;
 mod image;
 mod kind;
 mod layout;
 mod mark;
 mod migrate;
 mod read;
+mod refusal;
 mod rows;
 mod session;
 mod tables;
@@ -283,6 +285,10 @@ impl Store for PostgresStore {
 
     async fn apply(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
         self.apply_batch(mapped, batch).await
+    }
+
+    async fn apply_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        self.delete_falls(falls).await
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {

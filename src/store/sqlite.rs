@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, FoundTable, IntentId, Mapped, Mark, Outcome,
-    Presence, RecordKey, StoreError, StoreName, Unknown,
+    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark,
+    Outcome, Presence, RecordKey, StoreError, StoreName, Unknown,
 };
 
 use super::buckets::Touched;
@@ -27,6 +27,7 @@ mod changes;
 mod digest;
 mod error;
 mod exchange;
+mod falls;
 mod image;
 mod layout;
 mod migrate;
@@ -296,6 +297,16 @@ impl Store for SqliteStore {
         self.touched.begin(mapped, batch.writes.iter().map(|write| digest::hash(&write.key)));
         let (mapped, batch) = (mapped.clone(), batch.clone());
         self.work(move |store, connection| store.apply_batch(connection, &mapped, &batch)).await
+    }
+
+    async fn apply_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        for mapped in &falls.mapped {
+            let of_it = falls.falls.iter().flatten().filter(|(entity, _)| entity == mapped.name());
+            // What they left is looked at again.
+            self.touched.begin(mapped, of_it.map(|(_, write)| digest::hash(&write.key)));
+        }
+        let falls = falls.clone();
+        self.work(move |store, connection| store.delete_falls(connection, &falls)).await
     }
 
     async fn receipts(&self, batches: &[BatchId]) -> Result<BTreeMap<BatchId, Vec<IntentId>>, StoreError> {

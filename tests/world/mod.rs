@@ -532,7 +532,7 @@ impl World {
             Effect::ReadNative { store, entity, keys } => {
                 let mapped = self.any_mapped(&entity, &store);
                 let rows = self.stores[&store].read_native(&mapped, &keys);
-                Event::Native { store, rows }
+                Event::Native { store, entity, rows }
             }
             Effect::Commit(transition) => {
                 Event::Committed(self.state.commit(&transition).map_err(|error| error.to_string()))
@@ -540,6 +540,10 @@ impl World {
             Effect::Write { store, entity, batch } => {
                 let mapped = self.any_mapped(&entity, &store);
                 let outcomes = self.stores.get_mut(&store).expect("a store").apply(&mapped, &batch);
+                Event::Wrote { store, outcomes }
+            }
+            Effect::WriteFalls { store, falls } => {
+                let outcomes = self.stores.get_mut(&store).expect("a store").apply_falls(&falls);
                 Event::Wrote { store, outcomes }
             }
             Effect::ForgetReceipts(batches) => {

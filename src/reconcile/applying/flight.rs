@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Batch, Intent, IntentId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition,
+    Batch, Intent, IntentId, RecordId, RecordKey, StoreError, StoreName, SyncError, SyncMeta, Transition,
 };
 use crate::plan::RecordPlan;
 
 use super::super::{Effect, Lane, Work, Worked};
+use super::altered::Altered;
 use super::{Applying, Stage};
 
 /// How many chunks are on their way at once.
@@ -39,8 +40,10 @@ pub(super) struct Flight {
     /// Those of them that are not sent yet. They are made when they are noted: when their turn comes a store is waiting.
     pub(super) ready: BTreeMap<StoreName, Batch>,
     pub(super) outcomes: Vec<(StoreName, Outcomes)>,
+    /// Records of which the canonical store keeps something else than it was given: nothing of them goes to the others in this pass.
+    pub(super) altered: BTreeMap<usize, Altered>,
     /// Rows that go, as their stores have them.
-    pub(super) images: BTreeMap<(StoreName, RecordKey), serde_json::Value>,
+    pub(super) images: BTreeMap<(StoreName, RecordId), serde_json::Value>,
     /// Rows that went in earlier passes, by store, as the records' tombstones have them.
     pub(super) kept: BTreeMap<RecordKey, serde_json::Map<String, serde_json::Value>>,
     /// Trouble in replicas, for the canonical record's bookkeeping.

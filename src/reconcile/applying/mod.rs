@@ -5,6 +5,8 @@
 //! found out about by the next [`super::Opening`]. Several chunks are on their way at once, each at another one of these.
 
 mod along;
+mod altered;
+mod falls;
 mod flight;
 mod held;
 mod missing;
@@ -15,7 +17,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::diff::ActionKind;
+use crate::diff::{Action, ActionKind};
 use crate::model::{
     Along, BatchId, Cell, EntityName, Fields, Guard, Header, Outcome, RecordId, RecordKey, StoreError,
     StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
@@ -79,6 +81,8 @@ struct Chunk {
     entity: EntityName,
     records: Vec<usize>,
     deletes: bool,
+    /// Only the canonical deletes, of records of any entity that go together.
+    falls: bool,
 }
 
 /// What is put on record when all is done.
@@ -88,6 +92,8 @@ struct Endings {
     closes: Vec<Conflict>,
     /// Deletes that every store confirmed.
     confirmed: Vec<(RecordId, TombstoneDraft)>,
+    /// Records that were to be deleted and are kept after all.
+    kept: Vec<RecordId>,
     /// Canonical records whose replicas are in trouble, with their metadata as it was written.
     troubled: Vec<(RecordId, SyncMeta, Vec<SyncError>)>,
 }
@@ -112,6 +118,9 @@ pub struct Applying {
     spent: Vec<BTreeMap<usize, Arc<RecordPlan>>>,
     /// How many actions of each entity, store and kind have been reached; of the others nothing becomes in this pass.
     reached: BTreeMap<(EntityName, StoreName, ActionKind), u64>,
+    /// Records that go together, and all of them.
+    falls: Vec<Vec<usize>>,
+    fallen: BTreeSet<usize>,
     /// Records that nothing more is done about, with their reason noted in the report.
     dropped: BTreeSet<usize>,
     /// Stores that gave up during this pass.
@@ -143,7 +152,7 @@ impl Applying {
         };
         let paused = |conflict: &Conflict| inputs.holds.has(&conflict.record, &inputs.spec.canonical);
         let closes = plan.withdrawn.iter().filter(|conflict| !paused(conflict)).cloned().collect();
-        let chunks = chunks(&plan, inputs.chunk.max(1));
+        let chunks = chunks(&plan, inputs.chunk.max(1), &[], &BTreeSet::new());
         let pass = inputs
             .header
             .acknowledged
@@ -163,6 +172,8 @@ impl Applying {
             handed: (0, 0),
             spent: Vec::new(),
             reached: BTreeMap::new(),
+            falls: Vec::new(),
+            fallen: BTreeSet::new(),
             dropped: BTreeSet::new(),
             down: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
@@ -211,7 +222,7 @@ impl Applying {
         match event {
             Event::Rechecked(Ok(now)) => self.drop_moved(&now),
             Event::Rechecked(Err(message)) | Event::Committed(Err(message)) => self.failed = Some(message),
-            Event::Native { store, rows } => self.take_images(&store, rows),
+            Event::Native { store, entity, rows } => self.take_images(&store, &entity, rows),
             Event::Rows { rows, .. } => self.take_kept(rows),
             Event::Wrote { store, outcomes } => self.flight.outcomes.push((store, outcomes)),
             Event::Start
@@ -293,6 +304,10 @@ impl Applying {
     }
 
     fn intend(&mut self) -> Vec<Effect> {
+        self.find_falls();
+        if self.failed.is_some() {
+            return Vec::new();
+        }
         if self.dropped.len() == self.plan.records.len() && self.endings.closes.is_empty() {
             return self.to(Stage::Done);
         }
@@ -376,16 +391,26 @@ impl Applying {
         self.flight.loaded.clear();
         for at in self.todo() {
             let Some(record) = self.record(at) else { return };
-            self.reach(&record);
+            let fallen = self.fallen.contains(&at);
+            let (falls, canonical) = (self.chunk().falls, self.inputs.spec.canonical.clone());
+            self.reach(&record, |action| !fallen || falls == (action.store == canonical));
             self.flight.loaded.insert(at, record);
         }
         self.ahead.clear();
     }
 
-    fn reach(&mut self, record: &RecordPlan) {
-        for action in &record.actions {
+    fn reach(&mut self, record: &RecordPlan, which: impl Fn(&Action) -> bool) {
+        for action in record.actions.iter().filter(|action| which(action)) {
             let place = (record.record.entity.clone(), action.store.clone(), action.kind);
             *self.reached.entry(place).or_default() += 1;
+        }
+    }
+
+    fn unreach(&mut self, record: &RecordPlan, which: impl Fn(&Action) -> bool) {
+        for action in record.actions.iter().filter(|action| which(action)) {
+            let place = (record.record.entity.clone(), action.store.clone(), action.kind);
+            let reached = self.reached.entry(place).or_default();
+            *reached = reached.saturating_sub(1);
         }
     }
 
@@ -409,19 +434,28 @@ fn update(fields: Fields<Value>, guard: Fields<Cell>) -> WriteOp {
     }
 }
 
-/// Makes and changes in the order of entities, those referred to first; then deletes in the opposite order.
-fn chunks(plan: &Plan, size: usize) -> Vec<Chunk> {
+/// Makes and changes in the order of entities, those referred to first; then deletes in the opposite order: of what goes by itself, and of
+/// what goes together, in the canonical store first.
+fn chunks(plan: &Plan, size: usize, falls: &[Vec<usize>], fallen: &BTreeSet<usize>) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    let mut add = |entity: &EntityName, deletes: bool| {
+    let add = |chunks: &mut Vec<Chunk>, entity: &EntityName, deletes: bool, together: bool| {
         let records = plan.records.of_entity(entity);
-        let records: Vec<usize> = records.filter(|at| plan.records.goes(*at) == deletes).collect();
+        let of_it = |at: &usize| plan.records.goes(*at) == deletes && fallen.contains(at) == together;
+        let records: Vec<usize> = records.filter(of_it).collect();
         chunks.extend(records.chunks(size).map(|records| Chunk {
             entity: entity.clone(),
             records: records.to_vec(),
             deletes,
+            falls: false,
         }));
     };
-    plan.entities.iter().for_each(|entity| add(entity, false));
-    plan.entities.iter().rev().for_each(|entity| add(entity, true));
+    plan.entities.iter().for_each(|entity| add(&mut chunks, entity, false, false));
+    plan.entities.iter().rev().for_each(|entity| add(&mut chunks, entity, true, false));
+    let entity_of = |at: usize| {
+        let holds = |entity: &&EntityName| plan.records.of_entity(entity).contains(&at);
+        plan.entities.iter().find(holds).cloned()
+    };
+    chunks.extend(falls::fall_chunks(falls, entity_of, size));
+    plan.entities.iter().rev().for_each(|entity| add(&mut chunks, entity, true, true));
     chunks
 }

@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind, Standing};
 use crate::model::{
-    Deletes, Entity, ErrorKind, Intent, IntentEnd, IntentId, Outcome, Row, Shadow, StoreError, StoreName,
-    SyncError, Transition,
+    Deletes, Entity, EntityName, ErrorKind, Intent, IntentEnd, IntentId, IntentKind, Outcome, Row, Shadow,
+    StoreError, StoreName, SyncError, Transition,
 };
 use crate::plan::{GuardName, RecordPlan};
 
 use super::super::{RowChanges, Trouble};
 use super::Applying;
+use super::altered::Altered;
 
 impl Applying {
     /// Counts the outcomes of the writes in flight, and keeps what they change in the state.
     pub(super) fn take_outcomes(&mut self) {
         let mut transition = std::mem::take(&mut self.flight.later);
-        let entity = self.chunk().entity.clone();
         for (store, outcomes) in std::mem::take(&mut self.flight.outcomes) {
-            let deleted_before = self.report.applied.delete;
+            let mut deleted: BTreeMap<EntityName, u64> = BTreeMap::new();
             let noted = self.flight.noted.remove(&store).unwrap_or_default();
             let mut outcomes = outcomes.unwrap_or_else(|error| self.whole_batch(&store, &noted, error));
             for (at, intent) in noted {
@@ -29,17 +29,17 @@ impl Applying {
                 let outcome = outcomes.remove(&intent.id).unwrap_or_else(|| Outcome::Unknown(missing()));
                 // The state has noted it and keeps no copy.
                 let intent = Arc::unwrap_or_clone(intent);
+                if intent.kind == IntentKind::Delete && matches!(outcome, Outcome::Applied(_)) {
+                    *deleted.entry(intent.record.entity.clone()).or_default() += 1;
+                }
                 self.take_outcome(at, intent, outcome, &mut transition);
             }
-            let count = self.report.applied.delete - deleted_before;
             // Deletes that a person allowed do not count against the next ones.
-            if count > 0 && !self.plan.allowed.contains(&GuardName::Deletes) {
-                transition.deletes.push(Deletes {
-                    at: self.inputs.now,
-                    entity: entity.clone(),
-                    store,
-                    count,
-                });
+            if !self.plan.allowed.contains(&GuardName::Deletes) {
+                let (at, deleted) = (self.inputs.now, deleted.into_iter());
+                let counted =
+                    deleted.map(|(entity, count)| Deletes { at, entity, store: store.clone(), count });
+                transition.deletes.extend(counted);
             }
         }
         self.flight.later = transition;
@@ -98,15 +98,26 @@ impl Applying {
                     _ => {}
                 }
                 let entity = self.inputs.spec.entity(&record.record.entity);
+                let answer = row.as_ref().zip(entity);
+                let altered = answer.filter(|_| canonical).and_then(|(row, entity)| {
+                    let of_it = (&intent.id, &intent.advances);
+                    Altered::of(entity, &record.record, action, row, of_it, self.inputs.now)
+                });
+                let mut known = Vec::new();
                 // The others' are kept for the end already, unless this is the canonical write, which they follow from.
-                let known =
+                let advances =
                     intent.advances.into_iter().filter(|(store, _)| canonical || *store == intent.store);
-                for (store, mut shadow) in known {
-                    if let (true, Some(row), Some(entity)) = (store == intent.store, &row, entity) {
-                        read_back(entity, action, row, &mut shadow);
+                for (store, mut shadow) in advances {
+                    if let Some((row, entity)) = answer.filter(|_| store == intent.store) {
+                        read_back(entity, action, row, canonical, &mut shadow);
                     }
-                    transition.shadows.push((record.record.clone(), store, shadow));
+                    known.push((record.record.clone(), store, shadow));
                 }
+                if let Some(altered) = altered {
+                    self.flight.altered.insert(at, Altered { known, ..altered });
+                    return;
+                }
+                transition.shadows.append(&mut known);
                 IntentEnd::Applied
             }
             Outcome::Moved => {
@@ -143,6 +154,7 @@ impl Applying {
     /// Without its canonical write a record's other writes do not go out.
     pub(super) fn drop_rest(&mut self, at: usize, record: &RecordPlan, to: Standing) {
         self.dropped.insert(at);
+        self.reach_rest(record);
         for action in &record.actions {
             if action.store != self.inputs.spec.canonical {
                 self.shift(at, &action.store, to);
@@ -168,6 +180,7 @@ impl Applying {
             return;
         }
         let Some(record) = self.record(at) else { return };
+        self.reach_rest(&record);
         for action in &record.actions {
             self.shift(at, &action.store, Standing::Failed);
             let trouble = Trouble {
@@ -189,7 +202,7 @@ impl Applying {
             return;
         }
         let Some(record) = self.record(at) else { return };
-        self.reach(&record);
+        self.reach(&record, |_| true);
         let canonical = self.inputs.spec.canonical.clone();
         let stores: Vec<StoreName> = record.actions.iter().map(|action| action.store.clone()).collect();
         for store in if stores.is_empty() { vec![canonical] } else { stores } {
@@ -219,11 +232,13 @@ impl Applying {
 
 /// What a write answered: of the fields written and the metadata it is what the store holds now, in whatever form the store gave
 /// it. Every other field in the answer may hold somebody's newer edit and is left for the next look.
-fn read_back(entity: &Entity, action: &Action, row: &Row, shadow: &mut Arc<Shadow>) {
+fn read_back(entity: &Entity, action: &Action, row: &Row, canonical: bool, shadow: &mut Arc<Shadow>) {
     for change in &action.changes {
         let cell = entity.field_id(&change.field).and_then(|id| row.fields.get(&id));
         let (Some(cell), Some(known)) = (cell, shadow.fields.get(&change.field)) else { continue };
-        let stands_for = (cell.value() != Some(&change.after)).then_some(&change.after);
+        // What the canonical store has stands for itself.
+        let differs = cell.value().is_none_or(|held| !canonical && *held != change.after);
+        let stands_for = differs.then_some(&change.after);
         // Nearly always it is what was expected, and there is nothing to put right.
         if known.held == *cell && known.stands_for.as_deref() == stands_for {
             continue;

@@ -19,29 +19,33 @@ impl Applying {
     pub(super) fn read_images(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::Record;
         self.load();
-        let entity = self.chunk().entity.clone();
         if self.failed.is_some() {
             return Vec::new();
         }
-        let mut wanted: BTreeMap<StoreName, Vec<RecordKey>> = BTreeMap::new();
+        let mut wanted: BTreeMap<(StoreName, EntityName), Vec<RecordKey>> = BTreeMap::new();
         let mut begun = Vec::new();
-        for (_, record) in self.present() {
+        for (at, record) in self.present() {
+            if self.is_fallen(at) {
+                continue;
+            }
+            let entity = &record.record.entity;
             let goes = record.tombstone.is_some();
             if goes && self.inputs.ledger.tombstones.contains_key(&record.record) {
                 begun.push(Ledger::tombstone_key(&record.record));
             }
             for action in record.actions.iter().filter(|action| action.kind == ActionKind::Delete) {
                 // An element is no row: all there is of it is in its fields.
-                let mapping = self.inputs.spec.mapping(&entity, &action.store);
+                let mapping = self.inputs.spec.mapping(entity, &action.store);
                 if mapping.is_some_and(|mapping| mapping.embedded().is_some()) {
                     continue;
                 }
-                wanted.entry(action.store.clone()).or_default().push(record.record.key.clone());
+                let place = (action.store.clone(), entity.clone());
+                wanted.entry(place).or_default().push(record.record.key.clone());
             }
         }
         let mut effects: Vec<Effect> = wanted
             .into_iter()
-            .map(|(store, keys)| Effect::ReadNative { store, entity: entity.clone(), keys })
+            .map(|((store, entity), keys)| Effect::ReadNative { store, entity, keys })
             .collect();
         if !begun.is_empty() {
             let (store, entity) =
@@ -66,11 +70,13 @@ impl Applying {
     pub(super) fn take_images(
         &mut self,
         store: &StoreName,
+        entity: &EntityName,
         rows: Result<BTreeMap<RecordKey, serde_json::Value>, StoreError>,
     ) {
         match rows {
             Ok(rows) => {
-                let rows = rows.into_iter().map(|(key, row)| ((store.clone(), key), row));
+                let id = |key| RecordId { entity: entity.clone(), key };
+                let rows = rows.into_iter().map(|(key, row)| ((store.clone(), id(key)), row));
                 self.flight.images.extend(rows);
             }
             Err(error) => {
@@ -84,7 +90,10 @@ impl Applying {
         self.flight.stage = Stage::Note;
         let mut conflicts = Vec::new();
         let mut tombstones = Vec::new();
-        for (_, record) in self.present() {
+        for (at, record) in self.present() {
+            if self.is_fallen(at) {
+                continue;
+            }
             for conflict in &record.conflicts {
                 let key = RecordKey::new(vec![conflict.id.0.clone()]);
                 conflicts.push((key, create(self.ledger.conflict_fields(conflict))));
@@ -118,7 +127,7 @@ impl Applying {
             .actions
             .iter()
             .filter_map(|action| {
-                let row = self.flight.images.get(&(action.store.clone(), record.record.key.clone()))?;
+                let row = self.flight.images.get(&(action.store.clone(), record.record.clone()))?;
                 Some((action.store.to_string(), row.clone()))
             })
             .collect();
@@ -168,6 +177,9 @@ impl Applying {
             }
         }
         for (at, record) in self.present() {
+            if self.is_fallen(at) {
+                continue;
+            }
             let needs = record.conflicts.iter().map(|conflict| conflict.id.0.clone());
             let key = match record.tombstone {
                 Some(_) => Some(Ledger::tombstone_key(&record.record)),
@@ -200,6 +212,14 @@ impl Applying {
                 self.endings.confirmed.push((record.record.clone(), draft.clone()));
             }
         }
+        let present = self.present();
+        let written = present.iter().filter(|(at, record)| metas.contains_key(at) && !record.goes());
+        for (_, record) in written {
+            let begun = self.inputs.ledger.tombstones.get(&record.record);
+            if begun.is_some_and(|tombstone| !tombstone.memory.stores.is_empty()) {
+                self.endings.kept.push(record.record.clone());
+            }
+        }
         for (at, record) in &self.flight.loaded {
             let (Some(errors), Some(meta)) = (troubled.remove(at), metas.get(at)) else { continue };
             if !record.deletes() {
@@ -225,7 +245,11 @@ impl Applying {
             let fields = self.ledger.tombstone_fields(record, draft, true, None);
             (Ledger::tombstone_key(record), update(fields, Fields::new()))
         });
-        let tombstones: Vec<_> = confirmed.collect();
+        let kept = endings.kept.iter();
+        let kept = kept.map(|record| {
+            (Ledger::tombstone_key(record), update(self.ledger.ended_tombstone(), Fields::new()))
+        });
+        let tombstones: Vec<_> = confirmed.chain(kept).collect();
         self.leave_rest();
         let mut effects = self.bookkeeping(endings.troubled);
         if !conflicts.is_empty() {

@@ -22,9 +22,15 @@ impl Applying {
             return self.leave();
         }
         self.flight.stage = Stage::Canonical;
+        if self.is_fall_chunk() {
+            self.drop_broken_falls();
+        }
         let mut transition = Transition::default();
         self.drop_orphans();
         for (at, record) in self.present() {
+            if self.is_fallen(at) {
+                continue;
+            }
             let own = record.actions.iter().find(|action| action.store == self.inputs.spec.canonical);
             let Some(action) = own else {
                 let adopted = record
@@ -46,7 +52,9 @@ impl Applying {
         self.report.stopped = true;
         for (at, record) in self.present() {
             for action in &record.actions {
-                self.shift(at, &action.store, Standing::Pending);
+                if self.is_of_chunk(at, action) {
+                    self.shift(at, &action.store, Standing::Pending);
+                }
             }
         }
         self.to(Stage::Landed)
@@ -102,6 +110,9 @@ impl Applying {
 
     pub(super) fn write_canonical(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::NoteReplicas;
+        if self.is_fall_chunk() {
+            return self.write_falls();
+        }
         self.send(true)
     }
 
@@ -172,6 +183,10 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
+        if self.is_fall_chunk() {
+            self.drop_broken_falls();
+            return self.to(Stage::NoteEnd);
+        }
         let canonical = self.inputs.spec.canonical.clone();
         for (at, record) in self.present() {
             let writes_canonical = record.actions.iter().any(|action| action.store == canonical);
@@ -188,6 +203,11 @@ impl Applying {
                     self.not_written(at, action, &error, Standing::Pending);
                     continue;
                 }
+                // What goes to the others is what the canonical store made of it, once that was looked at.
+                if self.flight.altered.contains_key(&at) {
+                    self.shift(at, &action.store, Standing::Pending);
+                    continue;
+                }
                 if self.stop {
                     self.report.stopped = true;
                     self.shift(at, &action.store, Standing::Pending);
@@ -200,10 +220,15 @@ impl Applying {
                 transition.open.push(self.note(at, &record.record, action, advances, false));
             }
         }
-        if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
+        let mut effects: Vec<Effect> = self.record_altered().into_iter().collect();
+        if !transition.is_empty() {
+            effects.push(Effect::Commit(transition));
+        }
+        effects
     }
 
     pub(super) fn write_replicas(&mut self) -> Vec<Effect> {
+        self.take_recorded();
         self.flight.stage = Stage::NoteEnd;
         self.send(false)
     }
@@ -211,7 +236,11 @@ impl Applying {
     pub(super) fn note_end(&mut self) -> Vec<Effect> {
         self.take_outcomes();
         let transition = std::mem::take(&mut self.flight.later);
-        self.keep_endings();
+        if self.is_fall_chunk() {
+            self.spent.push(std::mem::take(&mut self.flight.loaded));
+        } else {
+            self.keep_endings();
+        }
         self.flight.stage = Stage::Landed;
         if transition.is_empty() { Vec::new() } else { vec![Effect::Commit(transition)] }
     }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Batch, Cell, ErrorKind, Fields, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError, SyncMeta,
-    Timestamp, Value, Write, WriteOp,
+    Batch, Cell, ErrorKind, Falls, Fields, Guard, IntentId, Mapped, Outcome, RecordKey, Row, StoreError,
+    SyncMeta, Timestamp, Value, Write, WriteOp,
 };
 
+use super::super::falls::{failed, none_of};
 use super::super::sync;
 use super::super::{check_write, guard_holds, repeated_keys};
 use super::db::MemoryDb;
@@ -65,6 +66,45 @@ impl MemoryDb {
         if self.faults.lose_answers > 0 {
             self.faults.lose_answers -= 1;
             return Err(self.error(ErrorKind::OutcomeUnknown, "the answer to a write never came"));
+        }
+        Ok(outcomes)
+    }
+
+    /// Deletes what goes together.
+    pub fn apply_falls(&mut self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
+        // What somebody does meanwhile stays.
+        if let Some(hook) = self.faults.before_batch.take() {
+            (hook.0)(self);
+        }
+        let mut outcomes = BTreeMap::new();
+        for fall in &falls.falls {
+            let before = (self.tables.clone(), self.receipts.clone(), self.writes_applied);
+            let mut stays = None;
+            for (entity, write) in fall {
+                let Some(mapped) = falls.mapped.iter().find(|mapped| mapped.name() == entity) else {
+                    continue;
+                };
+                let writes = vec![write.clone()];
+                let batch = Batch { id: falls.id.clone(), receipt: true, writes, along: Vec::new() };
+                match self.apply(mapped, &batch).map(|mut done| done.remove(&write.intent)) {
+                    Ok(Some(Outcome::Applied(_))) => {}
+                    Ok(why) => stays = Some(why.unwrap_or(Outcome::Moved)),
+                    Err(error) if outcomes.is_empty() && error.kind != ErrorKind::OutcomeUnknown => {
+                        (self.tables, self.receipts, self.writes_applied) = before;
+                        return Err(error);
+                    }
+                    Err(error) => stays = Some(failed(&error)),
+                }
+                if let Some(why) = &stays {
+                    outcomes.extend(none_of(self.name(), fall, &write.intent, why));
+                    break;
+                }
+            }
+            match stays {
+                None => outcomes
+                    .extend(fall.iter().map(|(_, write)| (write.intent.clone(), Outcome::Applied(None)))),
+                Some(_) => (self.tables, self.receipts, self.writes_applied) = before,
+            }
         }
         Ok(outcomes)
     }

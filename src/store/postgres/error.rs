@@ -53,6 +53,28 @@ pub(super) const URL_HINT: &str = "write `postgres://user@host:5432/database?ssl
 const REACH_HINT: &str =
     "check that the server runs, its host and port in the store's `url`, and the network";
 
+/// An error of a delete: a reference that it broke is one of another row to this one.
+pub(super) fn delete_error(store: &StoreName, error: &sqlx::Error) -> StoreError {
+    let told = store_error(store, error);
+    if code(error) != Some("23503") && code(error) != Some("23001") {
+        return told;
+    }
+    let inner = match error {
+        sqlx::Error::Database(inner) => inner.try_downcast_ref::<PgDatabaseError>(),
+        _ => None,
+    };
+    let message = format!(
+        "rows of {} still refer to it{}",
+        inner.map_or_else(
+            || "another table".to_owned(),
+            |inner| named(&whose(inner), "another table").to_owned()
+        ),
+        inner.map(constraint_of).unwrap_or_default()
+    );
+    StoreError::new(ErrorKind::Conflict, store, message)
+        .hint("delete or change them there, or give the record back where it was deleted")
+}
+
 /// The SQLSTATE of an error that the server sent.
 pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
     match error {
@@ -99,11 +121,26 @@ fn whose(error: &PgDatabaseError) -> String {
     text
 }
 
+/// Whether the server names the column that an error is about.
+pub(super) fn names_a_column(error: &sqlx::Error) -> bool {
+    let inner = match error {
+        sqlx::Error::Database(inner) => inner.try_downcast_ref::<PgDatabaseError>(),
+        _ => None,
+    };
+    inner.is_some_and(|inner| {
+        inner.column().is_some() || (inner.table().is_some() && inner.constraint().is_some())
+    })
+}
+
+fn constraint_of(error: &PgDatabaseError) -> String {
+    error.constraint().map_or(String::new(), |name| format!(" (constraint `{name}`)"))
+}
+
 fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
     let new = |kind, message: String| StoreError::new(kind, store, message);
     let code = error.code();
     let whose = whose(error);
-    let constraint = error.constraint().map_or(String::new(), |name| format!(" (constraint `{name}`)"));
+    let constraint = constraint_of(error);
     match code {
         "42501" if error.routine() == Some("check_enable_rls") => {
             new(ErrorKind::Unauthorised, "row-level security would hide rows from this login".into()).hint(
@@ -127,8 +164,10 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
         }
         "42883" => new(ErrorKind::Unsupported, "the database lacks a function that was called".into())
             .hint("PostgreSQL 13 or newer is needed; otherwise look at the table's triggers"),
-        "25006" => new(ErrorKind::Unauthorised, "the database only lets itself be read".into())
-            .hint("connect to the primary server, or set `read_only: true`"),
+        "25006" => new(ErrorKind::Unauthorised, "the database only lets itself be read".into()).hint(
+            "it is a standby, or somebody set `default_transaction_read_only` (for maintenance, or because its disk is full): connect to \
+             the primary server or end that; for a replica, `read_only: true` leaves it as it is",
+        ),
         "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())
             .hint("raise `max_connections`, or connect through a pooler"),
         "55P03" => new(ErrorKind::Unavailable, "another transaction holds a lock for too long".into())
@@ -142,17 +181,21 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
         "23P01" => new(ErrorKind::Conflict, format!("another row of{whose} is in the way{constraint}")),
         "23503" => new(ErrorKind::Invalid, format!("a reference of{whose} would lead nowhere{constraint}"))
             .hint("map the records referred to as well, or see why they are missing"),
-        "23502" => new(ErrorKind::Invalid, format!("{} must have a value", named(&whose))),
-        "23514" => new(ErrorKind::Invalid, format!("a rule of{whose} refuses the row{constraint}")),
+        "23502" => new(ErrorKind::Invalid, format!("{} must have a value", named(&whose, "a column"))),
+        // A domain's rule is no table's.
+        "23514" => {
+            let whose = named(&whose, "a column's type").to_owned();
+            new(ErrorKind::Invalid, format!("a rule of {whose} refuses the row{constraint}"))
+        }
         "428C9" => new(ErrorKind::Invalid, "the database computes a column itself".into())
             .hint("map it with `direction: from-store`"),
         _ => by_class(store, code, &whose),
     }
 }
 
-fn named(whose: &str) -> &str {
+fn named<'a>(whose: &'a str, else_by: &'a str) -> &'a str {
     let whose = whose.trim();
-    if whose.is_empty() { "a column" } else { whose }
+    if whose.is_empty() { else_by } else { whose }
 }
 
 fn by_class(store: &StoreName, code: &str, whose: &str) -> StoreError {

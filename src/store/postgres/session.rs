@@ -36,9 +36,9 @@ const SETTINGS: &str = "SET LOCAL client_min_messages = error; SET LOCAL row_sec
 /// A transaction that sees the database as of one moment. Reading a table takes as long as it takes.
 pub(super) const READ: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
-/// A transaction that writes. Triggers that tell trueup of edits know its own writes by the setting.
-pub(super) const WRITE: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL trueup.writer = 'trueup'";
+/// A transaction that writes, unless whoever runs the database has set that transactions only read. Triggers that tell trueup of edits know
+/// its own writes by the setting.
+pub(super) const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL trueup.writer = 'trueup'";
 
 /// The way to a server.
 #[derive(Debug, Clone)]

@@ -19,16 +19,17 @@ use super::image::{Columns, Image};
 use super::layout::Layout;
 use super::mark::{bounds, whole};
 use super::read::{Found, Lock, find};
+use super::refusal;
 use super::session::{READ, Session, WRITE, quoted};
 
 /// From so many new rows on they are sent as a stream.
 const STREAMED_FROM: usize = 100;
 
 /// Why a transaction came to nothing.
-struct Failed {
-    told: StoreError,
+pub(super) struct Failed {
+    pub(super) told: StoreError,
     /// Another transaction was in the way, which is gone now.
-    again: bool,
+    pub(super) again: bool,
 }
 
 impl From<StoreError> for Failed {
@@ -52,7 +53,7 @@ pub(super) struct Planned<'a> {
 }
 
 impl PostgresStore {
-    fn failed(&self, error: &sqlx::Error) -> Failed {
+    pub(super) fn failed(&self, error: &sqlx::Error) -> Failed {
         Failed { told: store_error(&self.name, error), again: error::gave_way(error) }
     }
 
@@ -61,10 +62,7 @@ impl PostgresStore {
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        if self.read_only {
-            let refused = self.refusal(ErrorKind::Unauthorised, "the store is only read, never written");
-            return Err(refused.hint("the manifest says so: `read_only: true`"));
-        }
+        self.may_write()?;
         let mut tries = 0;
         loop {
             match self.attempt(mapped, batch).await {
@@ -72,6 +70,14 @@ impl PostgresStore {
                 done => return done.map_err(|failed| failed.told),
             }
         }
+    }
+
+    pub(super) fn may_write(&self) -> Result<(), StoreError> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let refused = self.refusal(ErrorKind::Unauthorised, "the store is only read, never written");
+        Err(refused.hint("the manifest says so: `read_only: true`"))
     }
 
     async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
@@ -113,13 +119,7 @@ impl PostgresStore {
             work.leave_receipt(&batch.id, &batch.writes).await.map_err(|error| self.failed(&error))?;
         }
         let Work { outcomes, session, .. } = work;
-        session.end("COMMIT").await.map_err(|error| {
-            let failed = self.failed(&error);
-            if error::did_not_happen(&error) {
-                return failed;
-            }
-            StoreError { kind: ErrorKind::OutcomeUnknown, ..failed.told }.into()
-        })?;
+        self.commit(session).await?;
         // What somebody did to one of the rows after the last look is to be seen by the next one.
         if known {
             self.own.note(layout.info.oid, own);
@@ -127,20 +127,41 @@ impl PostgresStore {
         Ok(outcomes)
     }
 
+    pub(super) async fn commit(&self, session: Session) -> Result<(), Failed> {
+        session.end("COMMIT").await.map_err(|error| {
+            let failed = self.failed(&error);
+            if error::did_not_happen(&error) {
+                return failed;
+            }
+            StoreError { kind: ErrorKind::OutcomeUnknown, ..failed.told }.into()
+        })
+    }
+
+    /// A table as it is, locked for writing it.
+    pub(super) async fn writable(
+        &self,
+        session: &mut Session,
+        mapped: &Mapped,
+        mode: &str,
+    ) -> Result<Layout, StoreError> {
+        let names = self.names(mapped)?;
+        self.lock(session, &names, mode).await?;
+        let layout = Layout::of(&self.name, session, &names, mapped).await?;
+        if layout.info.writable {
+            return Ok(layout);
+        }
+        let message = format!("`{}` is no table, and cannot be written", layout.title);
+        let refused = self.refusal(ErrorKind::Unsupported, message);
+        Err(refused.hint("map the table behind it, or set `read_only: true`"))
+    }
+
     /// A transaction that writes a table, and the table's layout.
     async fn writing(&self, mapped: &Mapped, batch: &Batch) -> Result<(Session, Layout), Failed> {
-        let names = self.names(mapped)?;
         let creates = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Create { .. }));
         let mut mode = "ROW EXCLUSIVE";
         loop {
             let mut session = self.server.begin(WRITE).await?;
-            self.lock(&mut session, &names, mode).await?;
-            let layout = Layout::of(&self.name, &mut session, &names, mapped).await?;
-            if !layout.info.writable {
-                let message = format!("`{}` is no table, and cannot be written", layout.title);
-                let refused = self.refusal(ErrorKind::Unsupported, message);
-                return Err(refused.hint("map the table behind it, or set `read_only: true`").into());
-            }
+            let layout = self.writable(&mut session, mapped, mode).await?;
             if !creates || layout.has_unique_key() || mode != "ROW EXCLUSIVE" {
                 return Ok((session, layout));
             }
@@ -194,6 +215,23 @@ impl PostgresStore {
     /// The table of receipts, as SQL has it.
     pub(super) fn receipts_table(&self) -> String {
         format!("{}.trueup_receipts", quoted(&self.schema))
+    }
+
+    /// Notes what a batch applied.
+    pub(super) async fn leave_receipt(
+        &self,
+        session: &mut Session,
+        batch: &BatchId,
+        intents: &[&IntentId],
+    ) -> Result<(), sqlx::Error> {
+        let text = serde_json::to_string(&intents).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let sql = format!(
+            "INSERT INTO {} AS r (batch, intents) VALUES ($1, $2) ON CONFLICT (batch) \
+             DO UPDATE SET intents = (r.intents::jsonb || excluded.intents::jsonb)::text",
+            self.receipts_table()
+        );
+        let query = session.query(&sql).bind(batch.0.clone()).bind(text);
+        session.execute(query).await.map(drop)
     }
 
     pub(super) async fn read_receipts(
@@ -295,7 +333,7 @@ impl Work<'_> {
             }
             for Planned { write, act } in writes {
                 let told = match &refused {
-                    Some(error) => store_error(&self.store.name, error),
+                    Some(error) => refusal::told(self.store, self.mapped, self.layout, &act, error),
                     None => self.store.refusal(
                         ErrorKind::Corrupt,
                         format!("writing {} to `{}` touched no row", write.key, self.layout.title),
@@ -370,17 +408,8 @@ impl Work<'_> {
         Ok(true)
     }
 
-    async fn delete(&mut self, [tables, places]: [Vec<String>; 2]) -> Result<u64, sqlx::Error> {
-        if places.is_empty() {
-            return Ok(0);
-        }
-        let sql = format!(
-            "DELETE FROM {} AS t USING unnest($1::text[], $2::text[]) AS u(part, place) \
-             WHERE t.tableoid = u.part::oid AND t.ctid = u.place::tid",
-            self.layout.table
-        );
-        let query = self.session.query(&sql).bind(tables).bind(places);
-        self.session.execute(query).await
+    async fn delete(&mut self, places: [Vec<String>; 2]) -> Result<u64, sqlx::Error> {
+        delete_rows(&mut self.session, self.layout, places).await
     }
 
     async fn update(
@@ -490,15 +519,26 @@ impl Work<'_> {
     async fn leave_receipt(&mut self, batch: &BatchId, writes: &[Write]) -> Result<(), sqlx::Error> {
         let applied = |write: &&Write| matches!(self.outcomes.get(&write.intent), Some(Outcome::Applied(_)));
         let intents: Vec<&IntentId> = writes.iter().filter(applied).map(|write| &write.intent).collect();
-        let text = serde_json::to_string(&intents).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let sql = format!(
-            "INSERT INTO {} AS r (batch, intents) VALUES ($1, $2) ON CONFLICT (batch) \
-             DO UPDATE SET intents = (r.intents::jsonb || excluded.intents::jsonb)::text",
-            self.store.receipts_table()
-        );
-        let query = self.session.query(&sql).bind(batch.0.clone()).bind(text);
-        self.session.execute(query).await.map(drop)
+        self.store.leave_receipt(&mut self.session, batch, &intents).await
     }
+}
+
+/// Removes rows by where they are, and says how many there were.
+pub(super) async fn delete_rows(
+    session: &mut Session,
+    layout: &Layout,
+    [tables, places]: [Vec<String>; 2],
+) -> Result<u64, sqlx::Error> {
+    if places.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "DELETE FROM {} AS t USING unnest($1::text[], $2::text[]) AS u(part, place) \
+         WHERE t.tableoid = u.part::oid AND t.ctid = u.place::tid",
+        layout.table
+    );
+    let query = session.query(&sql).bind(tables).bind(places);
+    session.execute(query).await
 }
 
 fn text_of(row: &Columns, column: usize) -> Option<String> {

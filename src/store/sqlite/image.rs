@@ -1,6 +1,6 @@
 //! The columns of a row as they are going to be.
 
-use crate::model::{FieldType, Native, StoreError, Value, canonical_integer};
+use crate::model::{Cell, FieldType, Native, StoreError, Value, canonical_integer};
 
 use super::super::image::{self, Table};
 use super::layout::{Affinity, Layout};
@@ -25,6 +25,14 @@ impl image::Row for Row<'_> {
 
     fn written(&self, _: usize, _: &Value, native: Native) -> Result<Native, &'static str> {
         Ok(native)
+    }
+
+    fn holds(&self, slot: usize, native: &Native, as_read: impl Fn(&Native) -> Cell) -> bool {
+        let affinity = self.layout.column(slot).map_or(Affinity::None, |column| column.affinity);
+        if affinity.keeps(native) {
+            return true;
+        }
+        affinity.made_of(native).is_none_or(|made| as_read(&made) == as_read(native))
     }
 
     fn json_text(&self, slot: usize) -> Option<&str> {

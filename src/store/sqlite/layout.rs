@@ -25,6 +25,28 @@ pub(super) enum Affinity {
 }
 
 impl Affinity {
+    /// What a column makes of a value that is put into it: of texts that are numbers, and of numbers. What becomes of a number in a column
+    /// of texts is left out: it reads as the number that it is.
+    pub(super) fn made_of(self, native: &Native) -> Option<Native> {
+        let number = match (self, native) {
+            (Self::Integer | Self::Numeric | Self::Real, Native::Text(text)) => number(text)?,
+            (Self::Integer | Self::Numeric | Self::Real, Native::Integer(_) | Native::Real(_)) => {
+                native.clone()
+            }
+            _ => return None,
+        };
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // As the database does it.
+        Some(match (self, number) {
+            (Self::Real, Native::Integer(number)) => Native::Real(number as f64),
+            (Self::Integer | Self::Numeric, Native::Real(number))
+                if number.abs() < 9e18 && (number as i64) as f64 == number =>
+            {
+                Native::Integer(number as i64)
+            }
+            (_, number) => number,
+        })
+    }
+
     /// Whether a column certainly holds a value as it is put into it.
     pub(super) fn keeps(self, native: &Native) -> bool {
         let like_number = |text: &str| {
@@ -40,6 +62,18 @@ impl Affinity {
             _ => false,
         }
     }
+}
+
+/// A text as the number that a column of numbers takes it for; none where it stays a text.
+fn number(text: &str) -> Option<Native> {
+    let text = text.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    // No words (`inf`), and nothing without a digit.
+    if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
+        return None;
+    }
+    let whole = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    whole.map(Native::Integer).or_else(|| text.parse().ok().map(Native::Real))
 }
 
 #[derive(Debug, Clone)]

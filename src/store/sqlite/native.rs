@@ -5,7 +5,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::model::Native;
 
-pub(super) use super::super::inside::{native_json, unreadable};
+pub(super) use super::super::inside::native_json;
 
 /// A name as SQL has it. Everything may stand between double quotes; a double quote stands there twice.
 pub(super) fn quoted(name: &str) -> String {

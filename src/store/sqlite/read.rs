@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row as SqlRow};
 use serde_json::Value as Json;
 
-use crate::model::{
-    Cell, FieldType, Fields, Form, Guard, Mapped, Native, RecordKey, Row, canonical_integer, decode,
-};
+use crate::model::{Cell, FieldType, Fields, Form, Guard, Mapped, Native, RecordKey, Row, canonical_integer};
 
 use super::super::guard_holds;
+use super::super::inside::read_cell;
 use super::super::places::{Columns, Inner};
 use super::layout::{Affinity, FieldPlace, Layout};
-use super::native::{native, native_json, quoted, unreadable};
+use super::native::{native, native_json, quoted};
 
 /// Keys a query: with two parameters a key this is well below `SQLite`'s limit of 32,766.
 const KEYS_PER_QUERY: usize = 1000;
@@ -123,10 +121,6 @@ impl Layout {
     fn natives(&self, row: &SqlRow<'_>) -> rusqlite::Result<Vec<Native>> {
         (0..self.slots.len()).map(|slot| row.get_ref(slot).map(native)).collect()
     }
-}
-
-fn read_cell(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Cell {
-    decode(native, ty, form, zone).map_or_else(|error| unreadable(native, error.0), Cell::Value)
 }
 
 /// Finds rows by key. Several rows of one key are all there.

@@ -23,7 +23,7 @@ use super::read::{Found, find};
 use super::triggers;
 
 /// What became of a transaction.
-enum Attempt {
+pub(super) enum Attempt {
     Committed(BTreeMap<IntentId, Outcome>),
     /// Something in the database (a trigger's `RAISE(ROLLBACK)`) threw the whole transaction away.
     ThrownAway(StoreError),
@@ -165,7 +165,7 @@ fn receipt_of(connection: &Connection, batch: &BatchId) -> rusqlite::Result<Opti
 }
 
 /// Notes what a batch applied. A batch that went out in pieces has one receipt all the same.
-fn leave_receipt(
+pub(super) fn leave_receipt(
     connection: &Connection,
     batch: &BatchId,
     writes: &[&Write],
