@@ -22,6 +22,7 @@ mod render_left;
 mod render_report;
 mod render_value;
 mod render_words;
+mod revived;
 mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
