@@ -107,8 +107,12 @@ impl Sight<'_> {
                 (rows, strays) = (Vec::new(), Vec::new());
                 identify.unread(&place);
             }
-            rows.iter().for_each(|row| identify.take_row(&place.0, &place.1, &row.row()));
-            strays.into_iter().for_each(|stray| identify.take_stray(&place.1, stray));
+            for row in &rows {
+                identify.take_row(&place.0, &place.1, &row.row());
+            }
+            for stray in strays {
+                identify.take_stray(&place.1, stray);
+            }
             gathered.rows.insert(place.clone(), rows);
             gathered.reads.insert(place, (cursor.certificate, cursor.error, cursor.began));
         }

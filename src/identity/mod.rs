@@ -221,11 +221,11 @@ impl Identify {
         for (store, shadow) in &memory.stores {
             let census = self.places.get_mut(&(entity.clone(), store.clone()));
             let (Some(census), Some(id)) = (census, &shadow.store_id) else { continue };
-            if !shadow.present {
-                census.former.insert(id.clone(), key.clone());
-            } else {
+            if shadow.present {
                 census.links.insert(id.clone(), key.clone());
                 census.linked.insert(key.clone(), id.clone());
+            } else {
+                census.former.insert(id.clone(), key.clone());
             }
         }
     }

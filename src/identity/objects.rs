@@ -403,16 +403,13 @@ fn joined(mapping: &Mapping, stray: &Stray, key: &RecordKey, keys: &KeysById) ->
             lacks = true;
             continue;
         };
-        match rows.and_then(|rows| rows.get(id)).and_then(|key| key.parts().first()) {
-            Some(found) => {
-                differs |= found != own;
-                parts.push(found.clone());
-            }
+        if let Some(found) = rows.and_then(|rows| rows.get(id)).and_then(|key| key.parts().first()) {
+            differs |= found != own;
+            parts.push(found.clone());
+        } else {
             // It is not there any more, unless what it led to has a row that it does not lead to.
-            None => {
-                let own = std::slice::from_ref(own);
-                elsewhere |= rows.is_some_and(|rows| rows.values().any(|key| key.parts() == own));
-            }
+            let own = std::slice::from_ref(own);
+            elsewhere |= rows.is_some_and(|rows| rows.values().any(|key| key.parts() == own));
         }
     }
     if elsewhere || (differs && (lacks || parts.len() < key.parts().len())) {
