@@ -6,21 +6,9 @@ mod shipped;
 
 use crm_world::{Crm, emails, id, phones, text};
 use serde_json::json;
-use trueup::spec::Spec;
-
-/// The shipped model in files that stand for the warehouse, Supabase and the local database, and in Twenty.
-fn spec() -> Spec {
-    let mut files = shipped::with_stores(&[
-        ("bigquery", "sqlite: {path: warehouse.db}"),
-        ("supabase", "sqlite: {path: supabase.db}"),
-        ("local_sqlite", "sqlite: {path: local_sqlite.db}"),
-        ("twenty", "twenty: {url: \"${env:TRUEUP_TWENTY_URL}\", api_key: \"${env:TRUEUP_TWENTY_KEY}\"}"),
-    ]);
-    for text in files.values_mut() {
-        *text = text.replace("table: public.", "table: ");
-    }
-    shipped::compiled(&files).unwrap_or_else(|found| panic!("{found:#?}"))
-}
+use trueup::controller::PassOptions;
+use trueup::sandbox::{Calls, Fault};
+use trueup::telemetry::Silent;
 
 const SQL: [&str; 3] = ["bigquery", "supabase", "local_sqlite"];
 
@@ -41,7 +29,7 @@ const BEGIN: &str = "
     INSERT INTO people_businesses (contact_id, business_id, role) VALUES (1, 'B1', 'maker'), (2, 'B1', 'buyer'), (3, 'B1', 'ghost');";
 
 async fn begun() -> Crm {
-    let crm = Crm::new(spec(), 1_000_000).await;
+    let crm = Crm::new(shipped::in_files_and_a_crm(), 1_000_000).await;
     crm.sql("bigquery", BEGIN);
     crm.settle().await;
     crm
@@ -88,7 +76,7 @@ async fn an_empty_crm_gets_what_it_has_a_place_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_says_how_many_calls_a_first_load_takes() {
-    let crm = Crm::new(spec(), 1_000_000).await;
+    let crm = Crm::new(shipped::in_files_and_a_crm(), 1_000_000).await;
     crm.sql("bigquery", BEGIN);
     let people: Vec<String> = (100..250).map(|at| format!("({at}, 'Given{at} Example', 'A')")).collect();
     let ways: Vec<String> = (100..250)
@@ -226,7 +214,7 @@ async fn a_person_made_in_the_crm_is_a_contact_everywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_who_are_there_already_are_known_again() {
-    let crm = Crm::new(spec(), 1_000_000).await;
+    let crm = Crm::new(shipped::in_files_and_a_crm(), 1_000_000).await;
     crm.sql("bigquery", BEGIN);
     let mail = |address: &str| json!({ "primaryEmail": address, "additionalEmails": [] });
     let phone = |number: &str| json!({ "primaryPhoneNumber": number, "additionalPhones": [] });
@@ -486,7 +474,7 @@ async fn a_key_that_somebody_empties_is_put_back() {
 async fn killed_between_making_and_remembering_with_the_state_lost_there_is_no_second_person() {
     use trueup::sandbox::{Calls, Fault};
     for path in ["/rest/batch/people", "/rest/batch/peopleBusinesses", "/rest/people/"] {
-        let mut crm = Crm::new(spec(), 1_000_000).await;
+        let mut crm = Crm::new(shipped::in_files_and_a_crm(), 1_000_000).await;
         crm.sql("bigquery", BEGIN);
         crm.make("people", &json!({ "name": { "firstName": "Ann", "lastName": "E." }, "emails": { "primaryEmail": "ann@example.com", "additionalEmails": [] } }));
         let died = tokio_util::sync::CancellationToken::new();
@@ -607,4 +595,111 @@ async fn who_stays_out_and_is_typed_in_is_nobody_new() {
     assert_eq!(crm.all("people").len(), 2);
     let values = "SELECT identifier_value FROM contact_identifiers WHERE contact_id = '3' ORDER BY 1";
     assert_eq!(alike(&crm, values), ["+12025550133", "cy.h@example.com", "cy@example.com"]);
+}
+
+const LINKS: &str = "SELECT contact_id, business_id, role FROM people_businesses ORDER BY 1, 2";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_led_to_another_company_is_another_link() {
+    let crm = begun().await;
+    crm.sql("supabase", "INSERT INTO businesses (business_id, name) VALUES ('B2', 'Placeholder Labs')");
+    crm.settle().await;
+    let company = |key: &str| id(&crm.one("companies", "businessId", key));
+    let link = id(&crm.one("peopleBusinesses", "workRole", "buyer"));
+    crm.patch("peopleBusinesses", &link, &json!({ "companyId": company("B2") }));
+    crm.settle().await;
+    assert_eq!(alike(&crm, LINKS), ["1|B1|maker", "2|B2|buyer", "3|B1|ghost"]);
+    let moved = crm.one("peopleBusinesses", "workRole", "buyer");
+    assert_eq!((id(&moved), &moved["linkKey"]), (link.clone(), &json!("[\"2\",\"B2\"]")));
+    // What is edited in it is that pair's, and the old pair can come again.
+    crm.patch("peopleBusinesses", &link, &json!({ "workRole": "partner" }));
+    crm.sql(
+        "supabase",
+        "INSERT INTO people_businesses (contact_id, business_id, role) VALUES ('2', 'B1', 'guest')",
+    );
+    crm.settle().await;
+    assert_eq!(alike(&crm, LINKS), ["1|B1|maker", "2|B1|guest", "2|B2|partner", "3|B1|ghost"]);
+    assert_eq!(crm.all("peopleBusinesses").len(), 3);
+    // Where two rows would be one pair's, a person has to say.
+    crm.patch("peopleBusinesses", &link, &json!({ "companyId": company("B1") }));
+    let plan = text(&crm.plan().await);
+    assert!(plan.contains("it joins what another row joins already"), "{plan}");
+    crm.settle().await;
+    assert_eq!(alike(&crm, LINKS).len(), 4);
+    // The old company goes, and no link that leads elsewhere goes with it.
+    crm.patch("peopleBusinesses", &link, &json!({ "companyId": company("B2") }));
+    crm.sql("supabase", "DELETE FROM businesses WHERE business_id = 'B1'");
+    crm.settle().await;
+    assert_eq!(alike(&crm, LINKS), ["2|B2|partner"]);
+    assert_eq!(id(&crm.one("peopleBusinesses", "workRole", "partner")), link);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_lost_its_person_leads_to_it_again() {
+    let crm = begun().await;
+    let link = id(&crm.one("peopleBusinesses", "workRole", "buyer"));
+    crm.patch("peopleBusinesses", &link, &json!({ "personId": null }));
+    crm.settle().await;
+    let bob = id(&crm.person("2"));
+    assert_eq!(crm.one("peopleBusinesses", "workRole", "buyer")["personId"], json!(bob));
+    // Who is destroyed there, and comes back because he was changed elsewhere.
+    crm.sandbox.edit(|editor| editor.destroy("people", &bob)).unwrap();
+    crm.sql("supabase", "UPDATE contacts_master SET job_title = 'Buyer' WHERE contact_id = '2'");
+    crm.settle().await;
+    assert_eq!(crm.one("peopleBusinesses", "workRole", "buyer")["personId"], crm.person("2")["id"]);
+    assert_eq!(alike(&crm, LINKS), ["1|B1|maker", "2|B1|buyer", "3|B1|ghost"]);
+    // Half a change is not plain.
+    let firm = crm.make("companies", &json!({ "name": "Placeholder Labs" }));
+    crm.settle().await;
+    let link = id(&crm.one("peopleBusinesses", "workRole", "buyer"));
+    crm.patch("peopleBusinesses", &link, &json!({ "personId": null, "companyId": firm }));
+    let plan = text(&crm.plan().await);
+    assert!(plan.contains("what it joins was changed, and it is not plain to what"), "{plan}");
+    crm.settle().await;
+    assert_eq!(alike(&crm, LINKS), ["1|B1|maker", "2|B1|buyer", "3|B1|ghost"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_of_addresses_that_goes_away_takes_none_of_them_along() {
+    let elsewhere = |text: &str| text.replace("email: {path: emails,", "email: {path: reachedBy,");
+    let crm = Crm::new(shipped::in_files_and_a_crm_where(elsewhere), 1_000_000).await;
+    crm.sql("bigquery", BEGIN);
+    crm.settle().await;
+    let (before, labels) =
+        (alike(&crm, VALUES), "SELECT identifier_id, source_label FROM contact_identifiers ORDER BY 1");
+    assert_eq!(crm.person("1")["reachedBy"]["primaryEmail"], json!("ann@example.com"));
+    crm.sandbox.edit(|editor| editor.drop_field("person", "reachedBy")).unwrap();
+    crm.hand.advance(std::time::Duration::from_secs(10));
+    let plan = text(&crm.plan().await);
+    assert!(plan.contains("column `reachedBy` is missing"), "{plan}");
+    crm.sql("supabase", "UPDATE contact_identifiers SET source_label = 'Cell' WHERE identifier_id = 'i3'");
+    crm.settle().await;
+    assert_eq!(alike(&crm, VALUES), before);
+    let labelled = alike(&crm, labels);
+    // It comes back empty, which is no delete either.
+    crm.engine.migrate(&crm.engine.migration().await.unwrap()).await.unwrap();
+    crm.hand.advance(std::time::Duration::from_secs(10));
+    crm.settle().await;
+    assert_eq!((alike(&crm, VALUES), alike(&crm, labels)), (before, labelled));
+    let ann = crm.person("1");
+    assert_eq!(ann["reachedBy"]["primaryEmail"], json!("ann@example.com"));
+    assert_eq!(ann["reachedBy"]["additionalEmails"], json!(["ann.e@example.com"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_people_cannot_be_read_to_their_end_nobody_is_asked_whose_things_are() {
+    let crm = Crm::paged(shipped::in_files_and_a_crm(), 1_000_000, 1).await;
+    crm.sql("bigquery", BEGIN);
+    crm.settle().await;
+    for pages in [0, 1] {
+        crm.sandbox.faults().add(Calls::all().body("people(").skip(pages), Fault::Status(502));
+        let plan = crm.engine.plan(&PassOptions::default(), &Silent).await.unwrap();
+        assert!(crm.sandbox.faults().hits() > 0);
+        assert_eq!(plan.guards, [], "{}", text(&plan));
+        let text = text(&plan);
+        assert!(!text.contains("held") && !text.contains("waits for a person"), "{text}");
+        crm.sandbox.faults().clear();
+    }
+    let plan = crm.plan().await;
+    assert!(plan.is_empty(), "{}", text(&plan));
 }

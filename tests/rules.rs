@@ -2,7 +2,7 @@
 
 mod world;
 
-use world::{Stamp, World};
+use world::{Stamp, THREE_STORES, World};
 
 /// A world in which one record is known to all three stores, and everything agrees.
 fn agreed() -> World {
@@ -608,4 +608,26 @@ fn a_column_that_is_mapped_later_meets_for_the_first_time() {
         world.conflicts()
     );
     assert_eq!(world.everywhere("2", "b"), ["b0", "b0", "other"]);
+}
+
+#[test]
+fn what_is_derived_follows_its_source_at_a_first_meeting_too() {
+    let fields = "    a: string\n    low: {derive: email(a)}\n";
+    for at in ["hub", "app"] {
+        let mut world = World::new(&THREE_STORES.replacen("    a: string\n", fields, 1));
+        world.insert("hub", "1", &[("a", "Old@one.example.com"), ("must", "m")], Stamp::Raise);
+        world.settle();
+        assert_eq!(world.everywhere("1", "low"), ["old@one.example.com"; 3]);
+        world.edit(at, "1", "a", "New@two.example.com", Stamp::Raise);
+        world.lose_state();
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["New@two.example.com"; 3], "{at}");
+        assert_eq!(world.everywhere("1", "low"), ["new@two.example.com"; 3], "{at}");
+        // What somebody set by hand along with its source stays.
+        world.edit(at, "1", "a", "New@three.example.com", Stamp::Raise);
+        world.edit(at, "1", "low", "desk@three.example.com", Stamp::None);
+        world.lose_state();
+        world.settle();
+        assert_eq!(world.everywhere("1", "low"), ["desk@three.example.com"; 3], "{at}");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::identity::{Found, Identified, Identify, Place};
-use crate::model::{Certificate, Entity, EntityName, RecordKey, StoreError, StoreName};
+use crate::model::{Certificate, EmbedPlace, Entity, EntityName, RecordKey, StoreError, StoreName};
 use crate::state::{PAGE, Pages};
 use crate::store::LazyRow;
 
@@ -54,11 +54,18 @@ impl Gathered {
                 let (certificate, error, began) =
                     self.reads.get(&(embedded.parent.clone(), store.clone())).cloned().unwrap_or_default();
                 let count = rows.len() as u64;
+                let missing = certificate.iter().flat_map(|told| told.missing_inside.iter().cloned());
+                let missing: BTreeSet<String> = missing.collect();
+                let gone = |place: &EmbedPlace| missing.contains(&place.column.to_string());
+                let lost = embedded.places.iter().filter(|(_, place)| gone(place));
+                found.lost_kinds = lost.clone().map(|(kind, _)| kind.clone()).collect();
+                let missing_columns = lost.map(|(_, place)| place.column.to_string()).collect();
                 let certificate = certificate.map(|told| Certificate {
                     rows_claimed: if told.is_whole() { count } else { count + 1 },
                     rows_read: count,
                     end_seen: told.end_seen,
                     moved: told.moved,
+                    missing_columns,
                     ..Certificate::default()
                 });
                 (certificate, error, began)
@@ -84,19 +91,25 @@ impl Sight<'_> {
         for place in identify.sources() {
             let Some(entity) = executor.spec.entity(&place.0) else { continue };
             let mut cursor = Cursor::open(executor, entity, place.1.clone()).await;
-            let mut rows = Vec::new();
+            let (mut rows, mut strays) = (Vec::new(), Vec::new());
             loop {
                 cursor.fill(executor, entity).await;
-                for stray in cursor.strays.drain(..) {
-                    identify.take_stray(&place.1, stray);
-                }
+                strays.append(&mut cursor.strays);
                 if cursor.rows.is_empty() {
                     break;
                 }
-                for row in cursor.rows.drain(..) {
-                    identify.take_row(&place.0, &place.1, &row.row());
-                    rows.push(row);
-                }
+                rows.extend(cursor.rows.drain(..));
+            }
+            if cursor.error.is_some() {
+                // What came before it broke off would be told apart by what did not come.
+                (rows, strays) = (Vec::new(), Vec::new());
+                identify.unread(&place);
+            }
+            for row in &rows {
+                identify.take_row(&place.0, &place.1, &row.row());
+            }
+            for stray in strays {
+                identify.take_stray(&place.1, stray);
             }
             gathered.rows.insert(place.clone(), rows);
             gathered.reads.insert(place, (cursor.certificate, cursor.error, cursor.began));

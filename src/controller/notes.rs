@@ -145,6 +145,9 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Regressed => {
             "restore the newer copy of the store, or bring it forward with `trueup apply --allow regressed`"
         }
+        NoticeKind::Unreachable if notice.message.contains("`trueup migrate`") => {
+            "add what it lacks with `trueup migrate`; its records wait meanwhile"
+        }
         NoticeKind::Unreachable => {
             "see that the store is up and its credentials hold; its records wait meanwhile"
         }

@@ -35,10 +35,11 @@ fn absence(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Absence
             .map(|(why, embedded)| (view.entity.field(embedded.value).name.clone(), why))
             .into_iter()
             .collect();
-        let plan = (was_there || !cannot_hold.is_empty()).then(|| SidePlan {
-            adopt: was_there.then(|| shadows::absent(side, resolution)),
+        let blind = view.overrides.blind.contains(side.store);
+        let plan = (was_there || blind || !cannot_hold.is_empty()).then(|| SidePlan {
+            adopt: was_there.then(|| shadows::absent_for(side, resolution, blind)),
             cannot_hold,
-            ..SidePlan::idle(side.store, Standing::InSync)
+            ..SidePlan::idle(side.store, if blind { Standing::Unknown } else { Standing::InSync })
         });
         return Absence::Stays(plan.map(Box::new));
     }
@@ -95,9 +96,19 @@ fn made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> SidePlan {
     SidePlan {
         drift: Some(Drift::Missing),
         action: Some(action),
+        adopt: went_along(view, resolution, side),
         cannot_hold: cannot_hold.into_iter().map(|(_, name, why)| (name, why)).collect(),
         ..SidePlan::idle(side.store, Standing::Written)
     }
+}
+
+/// What is remembered of a row that went with the one that it stood in: should the new one not come about, it was no delete.
+pub(super) fn went_along(
+    view: &View<'_>,
+    resolution: &Resolution,
+    side: &Side<'_>,
+) -> Option<std::sync::Arc<crate::model::Shadow>> {
+    view.overrides.anew.contains(side.store).then(|| shadows::absent(side, resolution))
 }
 
 /// What a store needs that does not have the record, in outline.
@@ -116,7 +127,7 @@ pub(super) fn outline(view: &View<'_>, resolution: &Resolution, side: &Side<'_>)
         standing: Standing::Written,
         drift: Some(Drift::Missing),
         act: Some(Act { kind: ActionKind::Create, fields: Vec::new(), overwrites: false }),
-        adopts: false,
+        adopts: view.overrides.anew.contains(side.store),
         cannot_hold: cannot_hold.collect(),
     })
 }

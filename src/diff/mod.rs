@@ -270,7 +270,7 @@ fn concerned_unknown(
 fn dead(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Option<SidePlan> {
     let was_there = side.shadow.is_some_and(|shadow| shadow.present);
     match side.presence {
-        Presence::Absent if was_there => Some(SidePlan {
+        Presence::Absent if was_there || view.overrides.anew.contains(side.store) => Some(SidePlan {
             adopt: Some(shadows::absent(side, resolution)),
             ..SidePlan::idle(side.store, Standing::InSync)
         }),

@@ -17,6 +17,14 @@ pub(super) fn absent(side: &Side<'_>, resolution: &Resolution) -> Arc<Shadow> {
     Arc::new(Shadow { meta, ..Shadow::default() })
 }
 
+/// The same; of an element whose field went away, not to be a delete when it comes back empty, with what it was known by, should it
+/// come back as it was.
+pub(super) fn absent_for(side: &Side<'_>, resolution: &Resolution, blind: bool) -> Arc<Shadow> {
+    let store_id = side.shadow.and_then(|shadow| shadow.store_id.clone()).filter(|_| blind);
+    let absent = absent(side, resolution);
+    Arc::new(Shadow { store_id, ..Shadow::clone(&absent) })
+}
+
 /// The shadow of a row that was just made.
 pub(super) fn created(
     view: &View<'_>,

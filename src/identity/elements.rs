@@ -63,6 +63,10 @@ impl Identify {
                 Some(key) if taken.insert(key.clone()) => {
                     given.insert(id.clone(), (key.clone(), How::Remembered));
                 }
+                None if census.former.get(id).is_some_and(|key| taken.insert(key.clone())) => {
+                    let key = census.former.get(id).cloned().unwrap_or_else(|| RecordKey::new(Vec::new()));
+                    given.insert(id.clone(), (key, How::Value));
+                }
                 _ => fresh.entry((element.parent.clone(), element.kind.clone())).or_default().push(element),
             }
         }

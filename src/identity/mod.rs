@@ -76,6 +76,8 @@ pub struct Found {
     pub doubtful: BTreeSet<RecordKey>,
     /// Rows that wait for a person.
     pub held: Vec<HeldRow>,
+    /// Of elements: the kinds that the store has no field for any more, so that nothing is known of them.
+    pub lost_kinds: BTreeSet<String>,
 }
 
 /// What was found out, by entity and store.
@@ -93,6 +95,8 @@ struct Census {
     strays: BTreeMap<StoreRecordId, Stray>,
     /// What is remembered.
     links: BTreeMap<StoreRecordId, RecordKey>,
+    /// Elements whose field went away.
+    former: BTreeMap<StoreRecordId, RecordKey>,
     linked: BTreeMap<RecordKey, StoreRecordId>,
 }
 
@@ -111,6 +115,8 @@ pub struct Identify {
     known: Known,
     /// Entities whose canonical rows could not be read to their end: nothing new is decided about them.
     doubted: BTreeSet<EntityName>,
+    /// Places that could not be read to their end, of which nothing was taken.
+    unread: BTreeSet<Place>,
 }
 
 /// What is looked for among known rows.
@@ -166,7 +172,8 @@ impl Identify {
                 places.insert((entity.clone(), store.clone()), Census::default());
             }
         }
-        Self { spec, places, wanted: Wanted::default(), known: Known::default(), doubted: BTreeSet::new() }
+        let (wanted, known) = (Wanted::default(), Known::default());
+        Self { spec, places, wanted, known, doubted: BTreeSet::new(), unread: BTreeSet::new() }
     }
 
     /// Whether any store has record ids of its own, so that there is something to find out.
@@ -180,6 +187,11 @@ impl Identify {
             self.spec.mapping(entity, store).is_some_and(|mapping| mapping.embedded().is_none())
         };
         self.places.keys().filter(stands_alone).cloned().collect()
+    }
+
+    /// Notes that a place could not be read to its end, so that nothing of it is taken.
+    pub fn unread(&mut self, place: &Place) {
+        self.unread.insert(place.clone());
     }
 
     /// Takes a row that carries its key.
@@ -206,11 +218,14 @@ impl Identify {
     /// Takes what is remembered of a record.
     pub fn remember(&mut self, entity: &EntityName, key: &RecordKey, memory: &Memory) {
         self.note_number(entity, key);
-        for (store, shadow) in memory.stores.iter().filter(|(_, shadow)| shadow.present) {
+        for (store, shadow) in &memory.stores {
             let census = self.places.get_mut(&(entity.clone(), store.clone()));
-            if let (Some(census), Some(id)) = (census, &shadow.store_id) {
+            let (Some(census), Some(id)) = (census, &shadow.store_id) else { continue };
+            if shadow.present {
                 census.links.insert(id.clone(), key.clone());
                 census.linked.insert(key.clone(), id.clone());
+            } else {
+                census.former.insert(id.clone(), key.clone());
             }
         }
     }

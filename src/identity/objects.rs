@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Entity, FieldRef, MatchTerm, RecordKey, StoreName, StoreRecordId};
+use crate::model::{Entity, FieldRef, Mapping, MatchTerm, RecordKey, StoreName, StoreRecordId, Stray};
 
 use super::mint::minted;
 use super::{
@@ -22,6 +22,16 @@ struct Work {
     doubtful: BTreeMap<StoreName, BTreeSet<RecordKey>>,
     /// Rows that nothing but match rules can tell of.
     unknown: Vec<At>,
+}
+
+/// What the relations of a row say that joins others and carries a key.
+enum Joined {
+    /// Nothing else than its key, as far as they say anything.
+    Same,
+    /// It is another pair's.
+    Key(RecordKey),
+    /// It leads to a row of which it is not known whose it is, or only half of it is another pair's.
+    Elsewhere,
 }
 
 impl Work {
@@ -89,8 +99,22 @@ impl Identify {
         else {
             return;
         };
-        let carried = census.strays.values().filter_map(|stray| Some((&stray.store_id, stray.key.as_ref()?)));
         let mut disputed = BTreeSet::new();
+        let mut moved: Vec<(&StoreRecordId, &RecordKey, RecordKey)> = Vec::new();
+        let mut carried: Vec<(&StoreRecordId, &RecordKey)> = Vec::new();
+        for stray in census.strays.values() {
+            let Some(key) = &stray.key else { continue };
+            match joined(mapping, stray, key, keys) {
+                Joined::Same => carried.push((&stray.store_id, key)),
+                Joined::Key(other) => moved.push((&stray.store_id, key, other)),
+                Joined::Elsewhere => {
+                    let why = "what it joins was changed, and it is not plain to what; set both of its relations, or put them back";
+                    disputed.insert(key.clone());
+                    let at = (store.clone(), stray.store_id.clone());
+                    work.hold(&at, why.to_owned(), BTreeSet::from([key.clone()]), false);
+                }
+            }
+        }
         for (id, key) in census.keyed.iter().chain(carried) {
             let at = (store.clone(), id.clone());
             let other_row = census.linked.get(key).filter(|known| *known != id && census.has(known));
@@ -114,6 +138,20 @@ impl Identify {
                 }
             }
         }
+        for (at, (id, old, key)) in moved.iter().enumerate() {
+            let row = (store.clone(), (*id).clone());
+            let live = work.live.get(store).is_some_and(|live| live.contains_key(key));
+            let linked = census.linked.get(key).is_some_and(|known| known != *id && census.has(known));
+            let twice = moved.iter().enumerate().any(|(other, (.., joins))| other != at && joins == key);
+            if live || linked || twice {
+                let why = format!("it joins what another row joins already, {key}; remove one of them");
+                disputed.extend([(*old).clone(), key.clone()]);
+                work.hold(&row, why, BTreeSet::from([(*old).clone(), key.clone()]), true);
+            } else {
+                // The old pair went where the new one came.
+                work.give(&row, key.clone(), How::Relations);
+            }
+        }
         let all_related = mapping.key_relations().count() == mapping.key.len();
         for stray in census.strays.values().filter(|stray| stray.key.is_none()) {
             let at = (store.clone(), stray.store_id.clone());
@@ -123,6 +161,8 @@ impl Identify {
                 work.hold(&at, why, BTreeSet::from([key.clone()]), false);
             } else if let Some(key) = census.links.get(&stray.store_id) {
                 work.give(&at, key.clone(), How::Remembered);
+            } else if all_related && self.joins_unread(store, mapping, stray) {
+                // Who it is, is told by what could not be read.
             } else if all_related {
                 let parts = mapping.key_relations().map(|(part, target)| {
                     let related = stray.relations.get(&FieldRef::Key(part))?;
@@ -139,6 +179,14 @@ impl Identify {
                 work.unknown.push(at);
             }
         }
+    }
+
+    /// Whether something that a row joins stands in a place that could not be read.
+    fn joins_unread(&self, store: &StoreName, mapping: &Mapping, stray: &Stray) -> bool {
+        mapping.key_relations().any(|(part, target)| {
+            let leads = stray.relations.contains_key(&FieldRef::Key(part));
+            leads && self.unread.contains(&(target.clone(), store.clone()))
+        })
     }
 
     fn features(&self, entity: &Entity, at: &At) -> BTreeSet<Feature> {
@@ -310,7 +358,8 @@ impl Identify {
             }
         }
         for stray in census.strays.values() {
-            if let Some(key) = stray.key.as_ref().filter(|_| !is_held(work, store, &stray.store_id)) {
+            let decided = work.verdicts.contains_key(&(store.clone(), stray.store_id.clone()));
+            if let Some(key) = stray.key.as_ref().filter(|_| !decided) {
                 of_place.insert(stray.store_id.clone(), key.clone());
             }
         }
@@ -324,7 +373,8 @@ impl Identify {
             let has_place = mapping.key_text.is_some() || mapping.key_relations().count() == 0;
             let orphaned =
                 mapping.key_relations().any(|(part, _)| !stray.relations.contains_key(&FieldRef::Key(part)));
-            let unlinked = !carries && (has_place || orphaned);
+            // A relation that somebody emptied is put back, as a key is.
+            let unlinked = orphaned || (!carries && has_place);
             let row = row_of(entity, mapping, stray, &key, keys, unlinked);
             if let Some(how) = how {
                 found.how.insert(key.clone(), how);
@@ -340,8 +390,35 @@ impl Identify {
     }
 }
 
-fn is_held(work: &Work, store: &StoreName, id: &StoreRecordId) -> bool {
-    matches!(work.verdicts.get(&(store.clone(), id.clone())), Some(Verdict::Held(_)))
+/// What a row's relations say of the key that it carries.
+fn joined(mapping: &Mapping, stray: &Stray, key: &RecordKey, keys: &KeysById) -> Joined {
+    if mapping.key_relations().count() != mapping.key.len() || mapping.key.len() != key.parts().len() {
+        return Joined::Same;
+    }
+    let mut parts = Vec::new();
+    let (mut differs, mut lacks, mut elsewhere) = (false, false, false);
+    for ((part, target), own) in mapping.key_relations().zip(key.parts()) {
+        let rows = keys.get(&(target.clone(), mapping.store.clone()));
+        let Some(id) = stray.relations.get(&FieldRef::Key(part)) else {
+            lacks = true;
+            continue;
+        };
+        if let Some(found) = rows.and_then(|rows| rows.get(id)).and_then(|key| key.parts().first()) {
+            differs |= found != own;
+            parts.push(found.clone());
+        } else {
+            // It is not there any more, unless what it led to has a row that it does not lead to.
+            let own = std::slice::from_ref(own);
+            elsewhere |= rows.is_some_and(|rows| rows.values().any(|key| key.parts() == own));
+        }
+    }
+    if elsewhere || (differs && (lacks || parts.len() < key.parts().len())) {
+        Joined::Elsewhere
+    } else if differs {
+        Joined::Key(RecordKey::new(parts))
+    } else {
+        Joined::Same
+    }
 }
 
 /// Of several rows of a store that would be one record's, the one that is known to be stays; the others wait for a person.

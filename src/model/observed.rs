@@ -172,6 +172,9 @@ pub struct Certificate {
     pub moved: bool,
     /// Mapped columns that the table lacks: their fields are unknown.
     pub missing_columns: Vec<String>,
+    /// Columns that the table lacks in which records of other entities would stand: nothing is known of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_inside: Vec<String>,
     /// Rows whose key is null or no key of its type: each an error, and absence is unknown.
     pub bad_keys: u64,
     /// Keys that more than one row has (at most the first hundred): each an error, and absence is unknown.

@@ -109,6 +109,8 @@ pub(super) struct EntityWork {
     pub values: UniqueValues,
     /// Where records are, or may be, in stores with record ids of their own.
     pub homes: Homes,
+    /// The stores in which records were deleted, where what becomes of one may matter to another.
+    pub deleted: BTreeMap<RecordKey, BTreeSet<StoreName>>,
     /// What is to be said of rows that are no record's yet, and of records about which nothing is to be done.
     pub said: Vec<Notice>,
     /// How rows came to their records, by store.
@@ -340,6 +342,9 @@ impl Planner {
         work.told.tell(&self.inputs, entity, &entry, true);
         if link.is_some() {
             work.by_key.insert(entry.observed.key.clone(), work.kept.len());
+            if !entry.resolution.deleted_by.is_empty() {
+                work.deleted.insert(entry.observed.key.clone(), entry.resolution.deleted_by.clone());
+            }
         }
         let mut kept = Kept {
             place: 0,
@@ -385,6 +390,7 @@ impl Planner {
     /// When what was seen of a record could not be kept.
     pub fn finish(mut self) -> Result<Plan, Lost> {
         self.settle_relations();
+        self.settle_revived();
         self.set_guards();
         self.hold_stopped();
         match self.lost.take() {

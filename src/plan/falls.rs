@@ -105,6 +105,18 @@ impl Planner {
         }
     }
 
+    /// Keeps what would have gone with a record that stays after all, and goes with no other one.
+    pub(super) fn take_fall_back(&mut self, id: &RecordId) {
+        let (own, others): (Vec<Fall>, Vec<Fall>) =
+            std::mem::take(&mut self.falls).into_iter().partition(|fall| fall.id == *id);
+        self.falls = others;
+        for one in own.into_iter().flat_map(|fall| fall.going).filter(|one| one != id) {
+            if !self.falls.iter().any(|fall| fall.going.contains(&one)) {
+                self.reconsider(&one, |overrides| overrides.cascade = false);
+            }
+        }
+    }
+
     /// Who refers to whom, with deletes that matter, among the records kept in mind.
     fn dependents(&self) -> Dependents {
         let mut dependents = Dependents::new();

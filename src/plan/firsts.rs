@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Cell, FieldId, Presence, RecordId, RecordKey, StoreName, Value};
+use crate::model::{Cell, FieldId, Presence, RecordId, RecordKey, Shadow, StoreName, Value};
 use crate::resolve::ClaimEnd;
 
 use super::build::Planner;
@@ -40,7 +40,8 @@ impl Candidate {
             Some(row.fields.get(&field).and_then(Cell::value).cloned().unwrap_or_default())
         };
         let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
-        let stood = shadow.filter(|shadow| shadow.present).and_then(|shadow| {
+        let counts = |shadow: &&Shadow| shadow.present && !entry.overrides.anew.contains(store);
+        let stood = shadow.filter(counts).and_then(|shadow| {
             let known = shadow.fields.iter().find(|(of, _)| of.as_str() == name)?.1;
             Some(known.held == Cell::Value(Value::Bool(true)))
         });

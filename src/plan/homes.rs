@@ -2,7 +2,7 @@
 //! of rows that carried no key.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::resolve::{Fate, Overrides};
 
 use super::build::Planner;
 use super::firsts::{Candidate, Group};
-use super::recipe::Entry;
+use super::recipe::{Entry, is_other_row};
 use super::{Notice, NoticeKind, Observed};
 
 /// A place of an element: store, parent, kind and normal form.
@@ -26,10 +26,12 @@ pub(super) type ElementPlace = (StoreName, String, String, String);
 /// Where records are in stores with record ids of their own.
 #[derive(Default)]
 pub(super) struct Homes {
-    /// Records that are there, or will be.
-    pub there: HashSet<(StoreName, RecordKey)>,
-    /// Records of which that is not known.
-    pub unsure: HashSet<(StoreName, RecordKey)>,
+    /// Records that are there, or will be, with the row that they had before and still have; none where it is another one, or is made.
+    pub there: HashMap<(StoreName, RecordKey), Option<StoreRecordId>>,
+    /// Records of which that is not known, and why.
+    pub unsure: HashMap<(StoreName, RecordKey), Unknown>,
+    /// Kinds of elements that a store has no field for any more.
+    pub lost_kinds: BTreeMap<StoreName, BTreeSet<String>>,
     /// Who would have which value, by store, parent, kind and normal form; those that have it already are marked.
     pub elements: HashMap<ElementPlace, Vec<(bool, RecordKey)>>,
     /// Who may stand first, where a field tells.
@@ -67,6 +69,9 @@ impl Planner {
     /// Takes what was found out about the rows of an entity in a store.
     pub fn meet(&mut self, entity: &Arc<Entity>, store: &StoreName, found: &Found) {
         let work = self.work.entry(entity.name.clone()).or_default();
+        if !found.lost_kinds.is_empty() {
+            work.homes.lost_kinds.insert(store.clone(), found.lost_kinds.clone());
+        }
         let mut meeting = Meeting::default();
         for how in found.how.values() {
             let word = match how {
@@ -151,33 +156,75 @@ impl Planner {
     }
 
     /// Where it is not known whether the store has what a record stands in, it is not known whether it has the record.
-    pub(super) fn doubt_homeless(&self, entity: &Entity, observed: &mut Observed) {
+    pub(super) fn doubt_homeless(&mut self, entity: &Entity, observed: &mut Observed) {
         for (store, mapping) in self.related(entity) {
-            let unsure = self.parents(&mapping, (observed, None)).into_iter().any(|(target, key)| {
+            let unsure = self.parents(&mapping, (observed, None)).into_iter().find_map(|(target, key)| {
                 let homes = self.work.get(&target).map(|work| &work.homes);
-                key.zip(homes).is_some_and(|(key, homes)| homes.unsure.contains(&(store.clone(), key)))
+                key.zip(homes).and_then(|(key, homes)| homes.unsure.get(&(store.clone(), key)).copied())
             });
-            if unsure && let Some(presence) = observed.presences.get_mut(&store) {
-                *presence = Presence::Unknown(Unknown::Unidentified);
+            if let (Some(why), Some(presence)) = (unsure, observed.presences.get_mut(&store)) {
+                let row = std::mem::replace(presence, Presence::Unknown(why));
+                // The store has it all the same.
+                if row.row().is_some() {
+                    let work = self.work.entry(entity.name.clone()).or_default();
+                    *work.rows.entry(store).or_default() += 1;
+                }
             }
         }
     }
 
-    /// The stores that lack what a record stands in or is joined by; none where all is as it was thought to be.
+    /// Whether a store has no field any more in which an element would stand, or stood.
+    fn has_lost_its_field(
+        &self,
+        entity: &Entity,
+        entry: &Entry,
+        store: &StoreName,
+        mapping: &Mapping,
+    ) -> bool {
+        let lost = self.work.get(&entity.name).and_then(|work| work.homes.lost_kinds.get(store));
+        let (Some(lost), Some(embedded)) = (lost, mapping.embedded()) else { return false };
+        let says = entry.resolution.fields.get(&embedded.kind).cloned();
+        let says = says.or_else(|| self.held(&entry.observed, embedded.kind));
+        let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+        let stood = shadow.and_then(|shadow| ElementId::parse(shadow.store_id.as_ref()?));
+        says.as_ref().and_then(Value::as_text).is_some_and(|kind| lost.contains(kind))
+            || stood.is_some_and(|stood| lost.contains(&stood.kind))
+    }
+
+    /// The stores that lack what a record stands in or is joined by, or have it in another row than before; none where all is as it was
+    /// thought to be.
     pub(super) fn without_home(&self, entity: &Entity, entry: &Entry) -> Option<Overrides> {
-        let mut away = BTreeSet::new();
+        let (mut away, mut anew, mut blind) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (store, mapping) in self.related(entity) {
-            let lacks =
-                self.parents(&mapping, (&entry.observed, Some(entry))).into_iter().any(|(target, key)| {
-                    let homes = self.work.get(&target).map(|work| &work.homes);
-                    !key.zip(homes).is_some_and(|(key, homes)| homes.there.contains(&(store.clone(), key)))
-                });
-            let known = !matches!(entry.observed.presences.get(&store), Some(Presence::Unknown(_)) | None);
-            if lacks && known {
+            let presence = entry.observed.presences.get(&store);
+            if matches!(presence, Some(Presence::Unknown(_)) | None) {
+                continue;
+            }
+            let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(&store));
+            let shadow = shadow.filter(|shadow| shadow.present);
+            let stood = shadow.and_then(|shadow| ElementId::parse(shadow.store_id.as_ref()?));
+            let stood = stood.filter(|_| mapping.embedded().is_some()).map(|stood| stood.parent);
+            let (mut lacks, mut moved) = (false, false);
+            for (target, key) in self.parents(&mapping, (&entry.observed, Some(entry))) {
+                let homes = self.work.get(&target).map(|work| &work.homes);
+                let home =
+                    key.zip(homes).and_then(|(key, homes)| homes.there.get(&(store.clone(), key)).cloned());
+                lacks |= home.is_none();
+                let row = home.flatten();
+                moved |= row.is_none() || stood.as_ref().is_some_and(|stood| row.as_ref() != Some(stood));
+            }
+            let absent = presence == Some(&Presence::Absent);
+            if absent && self.has_lost_its_field(entity, entry, &store, &mapping) {
+                blind.insert(store.clone());
                 away.insert(store);
+            } else if lacks {
+                away.insert(store);
+            } else if moved && shadow.is_some() && absent {
+                anew.insert(store);
             }
         }
-        (!away.is_empty()).then(|| Overrides { away, ..entry.overrides.clone() })
+        let some = !away.is_empty() || !anew.is_empty();
+        some.then(|| Overrides { away, anew, blind, ..entry.overrides.clone() })
     }
 
     /// Keeps, in stores with record ids of their own, what would leave with a record that is not let go after all.
@@ -244,14 +291,17 @@ impl Planner {
             let action = side.and_then(Outline::kind);
             let here = (store.clone(), key.clone());
             match entry.observed.presences.get(store) {
-                Some(Presence::Present(_)) if action != Some(ActionKind::Delete) => {
-                    homes.there.insert(here);
+                presence @ Some(Presence::Present(row)) if action != Some(ActionKind::Delete) => {
+                    let shadow = entry.observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
+                    let other = shadow
+                        .is_some_and(|shadow| shadow.present && is_other_row(mapping, shadow, presence));
+                    homes.there.insert(here, row.store_id.clone().filter(|_| !other));
                 }
                 Some(Presence::Absent) if action == Some(ActionKind::Create) => {
-                    homes.there.insert(here);
+                    homes.there.insert(here, None);
                 }
-                Some(Presence::Unknown(_)) => {
-                    homes.unsure.insert(here);
+                Some(Presence::Unknown(why)) => {
+                    homes.unsure.insert(here, *why);
                 }
                 _ => {}
             }

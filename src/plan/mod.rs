@@ -24,6 +24,7 @@ mod render_left;
 mod render_report;
 mod render_value;
 mod render_words;
+mod revived;
 mod shelf;
 mod unique;
 

@@ -150,7 +150,7 @@ fn check(view: &View<'_>, resolution: &Resolution, plains: &Plains) {
 }
 
 /// Whether a store with record ids of its own has another row for the record than the one that is remembered: it meets for the first time.
-fn is_other_row(mapping: &Mapping, shadow: &Shadow, presence: Option<&Presence>) -> bool {
+pub(super) fn is_other_row(mapping: &Mapping, shadow: &Shadow, presence: Option<&Presence>) -> bool {
     let now = presence.and_then(Presence::row).and_then(|row| row.store_id.as_ref());
     let (Some(then), Some(now)) = (shadow.store_id.as_ref(), now.filter(|_| mapping.own_ids)) else {
         return false;
@@ -178,8 +178,10 @@ fn view<'a>(
         .filter_map(|(store, mapping)| {
             let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
             let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
-            let shadow =
-                shadow.filter(|shadow| !is_other_row(mapping, shadow, observed.presences.get(store)));
+            let presence = observed.presences.get(store);
+            // What went with the row that it stood in was deleted by nobody.
+            let went_along = overrides.anew.contains(store) && presence == Some(&Presence::Absent);
+            let shadow = shadow.filter(|shadow| !went_along && !is_other_row(mapping, shadow, presence));
             let shadow = shadow.filter(|shadow| shadow.is_of(entity, mapping));
             Some(Side {
                 store,
@@ -188,7 +190,7 @@ fn view<'a>(
                 writable: spec.stores.get(store).is_none_or(|store| !store.read_only),
                 precision_micros: inputs.precision_micros.get(store).copied().unwrap_or(1),
                 shadow,
-                presence: observed.presences.get(store)?,
+                presence: presence?,
             })
         })
         .collect();

@@ -48,8 +48,11 @@ pub(super) fn decide(view: &View<'_>) -> Decided {
 fn in_canonical(view: &View<'_>, found: Decided) -> Decided {
     let deleters: Vec<&Side<'_>> = view.sides.iter().skip(1).filter(|side| deleted_in(view, side)).collect();
     let deleted_by: BTreeSet<StoreName> = deleters.iter().map(|side| side.store.clone()).collect();
-    if deleters.is_empty() || view.entity.deletes != DeletePolicy::Propagate {
+    if deleters.is_empty() || view.entity.deletes == DeletePolicy::Ignore {
         return found.fate(Fate::Alive);
+    }
+    if view.entity.deletes == DeletePolicy::Restore {
+        return Decided { deleted_by, ..found }.fate(Fate::Alive);
     }
     let unseen = deleters.iter().any(|side| canonical_moved_since(view, side));
     let kept = view.overrides.keep.is_some() || found.touched || unseen || has_open_conflict(view);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ByName, Cell, FieldId, FieldRef, FieldShadow, Fields, Recompute, RecordId, StoreName, Timestamp, Value,
+    ByName, Cell, Derive, FieldId, FieldRef, FieldShadow, Fields, Recompute, RecordId, StoreName, Timestamp,
+    Value,
 };
 
 use super::claims::{self, Claim, Kind};
@@ -174,8 +175,24 @@ fn agreed_value(view: &View<'_>, field: FieldId) -> Value {
     agreed.unwrap_or_else(|| standing_value(view, field))
 }
 
+/// Whether a field that nobody remembers is what follows from a source that lost at a first meeting: whoever changed the source, in the
+/// canonical store for one, left it as it was.
+fn follows_from_a_loser(view: &View<'_>, resolution: &Resolution, derive: &Derive, current: &Value) -> bool {
+    let lost = |side: &Side<'_>| {
+        derive.args.iter().any(|arg| {
+            matches!(arg, FieldRef::Field(source) if resolution.end(side.store, *source) == Some(ClaimEnd::Lost)
+                && claims::field_shadow(view.entity, view.canonical(), *source).is_none())
+        })
+    };
+    view.sides.iter().filter(|side| lost(side)).filter_map(Side::row).any(|row| {
+        let values: Fields<Value> =
+            row.fields.iter().filter_map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect();
+        derive.compute(view.lookup(&values), view.entity.default_region.as_deref()) == *current
+    })
+}
+
 /// Computes derived fields: those that are empty, and those whose source changed, unless somebody set them in the same
-/// breath.
+/// breath. Who says what stood there anyway sets nothing.
 fn derive(view: &View<'_>, resolution: &mut Resolution) {
     let is_new = view.canonical().row().is_none();
     // A derived field may be another one's source: the manifest allows no cycles, so a few rounds reach all.
@@ -187,14 +204,17 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
                 continue;
             }
             let current = &resolution.fields[&id];
-            let somebody = resolution.ends.values().any(|ends| ends.get(&id) == Some(&ClaimEnd::Won));
+            let stood = !current.is_null();
+            let somebody = resolution.ends.values().any(|ends| ends.get(&id) == Some(&ClaimEnd::Won))
+                && *current != agreed_value(view, id);
+            let moved_before = || follows_from_a_loser(view, resolution, derive, current);
             let source_changed = derive.args.iter().any(|arg| match arg {
                 FieldRef::Key(_) => is_new,
                 FieldRef::Field(source) => {
                     !resolution.held.contains(source)
                         && resolution.fields.get(source) != Some(&agreed_value(view, *source))
                 }
-            });
+            }) || moved_before();
             let compute = match derive.recompute {
                 Recompute::Always => current.is_null() || (source_changed && !somebody),
                 Recompute::Follow => {
@@ -204,7 +224,9 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
                     };
                     let region = view.entity.default_region.as_deref();
                     current.is_null()
-                        || (source_changed && !somebody && derive.compute(before, region) == *current)
+                        || (source_changed
+                            && !somebody
+                            && (derive.compute(before, region) == *current || moved_before()))
                 }
                 Recompute::IfEmpty => current.is_null(),
                 Recompute::Never => current.is_null() && is_new,
@@ -225,6 +247,9 @@ fn derive(view: &View<'_>, resolution: &mut Resolution) {
                 continue;
             }
             resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
+            // What was said all the same stands for itself, not for what follows now.
+            let ends = resolution.ends.values_mut().filter_map(|ends| ends.get_mut(&id));
+            ends.filter(|end| stood && **end == ClaimEnd::Won).for_each(|end| *end = ClaimEnd::Lost);
             moved = true;
         }
         if !moved {

@@ -109,6 +109,10 @@ pub struct Overrides {
     pub about: Option<(FieldRef, RecordId)>,
     /// Stores with record ids of their own in which a record that this one is related to, or stands in, is not.
     pub away: BTreeSet<StoreName>,
+    /// Stores in which what this one stands in, or is joined to, has another row than before: that this one is not there says nothing.
+    pub anew: BTreeSet<StoreName>,
+    /// Those of the stores that it is away from which have lost the field that it would stand in: nothing is known of it there.
+    pub blind: BTreeSet<StoreName>,
     /// Stores in which another element of the same parent has its value.
     pub collapsed: BTreeSet<StoreName>,
     /// Where the element stands first of its kind, or not, in a store whose order cannot say what the record does.
@@ -124,6 +128,8 @@ pub enum KeepReason {
     ChildChanged,
     /// A record refers to it, and its reference restricts deletes.
     Restricted,
+    /// The record that it went with stays.
+    ParentStays,
 }
 
 /// A record as every store of its entity has it.

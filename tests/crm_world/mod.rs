@@ -54,6 +54,11 @@ pub struct Crm {
 impl Crm {
     /// Opens the stores of a spec: files for SQLite, the sandbox for Twenty. Their tables, fields and objects are made.
     pub async fn new(spec: Spec, calls_per_minute: u32) -> Self {
+        Self::paged(spec, calls_per_minute, TwentyOptions::default().page_rows).await
+    }
+
+    /// The same, where a call lists so many records.
+    pub async fn paged(spec: Spec, calls_per_minute: u32, page_rows: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let start = jiff::Timestamp::now().as_millisecond() - 86_400_000;
         let (clock, hand) = trueup::sandbox::Clock::manual(start);
@@ -72,6 +77,7 @@ impl Crm {
                     pace: Pace { per_second: calls_per_second, per_minute: calls_per_minute },
                     clock: Arc::new(Moved(hand.clone())),
                     mapped: mapped.collect(),
+                    page_rows,
                     ..TwentyOptions::default()
                 };
                 Arc::new(TwentyStore::open(name.clone(), &sandbox.url(), KEY, options).unwrap())

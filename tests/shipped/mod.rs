@@ -16,6 +16,25 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/contacts")
 }
 
+/// The shipped model in files that stand for the warehouse, Supabase and the local database, and in Twenty.
+pub(crate) fn in_files_and_a_crm() -> Spec {
+    in_files_and_a_crm_where(str::to_owned)
+}
+
+/// The same, each manifest changed in some way.
+pub(crate) fn in_files_and_a_crm_where(change: impl Fn(&str) -> String) -> Spec {
+    let mut files = with_stores(&[
+        ("bigquery", "sqlite: {path: warehouse.db}"),
+        ("supabase", "sqlite: {path: supabase.db}"),
+        ("local_sqlite", "sqlite: {path: local_sqlite.db}"),
+        ("twenty", "twenty: {url: \"${env:TRUEUP_TWENTY_URL}\", api_key: \"${env:TRUEUP_TWENTY_KEY}\"}"),
+    ]);
+    for text in files.values_mut() {
+        *text = change(&text.replace("table: public.", "table: "));
+    }
+    compiled(&files).unwrap_or_else(|found| panic!("{found:#?}"))
+}
+
 /// The shipped manifests by file name, all that stands in the folder.
 pub(crate) fn files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();

@@ -323,3 +323,22 @@ async fn a_write_of_elements_whose_answer_is_lost_is_found_out() {
     assert!(unknown(&outcomes), "{outcomes:?}");
     assert_eq!(world.all("people").remove(0)["emails"]["primaryEmail"], json!("theirs@example.com"));
 }
+
+/// A record that the server fails over keeps no other one out.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_new_record_that_the_server_fails_over_is_alone_in_that() {
+    let world = agreed(Set::default()).await;
+    for number in 20..30 {
+        let notes = if number == 23 { "more than it can take" } else { "short" };
+        let fields = [("first_name", Value::text(format!("Given{number}"))), ("notes", Value::text(notes))];
+        world.put(&world.base, "people", &key(&format!("C{number}")), &fields);
+    }
+    world.sandbox.faults().add(Calls::all().body("more than it can take"), Fault::Status(500));
+    let report = world.pass().await;
+    let failed: Vec<String> = report.failed.iter().map(|failed| failed.record.to_string()).collect();
+    assert_eq!(failed, [r#"people["C23"]"#], "{report:?}");
+    assert_eq!(world.all("people").len(), PEOPLE + 9);
+    world.sandbox.faults().clear();
+    world.settle().await;
+    assert_eq!(world.all("people").len(), PEOPLE + 10);
+}

@@ -194,6 +194,7 @@ impl MemoryDb {
             end_seen: true,
             moved: false,
             missing_columns: missing_columns(mapped, table),
+            missing_inside: Vec::new(),
             bad_keys: self.faults.bad_keys,
             duplicate_keys: doubles,
             mark: None,

@@ -10,11 +10,11 @@ use crate::model::{Along, ErrorKind, Outcome, RecordKey, Row, StoreError, Write,
 
 use super::super::Store as _;
 use super::error::Failure;
-use super::ids::is_id;
+use super::ids::{self, is_id};
 use super::image::{Image, complete};
 use super::query::{any_of, one_of};
-use super::rows::{Read, id_of, key_text, read};
-use super::write::{Work, is_about_a_record};
+use super::rows::{Read, id_of, joins, key_text, read};
+use super::write::{Planned, Work, is_about_a_record};
 
 /// Of what a new record is to have, what another one has already; deleted ones count as well.
 fn holder<'j>(
@@ -69,6 +69,20 @@ impl Work<'_> {
         StoreError::new(ErrorKind::Conflict, &self.store.name, message).hint(hint)
     }
 
+    /// Why a change was refused because of what only one record may have: who has it, where that can be told.
+    pub(super) async fn in_the_way(&self, planned: &Planned<'_>, refused: StoreError) -> StoreError {
+        let Some(body) = &planned.body else { return refused };
+        let unique = self.unique_values(body);
+        if unique.is_empty() {
+            return refused;
+        }
+        let values = unique.iter().map(|(name, part, text)| one_of(name, *part, json!([text])));
+        let found = self.store.everyone(self.layout, &self.selection(), &any_of(values.collect())).await;
+        let Ok(found) = found else { return refused };
+        let holder = holder(&unique, found.live.iter().chain(&found.gone), Some(&planned.id));
+        holder.map_or(refused, |(name, record)| self.held_by_another(planned.write, &name, record))
+    }
+
     pub(super) async fn create(&mut self, creates: &[&Write], along: &[Along]) {
         if creates.is_empty() {
             return;
@@ -106,8 +120,21 @@ impl Work<'_> {
             }
         };
         let mut fresh = Vec::new();
-        for (write, id, mut body) in bodies {
+        for (write, mut id, mut body) in bodies {
             let has_key = |record: &&Json| self.carries_key(record, &write.key);
+            let stands = |id: &str| {
+                found.live.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(id))
+            };
+            // A row that was made for this pair joins another one now.
+            let moved_on = self.layout.key_text.is_some()
+                && stands(&id).is_some_and(|record| {
+                    !has_key(&record)
+                        && joins(self.layout, self.mapped, record).is_some_and(|joins| joins != write.key)
+                });
+            if moved_on {
+                id = ids::chosen_again(&self.store.name, self.mapped.name(), &write.key);
+                body["id"] = id.as_str().into();
+            }
             let has_id = |record: &&Json| record.get("id").and_then(Json::as_str) == Some(id.as_str());
             if let Some(there) = found.live.iter().find(has_key).or_else(|| found.live.iter().find(has_id)) {
                 let outcome = if has_key(&there) {
@@ -158,6 +185,12 @@ impl Work<'_> {
             for (name, part, text) in self.unique_values(body) {
                 values.entry((name, part)).or_default().insert(text);
             }
+        }
+        if self.layout.key_text.is_some() {
+            let again = bodies
+                .iter()
+                .map(|(write, ..)| ids::chosen_again(&self.store.name, self.mapped.name(), &write.key));
+            conditions.push(one_of("id", None, json!(again.collect::<Vec<_>>())));
         }
         if let Some(column) = self.layout.key_column() {
             let keys = bodies.iter().map(|(write, ..)| self.key_value(&write.key));
@@ -242,6 +275,8 @@ impl Work<'_> {
 
     /// Makes records, all or none of a call; when the server refuses, one of them is in the way of the others.
     async fn insert(&mut self, all: Vec<(&Write, String, Json)>) {
+        let (mut failed_in_a_row, mut made_some) = (0, false);
+        let mut suspects: Vec<(&Write, StoreError)> = Vec::new();
         let mut waiting: VecDeque<Vec<(&Write, String, Json)>> = VecDeque::new();
         waiting.extend(in_pieces(all, self.store.capabilities().batch_size));
         while let Some(mut piece) = waiting.pop_front() {
@@ -252,6 +287,7 @@ impl Work<'_> {
             let path = format!("rest/batch/{}", self.layout.object.plural);
             match self.store.client.write(&self.what(), Method::POST, &path, &bodies).await {
                 Ok(answer) => {
+                    (failed_in_a_row, made_some) = (0, true);
                     let made = super::answered_all(&answer);
                     for (write, id, _) in piece {
                         let own =
@@ -266,7 +302,24 @@ impl Work<'_> {
                         self.end(write, outcome);
                     }
                 }
-                Err(failure) if failure.may_have_happened => self.find_out_made(piece, failure).await,
+                Err(failure) if failure.may_have_happened => {
+                    failed_in_a_row += 1;
+                    let (of_it, error) = (failure.of_it, failure.error.clone());
+                    let mut left = self.find_out_made(piece, failure).await;
+                    if left.is_empty() {
+                        continue;
+                    }
+                    // The server answers, but not to this: one of them may be more than it can take.
+                    if !of_it || failed_in_a_row > MOST_FAILURES {
+                        self.down = Some(error);
+                    } else if left.len() > 1 {
+                        let half = left.split_off(left.len() / 2);
+                        waiting.push_front(half);
+                        waiting.push_front(left);
+                    } else if let Some((write, _, body)) = left.pop() {
+                        suspects.push((write, too_much(error, write, &body)));
+                    }
+                }
                 Err(failure) if piece.len() > 1 && is_about_a_record(failure.error.kind) => {
                     let half = piece.split_off(piece.len() / 2);
                     waiting.push_front(half);
@@ -283,10 +336,22 @@ impl Work<'_> {
                 Err(failure) => self.down = Some(failure.error),
             }
         }
+        for (write, error) in suspects {
+            // Where it made nothing at all, it is no record's fault.
+            if made_some || error.kind == ErrorKind::Invalid {
+                self.end(write, Outcome::Refused(error));
+            } else {
+                self.down = Some(error);
+            }
+        }
     }
 
-    /// The answer to a batch of new records was lost: they are looked up by their ids.
-    async fn find_out_made(&mut self, piece: Vec<(&Write, String, Json)>, failure: Failure) {
+    /// The answer to a batch of new records was lost: they are looked up by their ids. Gives those that are not there.
+    async fn find_out_made<'w>(
+        &mut self,
+        piece: Vec<(&'w Write, String, Json)>,
+        failure: Failure,
+    ) -> Vec<(&'w Write, String, Json)> {
         let ids: Vec<&str> = piece.iter().map(|(_, id, _)| id.as_str()).collect();
         let (plural, kind) = (self.layout.object.plural.clone(), self.layout.object.kind());
         let filter = one_of("id", None, json!(ids));
@@ -296,9 +361,10 @@ impl Work<'_> {
             for (write, ..) in piece {
                 self.end(write, Outcome::Unknown(error.clone()));
             }
-            return;
+            return Vec::new();
         };
-        for (write, id, _) in piece {
+        let mut left = Vec::new();
+        for (write, id, body) in piece {
             let made = found.iter().find(|record| record.get("id").and_then(Json::as_str) == Some(&id));
             match made {
                 Some(record) => {
@@ -307,10 +373,25 @@ impl Work<'_> {
                     self.end(write, outcome);
                 }
                 // A call that is still under way comes to the same record: its id was chosen.
-                None => self.down = Some(failure.error.clone()),
+                None => left.push((write, id, body)),
             }
         }
+        left
     }
+}
+
+/// Failures in a row after which the server counts as down: halving the largest batch takes eight to come to one record.
+const MOST_FAILURES: usize = 10;
+
+/// A record that the server fails over, with its size where that is the likely cause: servers take 10 MB.
+pub(super) fn too_much(error: StoreError, write: &Write, body: &Json) -> StoreError {
+    let bytes = body.to_string().len();
+    if bytes <= MOST_BYTES {
+        return error;
+    }
+    let message = format!("{}: {} of {} MB", error.message, write.key, bytes.div_ceil(1_000_000));
+    StoreError::new(ErrorKind::Invalid, &error.store, message)
+        .hint("the server takes 10 MB at a time: shorten what the record holds, or keep it out with `where`")
 }
 
 /// The bytes that a call may carry, well below what servers take.

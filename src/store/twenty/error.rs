@@ -10,6 +10,8 @@ pub(super) struct Failure {
     pub(super) error: StoreError,
     /// The server may have done what it was asked to.
     pub(super) may_have_happened: bool,
+    /// The server itself says that it failed over what it was sent, and nothing on the way to it.
+    pub(super) of_it: bool,
 }
 
 impl From<Failure> for StoreError {
@@ -21,7 +23,7 @@ impl From<Failure> for StoreError {
 impl Failure {
     /// A call that certainly did nothing.
     pub(super) fn certain(error: StoreError) -> Self {
-        Self { error, may_have_happened: false }
+        Self { error, may_have_happened: false, of_it: false }
     }
 }
 
@@ -39,7 +41,7 @@ pub(super) fn unanswered(store: &StoreName, error: &reqwest::Error) -> Failure {
     };
     let error = StoreError::new(ErrorKind::Unavailable, store, message)
         .hint("see that it runs and that `url` leads to it");
-    Failure { error, may_have_happened }
+    Failure { error, may_have_happened, of_it: false }
 }
 
 /// An answer that is none.
@@ -47,7 +49,7 @@ pub(super) fn senseless(store: &StoreName, what: &str) -> Failure {
     let error =
         StoreError::new(ErrorKind::Corrupt, store, format!("{what} answered something that makes no sense"))
             .hint("see that `url` is the server's own address, without a path");
-    Failure { error, may_have_happened: true }
+    Failure { error, may_have_happened: true, of_it: false }
 }
 
 /// What an answer of an HTTP status means; none for one that is as it should be.
@@ -79,6 +81,7 @@ pub(super) fn of_status(store: &StoreName, status: u16, body: &Json, what: &str)
         _ => Failure {
             error: told(ErrorKind::Unavailable, format!("the server failed (HTTP {status}, {what})")),
             may_have_happened: true,
+            of_it: status == 500,
         },
     };
     Some(failure)
@@ -103,7 +106,7 @@ pub(super) fn of_graphql(store: &StoreName, body: &Json, what: &str) -> Option<F
     } else {
         told(ErrorKind::Unavailable, format!("the server failed ({what})"))
     };
-    Some(Failure { may_have_happened: error.kind == ErrorKind::Unavailable, error })
+    Some(Failure { may_have_happened: error.kind == ErrorKind::Unavailable, error, of_it: false })
 }
 
 fn limited(store: &StoreName) -> StoreError {

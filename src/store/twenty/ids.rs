@@ -30,6 +30,12 @@ pub(super) fn chosen(store: &StoreName, entity: &EntityName, key: &RecordKey) ->
     id
 }
 
+/// Another one, for a record whose own is another record's by now.
+pub(super) fn chosen_again(store: &StoreName, entity: &EntityName, key: &RecordKey) -> String {
+    let again = key.parts().iter().cloned().chain(["again".to_owned()]);
+    chosen(store, entity, &RecordKey::new(again.collect()))
+}
+
 /// Whether a text can be an id: other texts are not sent where one is wanted, for the server would fail.
 pub(super) fn is_id(text: &str) -> bool {
     text.len() == 36

@@ -78,6 +78,8 @@ pub(super) struct Layout {
     pub(super) updated: Option<String>,
     /// Mapped columns that the object lacks.
     pub(super) missing: Vec<String>,
+    /// Those of them that elements would stand in.
+    pub(super) missing_inside: Vec<String>,
     pub(super) children: Vec<Child>,
 }
 
@@ -148,6 +150,10 @@ impl Layout {
             (&embedded.parent == mapped.name())
                 .then(|| Child { mapped: child.clone(), embedded: embedded.clone() })
         });
+        let children: Vec<Child> = children.collect();
+        let places = children.iter().flat_map(|child| child.embedded.places.values());
+        let inside = places.map(|place| &place.column).filter(|column| !can_hold_elements(object, column));
+        let missing_inside = inside.map(ToString::to_string).collect();
         Ok(Self {
             object: object.clone(),
             key,
@@ -157,7 +163,8 @@ impl Layout {
             created,
             updated,
             missing,
-            children: children.collect(),
+            missing_inside,
+            children,
         })
     }
 
@@ -231,6 +238,17 @@ impl Layout {
 
     pub(super) fn field(&self, id: FieldId) -> Option<&FieldPlace> {
         self.fields.iter().find(|field| field.id == id)
+    }
+}
+
+/// Whether an object has a field in which elements can stand.
+fn can_hold_elements(object: &Object, column: &Column) -> bool {
+    let Some(attribute) = object.fields.get(column.head()) else { return false };
+    match column.0.get(1) {
+        Some(part) => parts(&attribute.ty).contains(&part.as_str()),
+        None => {
+            matches!(attribute.ty.as_str(), "EMAILS" | "PHONES" | "LINKS" | "ARRAY" | "MULTI_SELECT" | "TEXT")
+        }
     }
 }
 

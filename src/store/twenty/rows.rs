@@ -153,6 +153,12 @@ fn keyed(layout: &Layout, mapped: &Mapped, record: &Json) -> Keyed {
     Keyed { parts, relations, bad }
 }
 
+/// The key that a record's relations make up, whatever key it carries.
+pub(super) fn joins(layout: &Layout, mapped: &Mapped, record: &Json) -> Option<RecordKey> {
+    let related = layout.key.iter().all(|place| matches!(place, Place::Related(_)));
+    keyed(layout, mapped, record).parts.filter(|_| related).map(RecordKey::new)
+}
+
 /// Reads a record.
 pub(super) fn read(layout: &Layout, mapped: &Mapped, record: &Json) -> Read {
     let Keyed { parts, mut relations, bad } = keyed(layout, mapped, record);

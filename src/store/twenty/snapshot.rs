@@ -46,7 +46,11 @@ impl TwentyStore {
         self.made.forget();
         let selection = layout.selection();
         let mut listing = Listing {
-            certificate: Certificate { missing_columns: layout.missing.clone(), ..Certificate::default() },
+            certificate: Certificate {
+                missing_columns: layout.missing.clone(),
+                missing_inside: layout.missing_inside.clone(),
+                ..Certificate::default()
+            },
             sorter: Sorter::default(),
             strays: Vec::new(),
             stand: Stand::new(layout),

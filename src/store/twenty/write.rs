@@ -20,13 +20,14 @@ use crate::model::{
 
 use super::super::{check_write, guard_holds, repeated_keys};
 use super::TwentyStore;
+use super::create::too_much;
 use super::error::Failure;
 use super::ids::is_id;
 use super::image::{Image, Lookups};
 use super::layout::{Layout, Place, Relation, Target};
 use super::query::{any_of, one_of};
 use super::read::key_filter;
-use super::rows::{Read, id_of, read};
+use super::rows::{Read, id_of, joins, read};
 
 /// Writes that go out after one look, at least: each look costs a call as well.
 const GROUP_AT_LEAST: usize = 5;
@@ -286,8 +287,13 @@ impl Work<'_> {
         };
         let Some(row) = self.row(record) else { return Err(Outcome::Moved) };
         let carried = row.key.parts().is_empty() || row.unlinked;
-        let as_it_should_be =
-            if write.link { carried || row.key == write.key } else { !carried && row.key == write.key };
+        // One that joins others is whose relations say it is, whatever it carries yet.
+        let joins = || joins(self.layout, self.mapped, record).as_ref() == Some(&write.key);
+        let as_it_should_be = if write.link {
+            carried || row.key == write.key || joins()
+        } else {
+            !carried && row.key == write.key
+        };
         if !as_it_should_be {
             return Err(Outcome::Moved);
         }
@@ -354,11 +360,15 @@ impl Work<'_> {
                 self.store.own.note(&self.layout.object.singular, -1);
                 Ok(Outcome::Applied(None))
             }
-            Err(failure) if failure.may_have_happened => {
+            Err(mut failure) if failure.may_have_happened => {
+                if let Some(body) = planned.body.as_ref().filter(|_| failure.of_it) {
+                    failure.error = too_much(failure.error, planned.write, body);
+                }
                 Ok(self.find_out(planned.write, &planned.id, &planned.before, failure).await)
             }
             Err(failure) => match failure.error.kind {
                 ErrorKind::NotFound => Ok(Outcome::Moved),
+                ErrorKind::Conflict => Ok(Outcome::Refused(self.in_the_way(&planned, failure.error).await)),
                 kind if is_about_a_record(kind) => Ok(Outcome::Refused(failure.error)),
                 _ => Err(failure.error),
             },
@@ -393,11 +403,11 @@ impl Work<'_> {
 
 /// A write whose record still is what it was.
 pub(super) struct Planned<'w> {
-    write: &'w Write,
-    id: String,
+    pub(super) write: &'w Write,
+    pub(super) id: String,
     before: Json,
     /// What is sent; none: it is deleted.
-    body: Option<Json>,
+    pub(super) body: Option<Json>,
 }
 
 /// Whether an error is about what was sent, so that other writes may go well.
