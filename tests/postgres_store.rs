@@ -564,6 +564,7 @@ async fn a_database_that_is_set_to_be_read_only_is_not_written() {
 
 #[tokio::test]
 async fn a_value_that_does_not_fit_is_refused_with_the_fields_that_it_may_be_in() {
+    type Case<'a> = (&'a [(&'a str, Value)], &'a [&'a str]);
     let (_database, store) = theirs(
         "CREATE DOMAIN short AS text CONSTRAINT short_check CHECK (length(VALUE) < 4);
          CREATE TABLE things (id text PRIMARY KEY, name varchar(3), other text, count numeric(4,2), code short, at int4)",
@@ -572,7 +573,7 @@ async fn a_value_that_does_not_fit_is_refused_with_the_fields_that_it_may_be_in(
     let words = name_and_count().field("other", FieldType::String).field("code", FieldType::String);
     let mapped = plain(words.field("at", FieldType::Int64), |_| {});
     let long = || Value::text("s3cret");
-    let cases: [(&[(&str, Value)], &[&str]); 4] = [
+    let cases: [Case<'_>; 4] = [
         (&[("name", long()), ("other", long())], &["`things.name`"]),
         (&[("count", Value::Int(100)), ("other", long())], &["`things.count`"]),
         (&[("code", long())], &["`things.code`", "a rule of a column's type", "short_check"]),

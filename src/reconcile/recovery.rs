@@ -97,7 +97,7 @@ impl Found {
         let rows = self.rows.get(&(intent.store.clone(), intent.record.entity.clone()));
         let row = rows.and_then(|rows| rows.get(&intent.record.key)).and_then(Presence::row);
         let (Some(row), Some(entity)) = (row, spec.entity(&intent.record.entity)) else { return advances };
-        let own = advances.get(&intent.store).map(|shadow| Arc::clone(shadow));
+        let own = advances.get(&intent.store).cloned();
         for (name, given) in own.iter().flat_map(|own| &own.fields) {
             let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));
             if cell.is_none_or(|cell| cell.value() == given.canonical()) {

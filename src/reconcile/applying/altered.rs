@@ -140,11 +140,12 @@ impl Applying {
             match outcomes {
                 Err(error) => all = Some(error.to_string()),
                 Ok(outcomes) => {
-                    missing.extend(outcomes.into_iter().filter_map(|(id, outcome)| match outcome {
+                    for (id, outcome) in outcomes {
                         // One of this id is on record already: its id is its content.
-                        Outcome::Applied(_) | Outcome::Moved => None,
-                        Outcome::Refused(error) | Outcome::Unknown(error) => Some((id, error.to_string())),
-                    }))
+                        if let Outcome::Refused(error) | Outcome::Unknown(error) = outcome {
+                            missing.push((id, error.to_string()));
+                        }
+                    }
                 }
             }
         }

@@ -100,11 +100,11 @@ impl MemoryDb {
                     break;
                 }
             }
-            match stays {
-                None => outcomes
-                    .extend(fall.iter().map(|(_, write)| (write.intent.clone(), Outcome::Applied(None)))),
-                Some(_) => (self.tables, self.receipts, self.writes_applied) = before,
+            if stays.is_some() {
+                (self.tables, self.receipts, self.writes_applied) = before;
+                continue;
             }
+            outcomes.extend(fall.iter().map(|(_, write)| (write.intent.clone(), Outcome::Applied(None))));
         }
         Ok(outcomes)
     }

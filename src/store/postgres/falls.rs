@@ -57,12 +57,11 @@ impl PostgresStore {
             };
             let undo = "ROLLBACK TO SAVEPOINT trueup_falls; RELEASE SAVEPOINT trueup_falls";
             session.run(undo).await.map_err(|error| self.failed(&error))?;
-            match some {
-                [fall] => outcomes.extend(none_of(&self.name, fall, &which, &outcome)),
-                _ => {
-                    let (first, second) = some.split_at(some.len() / 2);
-                    left.extend([second, first]);
-                }
+            if let [fall] = some {
+                outcomes.extend(none_of(&self.name, fall, &which, &outcome));
+            } else {
+                let (first, second) = some.split_at(some.len() / 2);
+                left.extend([second, first]);
             }
         }
         let applied: Vec<&IntentId> = outcomes

@@ -35,7 +35,8 @@ impl Affinity {
             }
             _ => return None,
         };
-        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // As the database does it.
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::float_cmp)]
+        // As the database does it.
         Some(match (self, number) {
             (Self::Real, Native::Integer(number)) => Native::Real(number as f64),
             (Self::Integer | Self::Numeric, Native::Real(number))
