@@ -430,7 +430,8 @@ impl Engine {
             };
             self.writes.store(true, Ordering::SeqCst);
             let errors = notes::of_plan(&plan, self.now());
-            let report = self.carry_out(executor, opened, plan, (recheck, holds), options, stop).await?;
+            let carried = self.carry_out(executor, opened, plan, (recheck, holds), options, stop);
+            let report = Box::pin(carried).await?;
             if options.only.is_none() && !report.stopped {
                 self.remove_old(&self.executor(observer, Some(&lease), options)).await;
             }

@@ -7,7 +7,8 @@ use crate::model::Entity;
 use crate::resolve::Overrides;
 
 use super::Observed;
-use super::build::{PlanInputs, Planner};
+use super::build::Planner;
+use super::inputs::PlanInputs;
 use super::recipe::{Entry, consider};
 
 /// Considers records.

@@ -7,62 +7,23 @@ use std::sync::Arc;
 
 use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
-    ConflictId, Entity, EntityName, FieldId, FieldRef, RecentDeletes, RecordId, RecordKey, Row, StateId,
-    StoreName, Timestamp, Unknown,
+    ConflictId, Entity, EntityName, FieldId, FieldRef, RecordId, RecordKey, Row, StoreName, Unknown,
 };
-use crate::resolve::{Conflict, Overrides, Tombstone};
-use crate::spec::Spec;
+use crate::resolve::{Conflict, Overrides};
 
 use super::counts::{count, still_open};
 use super::falls::Fall;
-use super::guards::{GuardName, GuardTrip, Tally};
+use super::guards::{GuardTrip, Tally};
 use super::homes::Homes;
+use super::inputs::PlanInputs;
 use super::late::late_in;
 use super::notices;
-use super::orders::{Orders, Target};
 use super::orphans;
 use super::recipe::{Doubts, Entry, Planned, Recipe, consider, doubt};
 use super::records::Shape;
 use super::related::Link;
 use super::unique::UniqueValues;
 use super::{Books, Lost, Meeting, Notice, Observed, Plan, Records, Shelf, SnapshotReport, Sums};
-
-/// What a plan is made with, besides what is seen.
-#[derive(Debug, Clone)]
-pub struct PlanInputs {
-    /// The manifests.
-    pub spec: Arc<Spec>,
-    /// The time of the pass.
-    pub now: Timestamp,
-    /// The state's id.
-    pub state: StateId,
-    /// The last pass that the state knows of.
-    pub state_pass: i64,
-    /// Whether everything meets for the first time, because the state was lost or stale.
-    pub rebuild: bool,
-    /// Where a rebuild did not get to the end yet: what is remembered there counts, and records that are not remembered meet for the first
-    /// time as in a rebuild.
-    pub rebuilding: BTreeSet<(EntityName, StoreName)>,
-    /// Entities of which nothing is remembered yet: what the canonical store has of them was there before.
-    pub first_loads: BTreeSet<EntityName>,
-    /// Guards that are allowed by name.
-    pub allow: BTreeSet<GuardName>,
-    /// Only these records, where any are named.
-    pub targets: Vec<Target>,
-    /// The finest step of each store's times, in microseconds.
-    pub precision_micros: BTreeMap<StoreName, i64>,
-    /// The tombstones of the canonical store.
-    pub tombstones: Arc<BTreeMap<RecordId, Tombstone>>,
-    /// How many records were deleted within the last day.
-    pub recent_deletes: RecentDeletes,
-    /// The open conflicts of the canonical store.
-    pub conflicts: Arc<BTreeMap<RecordId, Vec<Conflict>>>,
-    /// Whether records that are only taken note of are kept, so that the plan can be carried out whole; otherwise they are counted, and
-    /// met again by the next pass.
-    pub remember: bool,
-    /// What is not to be written, and what was approved.
-    pub orders: Orders,
-}
 
 /// A record about which something is to be done or said, as little of it as has to be kept.
 pub(super) struct Kept {

@@ -6,7 +6,7 @@ use crate::diff::{Drift, Outline};
 use crate::model::{ConflictId, EntityName, StoreName};
 
 use super::Books;
-use super::build::PlanInputs;
+use super::inputs::PlanInputs;
 
 /// Open conflicts of the ledger that this plan does not end.
 pub(super) fn still_open(inputs: &PlanInputs, entity: &EntityName, closed: &BTreeSet<ConflictId>) -> u64 {

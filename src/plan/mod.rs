@@ -10,6 +10,7 @@ pub mod file;
 mod firsts;
 mod guards;
 mod homes;
+mod inputs;
 pub mod json;
 mod late;
 mod notices;
@@ -41,10 +42,11 @@ use crate::model::{
 use crate::resolve::{Conflict, Rule};
 
 pub use apart::{Considered, Thinker};
-pub use build::{PlanInputs, Planner};
+pub use build::Planner;
 pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
+pub use inputs::PlanInputs;
 pub(crate) use notices::{of_other_state, of_rebuilding};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};

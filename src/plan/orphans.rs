@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::resolve::{Conflict, ConflictStatus};
 use crate::spec::Spec;
 
-use super::build::PlanInputs;
+use super::inputs::PlanInputs;
 
 /// Who ended them, as it is on record.
 const BY: &str = "manifests that no longer name it";

@@ -9,8 +9,8 @@ use crate::model::{
 };
 use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
 
-use super::build::PlanInputs;
 use super::guards::GuardName;
+use super::inputs::PlanInputs;
 use super::orders::hold_back;
 use super::{Lost, Observed, RecordPlan, Shelf, TombstoneDraft};
 
