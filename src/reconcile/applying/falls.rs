@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diff::{Action, ActionKind, Reason, Standing};
 use crate::model::{
-    Batch, Entity, EntityName, Falls, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value, Write,
+    Batch, Entity, EntityName, Falls, FieldRef, OnDelete, RecordId, RecordKey, Reference, Write,
 };
 use crate::plan::RecordPlan;
 
@@ -61,20 +61,17 @@ fn going(entity: &Entity, record: &RecordPlan) -> Going {
     let deletes = || record.actions.iter().filter(|action| action.kind == ActionKind::Delete);
     let hangs = |reference: &&Reference| reference.on_delete != OnDelete::Ignore;
     let key = |reference: &Reference| match reference.from {
-        FieldRef::Key(part) => record.record.key.parts().get(part).cloned(),
+        FieldRef::Key(part) => Some(RecordKey::new(vec![record.record.key.parts().get(part)?.clone()])),
         FieldRef::Field(field) => {
             let name = &entity.field(field).name;
-            let value = deletes().find_map(|action| action.guard.get(name)?.value())?;
-            match value {
-                Value::Null => None,
-                Value::Text(text) => Some(text.as_ref().to_owned()),
-                other => Some(other.to_string()),
-            }
+            deletes().find_map(|action| action.guard.get(name)?.value())?.to_key()
         }
     };
-    let parents = entity.references.iter().filter(hangs).filter_map(|reference| {
-        Some(RecordId { entity: reference.to.clone(), key: RecordKey::new(vec![key(reference)?]) })
-    });
+    let parents = entity
+        .references
+        .iter()
+        .filter(hangs)
+        .filter_map(|reference| Some(RecordId { entity: reference.to.clone(), key: key(reference)? }));
     Going { cascaded: deletes().any(|action| action.reason == Reason::Cascade), parents: parents.collect() }
 }
 

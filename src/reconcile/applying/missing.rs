@@ -4,7 +4,7 @@
 //! together, and nothing is said of that here.
 
 use crate::diff::{Action, ActionKind, Standing};
-use crate::model::{Entity, FieldRef, RecordId, RecordKey, Reference, StoreName, Value};
+use crate::model::{Entity, FieldRef, RecordId, RecordKey, Reference, StoreName};
 use crate::plan::RecordPlan;
 
 use super::super::Trouble;
@@ -12,19 +12,16 @@ use super::Applying;
 
 /// The key that a write would refer to.
 fn referred(entity: &Entity, record: &RecordId, action: &Action, reference: &Reference) -> Option<RecordKey> {
-    let text = match reference.from {
-        FieldRef::Key(part) if action.kind == ActionKind::Create => record.key.parts().get(part)?.clone(),
-        FieldRef::Key(_) => return None,
+    match reference.from {
+        FieldRef::Key(part) if action.kind == ActionKind::Create => {
+            Some(RecordKey::new(vec![record.key.parts().get(part)?.clone()]))
+        }
+        FieldRef::Key(_) => None,
         FieldRef::Field(field) => {
             let name = &entity.field(field).name;
-            match &action.changes.iter().find(|change| change.field == *name)?.after {
-                Value::Null => return None,
-                Value::Text(text) => text.to_string(),
-                other => other.to_string(),
-            }
+            action.changes.iter().find(|change| change.field == *name)?.after.to_key()
         }
-    };
-    Some(RecordKey::new(vec![text]))
+    }
 }
 
 fn why(parent: &RecordId, store: &StoreName) -> String {
