@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::diff::Action;
 use crate::model::{
-    ByName, ByStore, Entity, FieldName, IntentEnd, IntentId, Outcome, RecordId, RecordKey, Row, Shadow,
+    ByName, ByStore, Cell, Entity, FieldName, IntentEnd, IntentId, Outcome, RecordId, RecordKey, Row, Shadow,
     StoreName, Timestamp, Value,
 };
 use crate::resolve::{Conflict, ConflictReason, ConflictSide, SideRecord};
@@ -28,10 +28,20 @@ pub(super) struct Altered {
 pub(super) fn altered_fields(entity: &Entity, action: &Action, row: &Row) -> ByName<Value> {
     let differs = |name: &FieldName, after: &Value| {
         let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));
-        cell.is_some_and(|cell| cell.value() != Some(after))
+        // Where an empty list and none are one (BigQuery's ARRAY), nothing is lost with it.
+        let emptied = |cell: &Cell| cell.value() == Some(&Value::Null) && is_empty_list(after);
+        cell.is_some_and(|cell| cell.value() != Some(after) && !emptied(cell))
     };
     let changes = action.changes.iter().filter(|change| differs(&change.field, &change.after));
     changes.map(|change| (change.field.clone(), change.after.clone())).collect()
+}
+
+fn is_empty_list(value: &Value) -> bool {
+    match value {
+        Value::List(items) => items.is_empty(),
+        Value::Json(json) => json.as_value().as_array().is_some_and(Vec::is_empty),
+        _ => false,
+    }
 }
 
 /// The canonical row and those of the other stores that hold what was given.
