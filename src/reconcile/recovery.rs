@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BatchId, ByName, ByStore, Cell, Deletes, EntityName, Intent, IntentEnd, IntentId, IntentKind, Presence,
-    RecentDeletes, RecordKey, Row, Shadow, StoreName, Timestamp, Transition, Value, Version,
+    BatchId, ByName, ByStore, Cell, Deletes, EntityName, FieldName, Intent, IntentEnd, IntentId, IntentKind,
+    Presence, RecentDeletes, RecordKey, Row, Shadow, StoreName, Timestamp, Transition, Value, Version,
 };
 use crate::spec::Spec;
 
@@ -98,7 +98,9 @@ impl Found {
         let row = rows.and_then(|rows| rows.get(&intent.record.key)).and_then(Presence::row);
         let (Some(row), Some(entity)) = (row, spec.entity(&intent.record.entity)) else { return advances };
         let own = advances.get(&intent.store).cloned();
-        for (name, given) in own.iter().flat_map(|own| &own.fields) {
+        // What was not written is somebody's edit, which the next look sees.
+        let written = |name: &FieldName| intent.kind == IntentKind::Create || intent.after.contains_key(name);
+        for (name, given) in own.iter().flat_map(|own| &own.fields).filter(|(name, _)| written(name)) {
             let cell = entity.field_id(name).and_then(|id| row.fields.get(&id));
             if cell.is_none_or(|cell| cell.value() == given.canonical()) {
                 continue;
