@@ -123,18 +123,6 @@ fn compiled(texts: &[String]) -> Spec {
         .spec
 }
 
-const TYPES: [FieldType; 9] = [
-    FieldType::String,
-    FieldType::Int64,
-    FieldType::Float64,
-    FieldType::Numeric,
-    FieldType::Bool,
-    FieldType::Date,
-    FieldType::Timestamp,
-    FieldType::Json,
-    FieldType::StringList,
-];
-
 /// Names that meet often, and some that nobody should give.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -151,7 +139,7 @@ fn name() -> impl Strategy<Value = String> {
 fn table(loose: bool) -> impl Strategy<Value = FoundTable> {
     let column = (
         name(),
-        prop::sample::select(TYPES.to_vec()),
+        prop::sample::select(FieldType::ALL.to_vec()),
         any::<[bool; 3]>(),
         prop::option::weighted(0.2, name()),
     );

@@ -8,22 +8,8 @@ use trueup::store::memory::Hook;
 use world::{Stamp, World, entity, field, key, store};
 
 /// Customers, their orders, and what these are of; a customer may have been brought by another one.
-const SHOP: &str = r#"
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: hub}
-spec: {canonical: true, memory: {}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: app}
-spec: {memory: {}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: local}
-spec: {memory: {}}
----
+const SHOP: &str = world::three_stores!(
+    r#"
 apiVersion: trueup/v1
 kind: Entity
 metadata: {name: customers}
@@ -59,7 +45,8 @@ apiVersion: trueup/v1
 kind: Mapping
 metadata: {name: items}
 spec: {entity: items, stores: {hub: &all {table: items, fields: {"*": same}, sync: {columns: same}}, app: *all, local: *all}}
-"#;
+"#
+);
 
 const STORES: [&str; 3] = ["hub", "app", "local"];
 /// What hangs on K3, itself included, and what hangs on K4.

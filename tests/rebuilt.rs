@@ -1,6 +1,7 @@
 //! A state that was lost is rebuilt, however often that is cut short: a clear that nobody remembers is on record before a value takes its
 //! place, what was met again is known from then on, and what was not meets for the first time.
 
+mod watched;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,22 +12,19 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, EngineError, PassOptions, Pause};
-use trueup::model::{
-    Entity, EntityName, Header, Intent, Marks, Memory, RecentDeletes, RecordKey, StateId, Timestamp,
-    Transition,
-};
+use trueup::model::StateId;
 use trueup::plan::{NoticeKind, Target};
 use trueup::reconcile::{Ledger, Report};
 use trueup::state::memory::MemoryState;
-use trueup::state::{Lease, State, StateError};
+use trueup::state::StateError;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
 use trueup::telemetry::Silent;
+use watched::{Change, Watch, Watched};
 use world::{Stamp, THREE_STORES, World};
 
-/// A state whose owner dies before or after one of its changes.
+/// The owner of a state, who dies before or after one of its changes.
 struct Mortal {
-    inner: MemoryState,
     left: AtomicUsize,
     died: Notify,
 }
@@ -42,58 +40,13 @@ impl Mortal {
 }
 
 #[async_trait]
-impl State for Mortal {
-    async fn header(&self) -> Result<Header, StateError> {
-        self.inner.header().await
+impl Watch for Mortal {
+    async fn note(&self, change: Change<'_>) -> Result<(), StateError> {
+        self.commit(change).await
     }
-    async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
-        self.inner.acquire(holder, now, until).await
-    }
-    async fn release(&self, holder: &str) -> Result<(), StateError> {
-        self.inner.release(holder).await
-    }
-    async fn lease(&self) -> Result<Option<Lease>, StateError> {
-        self.inner.lease().await
-    }
-    async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {
-        self.inner.open_intents().await
-    }
-    async fn page(
-        &self,
-        entity: &Entity,
-        after: Option<&RecordKey>,
-        limit: usize,
-    ) -> Result<Vec<(RecordKey, Memory)>, StateError> {
-        self.inner.page(entity, after, limit).await
-    }
-    async fn recall(
-        &self,
-        entity: &Entity,
-        keys: &[RecordKey],
-    ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
-        self.inner.recall(entity, keys).await
-    }
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        State::count(&self.inner, entity).await
-    }
-    async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
-        self.inner.deletes_since(since).await
-    }
-    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
-        self.inner.marks(entity).await
-    }
-    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
-        self.inner.notes(kind).await
-    }
-    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError> {
+    async fn commit(&self, change: Change<'_>) -> Result<(), StateError> {
         self.pass_by().await;
-        self.inner.note(kind, changes).await?;
-        self.pass_by().await;
-        Ok(())
-    }
-    async fn commit(&self, transition: &Transition) -> Result<(), StateError> {
-        self.pass_by().await;
-        self.inner.commit(transition).await?;
+        change.await?;
         self.pass_by().await;
         Ok(())
     }
@@ -103,7 +56,7 @@ impl State for Mortal {
 struct Lost {
     world: World,
     engine: Engine,
-    state: Arc<Mortal>,
+    state: Arc<Watched<Mortal>>,
     stores: BTreeMap<&'static str, MemoryStore>,
 }
 
@@ -134,7 +87,8 @@ impl Lost {
             stores.insert(name, store);
         }
         let inner = MemoryState::new(StateId("another".to_owned()));
-        let state = Arc::new(Mortal { inner, left: AtomicUsize::new(usize::MAX), died: Notify::new() });
+        let watch = Mortal { left: AtomicUsize::new(usize::MAX), died: Notify::new() };
+        let state = Arc::new(Watched { inner, watch });
         let engine = Engine::with(world.spec.clone(), opened, state.clone());
         Self { world, engine, state, stores }
     }
@@ -145,17 +99,17 @@ impl Lost {
 
     /// A pass that is killed after so many steps of the state; whether it was.
     async fn killed_after(&self, steps: usize) -> bool {
-        self.state.left.store(steps, Ordering::SeqCst);
+        self.state.watch.left.store(steps, Ordering::SeqCst);
         let options = PassOptions::default();
         let killed = tokio::select! {
             biased;
-            () = self.state.died.notified() => true,
+            () = self.state.watch.died.notified() => true,
             done = self.pass_with(&options) => {
                 done.expect("a pass");
                 false
             }
         };
-        self.state.left.store(usize::MAX, Ordering::SeqCst);
+        self.state.watch.left.store(usize::MAX, Ordering::SeqCst);
         killed
     }
 

@@ -101,22 +101,8 @@ async fn a_row_that_takes_anothers_place_meets_for_the_first_time_with_all_that_
 
 /// Firms and what belongs to them, by a reference that cascades.
 fn firms(deletes: &str) -> World {
-    let yaml = r#"
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: hub}
-spec: {canonical: true, memory: {}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: app}
-spec: {memory: {}}
----
-apiVersion: trueup/v1
-kind: Store
-metadata: {name: local}
-spec: {memory: {}}
----
+    let yaml = world::three_stores!(
+        r#"
 apiVersion: trueup/v1
 kind: Entity
 metadata: {name: firms}
@@ -152,7 +138,8 @@ metadata: {name: notes}
 spec:
   entity: notes
   stores: {hub: {table: notes, fields: {"*": same}, sync: {columns: same}}, app: {table: notes, fields: {"*": same}, sync: {columns: same}}, local: {table: notes, fields: {"*": same}, sync: {columns: same}}}
-"#;
+"#
+    );
     let mut world = World::new(&yaml.replace("DELETES", deletes));
     world.insert_into(&entity("firms"), "hub", "F1", &[("name", "One")], Stamp::None);
     for link in ["L1", "L2"] {

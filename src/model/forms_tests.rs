@@ -4,17 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TYPES: [FieldType; 9] = [
-    FieldType::String,
-    FieldType::Int64,
-    FieldType::Float64,
-    FieldType::Numeric,
-    FieldType::Bool,
-    FieldType::Date,
-    FieldType::Timestamp,
-    FieldType::Json,
-    FieldType::StringList,
-];
 const FORMS: [Form; 15] = [
     Form::Native,
     Form::Text,
@@ -217,7 +206,7 @@ fn any_native() -> impl Strategy<Value = Native> {
 proptest! {
     #[test]
     fn what_is_held_is_held_again(
-        (ty, value) in prop::sample::select(&TYPES[..]).prop_flat_map(|ty| (Just(ty), any_of(ty))),
+        (ty, value) in prop::sample::select(&FieldType::ALL[..]).prop_flat_map(|ty| (Just(ty), any_of(ty))),
         form in prop::sample::select(&FORMS[..]),
     ) {
         let zone = TimeZone::get("America/New_York").expect("bundled");
@@ -252,7 +241,7 @@ proptest! {
 
     #[test]
     fn native_holds_everything_but_odd_floats(
-        (ty, value) in prop::sample::select(&TYPES[..]).prop_flat_map(|ty| (Just(ty), any_of(ty))),
+        (ty, value) in prop::sample::select(&FieldType::ALL[..]).prop_flat_map(|ty| (Just(ty), any_of(ty))),
     ) {
         let odd = matches!(&value, Value::Float(number) if !number.get().is_finite());
         prop_assert_eq!(representable(&value, ty, Form::Native, &TimeZone::UTC).is_ok(), !odd);
@@ -261,7 +250,7 @@ proptest! {
     #[test]
     fn reading_never_panics_and_settles(
         native in any_native(),
-        ty in prop::sample::select(&TYPES[..]),
+        ty in prop::sample::select(&FieldType::ALL[..]),
         form in prop::sample::select(&FORMS[..]),
     ) {
         if let Ok(value) = decode(&native, ty, form, &TimeZone::UTC) {

@@ -37,6 +37,19 @@ pub enum FieldType {
 }
 
 impl FieldType {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::String,
+        Self::Int64,
+        Self::Float64,
+        Self::Numeric,
+        Self::Bool,
+        Self::Date,
+        Self::Timestamp,
+        Self::Json,
+        Self::StringList,
+    ];
+
     /// The word used in manifests.
     pub fn as_str(self) -> &'static str {
         match self {

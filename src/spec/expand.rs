@@ -355,7 +355,6 @@ fn place_body(column: &Column, form: Option<Form>, direction: Option<Direction>)
 }
 
 fn sync_body(sync: &SyncPlace) -> Option<SyncBody> {
-    let text = |column: &Option<Column>| column.as_ref().map(ToString::to_string);
     Some(match sync {
         SyncPlace::None => return None,
         SyncPlace::Struct(column) => SyncBody { structure: Some(column.to_string()), ..SyncBody::default() },
@@ -363,21 +362,17 @@ fn sync_body(sync: &SyncPlace) -> Option<SyncBody> {
         SyncPlace::JsonText(column) => {
             SyncBody { json_text: Some(column.to_string()), ..SyncBody::default() }
         }
-        SyncPlace::Columns {
-            version,
-            last_updated,
-            last_updated_by,
-            sync_status,
-            source_systems,
-            sync_errors,
-        } => {
+        place @ SyncPlace::Columns { .. } => {
+            let text = |column: Option<&Column>| column.map(ToString::to_string);
+            let [version, last_updated, last_updated_by, sync_status, source_systems, sync_errors] =
+                place.columns().map(text);
             let each = SyncColumnsBody {
-                version: text(version),
-                last_updated: text(last_updated),
-                last_updated_by: text(last_updated_by),
-                sync_status: text(sync_status),
-                source_systems: text(source_systems),
-                sync_errors: text(sync_errors),
+                version,
+                last_updated,
+                last_updated_by,
+                sync_status,
+                source_systems,
+                sync_errors,
             };
             SyncBody { columns: Some(SyncColumns::Each(Box::new(each))), ..SyncBody::default() }
         }

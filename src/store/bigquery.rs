@@ -28,6 +28,7 @@ mod arrow;
 mod auth;
 mod error;
 mod find;
+mod found;
 mod image;
 mod kind;
 mod layout;
@@ -44,7 +45,6 @@ mod seen;
 mod sort;
 mod sql;
 mod storage;
-mod tables;
 mod write;
 
 pub(super) use migrate::script;

@@ -30,6 +30,7 @@ mod changes;
 mod error;
 mod exchange;
 mod falls;
+mod found;
 mod image;
 mod kind;
 mod layout;
@@ -39,7 +40,6 @@ mod read;
 mod refusal;
 mod rows;
 mod session;
-mod tables;
 mod triggers;
 
 pub use triggers::NOTIFY_CHANNEL;
@@ -238,7 +238,7 @@ impl Store for PostgresStore {
     async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
         let failed = |error| store_error(&self.name, &error);
         let mut session = self.server.begin(READ).await?;
-        let found = tables::tables(&mut session, &self.schema).await.map_err(failed)?;
+        let found = found::tables(&mut session, &self.schema).await.map_err(failed)?;
         session.end("ROLLBACK").await.map_err(failed)?;
         Ok(Some(found))
     }

@@ -28,6 +28,7 @@ mod digest;
 mod error;
 mod exchange;
 mod falls;
+mod found;
 mod image;
 mod layout;
 mod migrate;
@@ -35,7 +36,6 @@ mod native;
 pub(crate) mod pool;
 mod read;
 mod snapshot;
-mod tables;
 mod triggers;
 mod write;
 
@@ -217,7 +217,7 @@ impl Store for SqliteStore {
 
     async fn tables(&self) -> Result<Option<Vec<FoundTable>>, StoreError> {
         self.work(|store, connection| {
-            tables::tables(connection).map(Some).map_err(|error| store_error(&store.name, &error))
+            found::tables(connection).map(Some).map_err(|error| store_error(&store.name, &error))
         })
         .await
     }

@@ -63,18 +63,9 @@ pub(crate) async fn names_are_not_statements<H: Harness>() {
 /// What stands in a store is told, whatever is mapped: with types that a mapping of it would have. Of a store whose tables declare no
 /// key (BigQuery's, as `migrate` makes them), none is told.
 pub(crate) async fn tables_are_told<H: Harness>(declares_keys: bool) {
-    let all = [
-        FieldType::Int64,
-        FieldType::Float64,
-        FieldType::Numeric,
-        FieldType::Bool,
-        FieldType::Date,
-        FieldType::Timestamp,
-        FieldType::Json,
-    ];
-    let names = ["count", "ratio", "amount", "flag", "day", "time", "doc"];
-    let words = names.iter().zip(all).fold(Words::new("things"), |words, (name, ty)| words.field(name, ty));
-    let (things, pairs) = (words.field("name", FieldType::String).mapped(), pairs());
+    let words =
+        FieldType::ALL.into_iter().fold(Words::new("things"), |words, ty| words.field(ty.as_str(), ty));
+    let (things, pairs) = (words.mapped(), pairs());
     let harness = H::with(&[&things, &pairs]).await;
     let tables = harness.store().tables().await.expect("looked").expect("an account of them");
     let found: Vec<(&str, Vec<&str>)> = tables
@@ -83,9 +74,10 @@ pub(crate) async fn tables_are_told<H: Harness>(declares_keys: bool) {
         .collect();
     let key = |parts: &[&'static str]| if declares_keys { parts.to_vec() } else { Vec::new() };
     assert_eq!(found, [("pairs", key(&["a", "b"])), ("things", key(&["id"]))]);
-    for (name, ty) in names.iter().zip(all).chain([(&"name", FieldType::String), (&"id", FieldType::String)])
+    for (name, ty) in
+        FieldType::ALL.map(|ty| (ty.as_str(), ty)).into_iter().chain([("id", FieldType::String)])
     {
-        let column = tables[1].columns.iter().find(|column| column.path == [*name]).expect(name);
+        let column = tables[1].columns.iter().find(|column| column.path == [name]).expect(name);
         // SQLite has no types for dates, times, JSON and truths: what `migrate` makes of them says no more than that.
         let told = column.loose && column.ty == FieldType::String
             || column.loose && ty == FieldType::Bool && column.ty == FieldType::Int64;

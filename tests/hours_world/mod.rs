@@ -15,16 +15,20 @@ use trueup::controller::{Engine, Inbox, Pause, RunOptions, Running, run};
 use trueup::diff::Standing;
 use trueup::http::Health;
 use trueup::model::{
-    Cell, Entity, EntityName, FieldName, Header, Intent, Mapped, Marks, Memory, RecentDeletes, RecordId,
-    RecordKey, StateId, StoreName, Timestamp, Transition, Value, Version,
+    Cell, EntityName, FieldName, Mapped, RecordId, RecordKey, StateId, StoreName, Timestamp, Value, Version,
 };
 use trueup::reconcile::Ledger;
 use trueup::spec::{Source, Spec, compile};
 use trueup::state::memory::MemoryState;
-use trueup::state::{Lease, State, StateError};
+use trueup::state::{State as _, StateError};
 use trueup::store::Store;
 use trueup::store::memory::{MemoryDb, MemoryRow, MemoryStore};
 use trueup::telemetry::{Event, Observer, WriteResult};
+
+#[path = "../watched/mod.rs"]
+mod watched;
+
+use watched::{Change, Watch, Watched};
 
 pub const STORES: [&str; 3] = ["hub", "app", "local"];
 
@@ -151,10 +155,8 @@ impl Observer for Told {
     }
 }
 
-/// A state whose user may die in the middle of a change: nothing is ever answered again.
-#[derive(Clone)]
+/// The user of a state, who may die in the middle of a change: nothing is ever answered again.
 struct Deadly {
-    inner: MemoryState,
     /// Changes until the end; below zero, none.
     lives: Arc<AtomicI64>,
     holder: String,
@@ -164,55 +166,11 @@ struct Deadly {
 }
 
 #[async_trait]
-impl State for Deadly {
-    async fn header(&self) -> Result<Header, StateError> {
-        self.inner.header().await
-    }
-    async fn acquire(&self, holder: &str, now: Timestamp, until: Timestamp) -> Result<(), StateError> {
-        self.inner.acquire(holder, now, until).await
-    }
-    async fn release(&self, holder: &str) -> Result<(), StateError> {
-        self.inner.release(holder).await
-    }
-    async fn lease(&self) -> Result<Option<Lease>, StateError> {
-        self.inner.lease().await
-    }
-    async fn open_intents(&self) -> Result<Vec<Intent>, StateError> {
-        self.inner.open_intents().await
-    }
-    async fn page(
-        &self,
-        entity: &Entity,
-        after: Option<&RecordKey>,
-        limit: usize,
-    ) -> Result<Vec<(RecordKey, Memory)>, StateError> {
-        self.inner.page(entity, after, limit).await
-    }
-    async fn recall(
-        &self,
-        entity: &Entity,
-        keys: &[RecordKey],
-    ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
-        self.inner.recall(entity, keys).await
-    }
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        self.inner.count(entity).await
-    }
-    async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
-        // A question that each look asks, and nothing else.
+impl Watch for Deadly {
+    async fn look(&self) {
         tokio::time::sleep(Duration::from_secs(self.look_seconds.load(Ordering::Relaxed))).await;
-        self.inner.deletes_since(since).await
     }
-    async fn marks(&self, entity: &EntityName) -> Result<Option<Marks>, StateError> {
-        self.inner.marks(entity).await
-    }
-    async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
-        self.inner.notes(kind).await
-    }
-    async fn note(&self, kind: &str, changes: &BTreeMap<String, Option<String>>) -> Result<(), StateError> {
-        self.inner.note(kind, changes).await
-    }
-    async fn commit(&self, transition: &Transition) -> Result<(), StateError> {
+    async fn commit(&self, change: Change<'_>) -> Result<(), StateError> {
         {
             let mut holders = self.holders.lock().unwrap();
             if holders.last() != Some(&self.holder) {
@@ -220,20 +178,18 @@ impl State for Deadly {
             }
         }
         let lives = self.lives.load(Ordering::Relaxed);
-        if lives >= 0 {
-            self.lives.store(lives - 1, Ordering::Relaxed);
-            // Half of those who die do so just after the change, before they hear of it.
-            if lives % 2 == 1 {
-                self.inner.commit(transition).await?;
-            }
-            if lives <= 1 {
-                std::future::pending::<()>().await;
-            }
-            if lives % 2 == 1 {
-                return Ok(());
-            }
+        if lives < 0 {
+            return change.await;
         }
-        self.inner.commit(transition).await
+        self.lives.store(lives - 1, Ordering::Relaxed);
+        // Half of those who die do so just after the change, before they hear of it.
+        if lives > 1 || lives % 2 == 1 {
+            change.await?;
+        }
+        if lives <= 1 {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
     }
 }
 
@@ -313,13 +269,13 @@ impl World {
             .values()
             .map(|store| (store.name().clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>)))
             .collect();
-        let state = Deadly {
-            inner: self.state.clone(),
+        let watch = Deadly {
             lives: self.lives.clone(),
             holder: holder.to_owned(),
             holders: self.holders.clone(),
             look_seconds: self.look_seconds.clone(),
         };
+        let state = Watched { inner: self.state.clone(), watch };
         let clock = self.clone();
         let engine = Engine::with(self.spec.clone(), opened, Arc::new(state));
         Arc::new(engine.simulated(holder, Arc::new(move || clock.now())))

@@ -24,8 +24,11 @@ use trueup::spec::{Source, Spec, compile};
 use trueup::state::memory::MemoryStateData;
 use trueup::store::memory::{MemoryDb, MemoryRow, MemorySnapshot};
 
-/// Three stores, and an entity with plain fields, a group, a JSON value, an enum and a required field.
-pub const THREE_STORES: &str = r#"
+/// Three stores in memory, the first one canonical, with what else a text says.
+macro_rules! three_stores {
+    ($rest:literal) => {
+        concat!(
+            r#"
 apiVersion: trueup/v1
 kind: Store
 metadata: {name: hub}
@@ -41,6 +44,17 @@ kind: Store
 metadata: {name: local}
 spec: {memory: {}}
 ---
+"#,
+            $rest
+        )
+    };
+}
+#[allow(unused_imports)] // Not every test has entities of its own.
+pub(crate) use three_stores;
+
+/// Three stores, and an entity with plain fields, a group, a JSON value, an enum and a required field.
+pub const THREE_STORES: &str = three_stores!(
+    r#"
 apiVersion: trueup/v1
 kind: Entity
 metadata: {name: things}
@@ -65,7 +79,8 @@ spec:
     hub: {table: things, fields: {"*": same}, sync: {columns: same}}
     app: {table: things, fields: {"*": same}, sync: {columns: same}}
     local: {table: things, fields: {"*": same}, sync: {columns: same}}
-"#;
+"#
+);
 
 /// How an application marks its edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{FieldType, Form, FoundColumn, FoundTable, StoreName};
+use crate::model::{FieldType, Form, FoundColumn, FoundTable, SYNC_PARTS, StoreName};
 
 use super::{Group, line, name_of, plain, unused};
 use crate::spec::Spec;
 
-/// The parts of sync metadata that have a column each.
-pub(super) const SYNC_COLUMNS: [&str; 6] =
-    ["version", "last_updated", "last_updated_by", "sync_status", "source_systems", "sync_errors"];
 /// The column that holds them together.
 const SYNC_COLUMN: &str = "sync_metadata";
 /// A field whose name has one of these words is hidden in plans until somebody says otherwise.
@@ -93,7 +90,7 @@ impl DraftedSync {
     pub(super) fn is_enough(&self) -> bool {
         match self {
             Self::Together(_) => true,
-            Self::Apart(parts) => SYNC_COLUMNS.iter().take(2).all(|part| parts.iter().any(|own| own == part)),
+            Self::Apart(parts) => SYNC_PARTS.iter().take(2).all(|part| parts.iter().any(|own| own == part)),
         }
     }
 }
@@ -279,7 +276,7 @@ fn sync_of(table: &FoundTable) -> (Option<DraftedSync>, BTreeSet<String>) {
         .columns
         .iter()
         .map(FoundColumn::title)
-        .filter(|title| SYNC_COLUMNS.contains(&title.as_str()))
+        .filter(|title| SYNC_PARTS.contains(&title.as_str()))
         .collect();
     // One such name alone may be anything of the application's.
     if parts.len() < 2 {

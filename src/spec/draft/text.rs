@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Form, FoundColumn, StoreName};
+use crate::model::{Form, FoundColumn, SYNC_PARTS, StoreName};
 
 use super::Found;
-use super::fields::{Drafted, DraftedField, DraftedSync, SYNC_COLUMNS};
+use super::fields::{Drafted, DraftedField, DraftedSync};
 use crate::spec::Spec;
 
 /// Longer lines are broken up.
@@ -175,12 +175,12 @@ fn new_sync(entity: &Drafted<'_>) -> String {
         let columns = field.columns.values().map(|column| column.title());
         columns
             .chain([field.name.clone()])
-            .any(|name| SYNC_COLUMNS.iter().any(|part| name.eq_ignore_ascii_case(part)))
+            .any(|name| SYNC_PARTS.iter().any(|part| name.eq_ignore_ascii_case(part)))
     });
     if !taken {
         return SYNC.to_owned();
     }
-    let parts = SYNC_COLUMNS.map(|part| format!("{part}: sync_{part}"));
+    let parts = SYNC_PARTS.map(|part| format!("{part}: sync_{part}"));
     format!("sync: {{columns: {{{}}}}}", parts.join(", "))
 }
 
@@ -227,7 +227,7 @@ fn place(field: &DraftedField<'_>, column: &FoundColumn) -> Option<String> {
 fn sync(place: &DraftedSync) -> String {
     match place {
         DraftedSync::Together(word) => format!("sync: {{{word}: sync_metadata}}"),
-        DraftedSync::Apart(parts) if parts.len() == 6 => SYNC.to_owned(),
+        DraftedSync::Apart(parts) if parts.len() == SYNC_PARTS.len() => SYNC.to_owned(),
         DraftedSync::Apart(parts) => {
             let parts: Vec<String> = parts.iter().map(|part| format!("{part}: {part}")).collect();
             format!("sync: {{columns: {{{}}}}}", parts.join(", "))
@@ -235,7 +235,8 @@ fn sync(place: &DraftedSync) -> String {
     }
 }
 
-/// A text as YAML has it: as it is where it cannot be taken for anything else, else in quotes.
+/// A text as YAML has it, also between braces, where serde's own would be cut at a comma: as it is where it cannot be taken for anything
+/// else, else in quotes.
 fn scalar(text: &str) -> String {
     // Words that some reader of YAML takes for something else than a text.
     const WORDS: [&str; 10] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "none"];

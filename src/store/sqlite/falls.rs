@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::model::{ErrorKind, Fall, Falls, IntentId, Mapped, Outcome, StoreError, Write};
+use crate::model::{Fall, Falls, IntentId, Mapped, Outcome, StoreError, Write};
 
 use super::super::falls::{failed, none_of};
 use super::SqliteStore;
-use super::error::{did_not_happen, store_error};
+use super::error::store_error;
 use super::layout::Layout;
 use super::read::find;
 use super::triggers;
@@ -76,13 +76,7 @@ impl SqliteStore {
         }
         let writes: Vec<&Write> = some.iter().flat_map(|fall| fall.iter()).map(|(_, write)| write).collect();
         leave_receipt(&transaction, &falls.id, &writes, &outcomes).map_err(failed)?;
-        transaction.commit().map_err(|error| {
-            let told = store_error(&self.name, &error);
-            if did_not_happen(&error) {
-                return told;
-            }
-            StoreError { kind: ErrorKind::OutcomeUnknown, ..told }
-        })?;
+        self.commit(transaction)?;
         Ok(Attempt::Committed(outcomes))
     }
 

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension as _, Transaction, TransactionBehavior, params, params_from_iter,
+};
 
 use crate::model::{
     Batch, BatchId, Cell, ErrorKind, FieldType, Fields, Form, IntentId, Mapped, Native, Outcome, RecordKey,
@@ -93,13 +95,7 @@ impl SqliteStore {
         if batch.receipt {
             leave_receipt(&transaction, &batch.id, writes, &outcomes).map_err(failed)?;
         }
-        transaction.commit().map_err(|error| {
-            let told = store_error(&self.name, &error);
-            if did_not_happen(&error) {
-                return told;
-            }
-            StoreError { kind: ErrorKind::OutcomeUnknown, ..told }
-        })?;
+        self.commit(transaction)?;
         let ended = writes.iter().filter_map(|write| {
             let by = match outcomes.get(&write.intent)? {
                 Outcome::Applied(_) => *sent.differences.get(&write.key)?,
@@ -110,6 +106,17 @@ impl SqliteStore {
         });
         self.touched.end(mapped, ended);
         Ok(Attempt::Committed(outcomes))
+    }
+
+    /// Commits a transaction. Where that fails, it may have happened all the same.
+    pub(super) fn commit(&self, transaction: Transaction<'_>) -> Result<(), StoreError> {
+        transaction.commit().map_err(|error| {
+            let told = store_error(&self.name, &error);
+            if did_not_happen(&error) {
+                return told;
+            }
+            StoreError { kind: ErrorKind::OutcomeUnknown, ..told }
+        })
     }
 
     pub(super) fn read_receipts(
