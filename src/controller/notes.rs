@@ -145,11 +145,8 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Regressed => {
             "restore the newer copy of the store, or bring it forward with `trueup apply --allow regressed`"
         }
-        NoticeKind::Unreachable if notice.message.contains("`trueup migrate`") => {
-            "add what it lacks with `trueup migrate`; its records wait meanwhile"
-        }
         NoticeKind::Unreachable => {
-            "see that the store is up and its credentials hold; its records wait meanwhile"
+            "what it says; else see that the store is up and its credentials hold. Its records wait meanwhile"
         }
         NoticeKind::BadKey => {
             "correct the row's key in that store, or remove the row: what it may be is neither created nor found deleted there"

@@ -59,13 +59,12 @@ impl Identify {
                 found.held.push(HeldRow { id: id.clone(), why, candidates, duplicate: false });
                 continue;
             }
-            match census.links.get(id) {
-                Some(key) if taken.insert(key.clone()) => {
-                    given.insert(id.clone(), (key.clone(), How::Remembered));
-                }
-                None if census.former.get(id).is_some_and(|key| taken.insert(key.clone())) => {
-                    let key = census.former.get(id).cloned().unwrap_or_else(|| RecordKey::new(Vec::new()));
-                    given.insert(id.clone(), (key, How::Value));
+            let remembered = census.links.get(id).map(|key| (key, How::Remembered));
+            // One whose field went away is known again when that is back.
+            let known = remembered.or_else(|| Some((census.former.get(id)?, How::Value)));
+            match known {
+                Some((key, how)) if taken.insert(key.clone()) => {
+                    given.insert(id.clone(), (key.clone(), how));
                 }
                 _ => fresh.entry((element.parent.clone(), element.kind.clone())).or_default().push(element),
             }

@@ -121,15 +121,8 @@ impl Planner {
     fn dependents(&self) -> Dependents {
         let mut dependents = Dependents::new();
         for entity in &self.inputs.spec.entities {
-            let Some(work) = self.work.get(&entity.name) else { continue };
-            for (key, link) in work.links() {
-                for (reference, parent) in entity.references.iter().zip(&link.parents) {
-                    let Some(parent) = parent.clone().filter(|_| reference.on_delete != OnDelete::Ignore)
-                    else {
-                        continue;
-                    };
-                    let child = RecordId { entity: entity.name.clone(), key: key.clone() };
-                    let parent = RecordId { entity: reference.to.clone(), key: parent };
+            for (child, _, reference, parent) in self.references_of(entity) {
+                if reference.on_delete != OnDelete::Ignore {
                     dependents.entry(parent).or_default().push((child, reference.on_delete));
                 }
             }

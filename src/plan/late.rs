@@ -106,12 +106,8 @@ impl Planner {
     fn children(&self, stopped: &BTreeSet<EntityName>) -> BTreeMap<RecordId, Vec<RecordId>> {
         let mut children: BTreeMap<RecordId, Vec<RecordId>> = BTreeMap::new();
         for entity in self.inputs.spec.entities.iter().filter(|entity| !stopped.contains(&entity.name)) {
-            let Some(work) = self.work.get(&entity.name) else { continue };
-            for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive && !link.quiet) {
-                for (reference, parent) in entity.references.iter().zip(&link.parents) {
-                    let Some(parent) = parent.clone() else { continue };
-                    let parent = RecordId { entity: reference.to.clone(), key: parent };
-                    let child = RecordId { entity: entity.name.clone(), key: key.clone() };
+            for (child, link, _, parent) in self.references_of(entity) {
+                if link.fate == Fate::Alive && !link.quiet {
                     children.entry(parent).or_default().push(child);
                 }
             }

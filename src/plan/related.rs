@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
 use crate::resolve::{ClaimEnd, Fate, Overrides, Rule};
 
-use super::build::Planner;
+use super::build::{EntityWork, Planner};
 use super::recipe::Entry;
 use super::{Notice, NoticeKind};
 
@@ -245,22 +245,29 @@ impl Planner {
     pub(super) fn referring(&self, these: impl Fn(&EntityName, &RecordId) -> bool) -> Vec<Orphan> {
         let mut found = Vec::new();
         for entity in &self.inputs.spec.entities {
-            let Some(work) = self.work.get(&entity.name).filter(|_| !entity.references.is_empty()) else {
-                continue;
-            };
-            for (key, link) in work.links().filter(|(_, link)| link.fate == Fate::Alive) {
-                let brought = entity.references.iter().zip(&link.parents);
-                for (reference, parent) in brought.filter(|(reference, _)| link.brings(reference)) {
-                    let Some(parent) = parent.clone() else { continue };
-                    let parent = RecordId { entity: reference.to.clone(), key: parent };
-                    if these(&entity.name, &parent) {
-                        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
-                        found.push(Orphan { id, from: reference.from, is_new: link.is_new, parent });
-                    }
+            let now = |link: &Link, reference: &Reference| link.fate == Fate::Alive && link.brings(reference);
+            for (id, link, reference, parent) in self.references_of(entity) {
+                if now(link, reference) && these(&entity.name, &parent) {
+                    found.push(Orphan { id, from: reference.from, is_new: link.is_new, parent });
                 }
             }
         }
         found
+    }
+
+    /// What an entity's records refer to, as far as they are kept in mind: which record, by what, and to which one.
+    pub(super) fn references_of<'p>(
+        &'p self,
+        entity: &'p Entity,
+    ) -> impl Iterator<Item = (RecordId, &'p Link, &'p Reference, RecordId)> {
+        let links = self.work.get(&entity.name).into_iter().flat_map(EntityWork::links);
+        links.flat_map(move |(key, link)| {
+            entity.references.iter().zip(&link.parents).filter_map(move |(reference, parent)| {
+                let child = RecordId { entity: entity.name.clone(), key: key.clone() };
+                let parent = RecordId { entity: reference.to.clone(), key: parent.clone()? };
+                Some((child, link, reference, parent))
+            })
+        })
     }
 }
 
