@@ -422,8 +422,7 @@ impl<'a> Executor<'a> {
         let id = falls.id.clone();
         let outcomes = aside(async move { opened.apply_falls(&falls).await }.in_current_span()).await;
         if let Err(error) = &outcomes {
-            let (kind, message) = (error.kind, error.message.as_str());
-            self.observer.notice(&telemetry::Event::StoreFailed { store, kind, message });
+            self.tell_failure(error);
         }
         for (entity, writes) in batches {
             let batch = Batch { id: id.clone(), receipt: true, writes, along: Vec::new() };
