@@ -91,6 +91,8 @@ pub struct Pace {
     options: PaceOptions,
     next_pass: u64,
     last_deep: Option<u64>,
+    /// Stores that could not be read when everything was.
+    not_deep: BTreeSet<StoreName>,
     standby_until: Option<u64>,
     queue: BTreeSet<RecordId>,
     /// When the oldest hint came.
@@ -110,6 +112,7 @@ impl Pace {
             options,
             next_pass: now,
             last_deep: None,
+            not_deep: BTreeSet::new(),
             standby_until: None,
             queue: BTreeSet::new(),
             hinted: None,
@@ -237,9 +240,7 @@ impl Pace {
         if task.only.is_none() {
             self.number += 1;
             self.next_pass = now + self.jittered(self.options.interval_ms);
-            if task.deep && report.unreadable.is_empty() {
-                self.last_deep = Some(now);
-            }
+            self.note_deep(task, report, now);
             if !report.stopped {
                 // What changed was looked at, whoever hinted at it; what came while the pass was on is looked at again.
                 self.note_stores(task, report, now);
@@ -247,6 +248,16 @@ impl Pace {
         }
         self.note_failures(task, report, now);
         self.note_writes(report, now)
+    }
+
+    /// A store that is down does not have all the others read whole in every pass; when it is back, everything is read once more.
+    fn note_deep(&mut self, task: &Task, report: &Report, now: u64) {
+        if task.deep {
+            self.last_deep = Some(now);
+            self.not_deep = report.unreadable.keys().cloned().collect();
+        } else if !self.not_deep.iter().all(|store| report.unreadable.contains_key(store)) {
+            self.last_deep = None;
+        }
     }
 
     fn note_stores(&mut self, task: &Task, report: &Report, now: u64) {

@@ -63,13 +63,19 @@ fn passes_come_at_the_interval_with_jitter_and_deep_ones_now_and_then() {
 }
 
 #[test]
-fn a_deep_pass_that_could_not_read_a_store_is_made_again() {
+fn a_store_that_was_down_when_everything_was_read_has_all_read_again_when_it_is_back_and_not_before() {
     let mut pace = Pace::new(options(), 0);
-    let task = pass(&mut pace, 0);
     let unreadable = BTreeMap::from([(store("app"), "it is down".to_owned())]);
-    pace.ended(&task, &Report { unreadable, ..Report::default() }, 0);
-    let next = wait(&mut pace, 0);
-    assert!(pass(&mut pace, next).deep);
+    let down = Report { unreadable, ..Report::default() };
+    let mut now = 0;
+    let mut deep = Vec::new();
+    for report in [&down, &down, &down, &down, &Report::default(), &Report::default(), &Report::default()] {
+        let task = pass(&mut pace, now);
+        deep.push(task.deep);
+        pace.ended(&task, report, now);
+        now = wait(&mut pace, now);
+    }
+    assert_eq!(deep, [true, false, false, false, false, true, false]);
 }
 
 #[test]
