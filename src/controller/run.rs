@@ -171,6 +171,7 @@ impl Loop<'_> {
                 }
                 self.stands_by = true;
                 running.observer.notice(&Event::Lease { held: false });
+                running.observer.notice(&Event::StandsBy);
                 running.health.standing_by();
                 let now = self.now();
                 self.pace.stand_by(now);

@@ -16,7 +16,7 @@ use crate::model::{EntityName, StoreName};
 use crate::plan::{GuardName, GuardTrip, NoticeKind, Plan};
 use crate::reconcile::Report;
 
-use super::{Event, Observer, WriteResult};
+use super::{Event, Observer, WebhookResult};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +72,7 @@ impl Observer for Logged {
                 plan.guards.iter().for_each(refused);
             }
             Event::WriteStarted { store, entity, writes } => debug!(%store, %entity, writes, "writing"),
-            Event::Wrote { store, entity, kind, result: WriteResult::Failed(error) } => {
-                warn!(%store, %entity, action = kind.as_str(), error = error.as_str(), "write failed");
-            }
+            // Why writes failed is said once by the store, or with the record when the pass ends.
             Event::Wrote { store, entity, kind, result } => {
                 debug!(%store, %entity, action = kind.as_str(), result = result.as_str(), "write ended");
             }
@@ -92,20 +90,14 @@ impl Observer for Logged {
                 "conflict recorded"
             ),
             Event::Lease { held } => debug!(held, "lease"),
+            Event::StandsBy => debug!("another controller makes the passes"),
             Event::CaughtUp { store, seconds } => debug!(%store, seconds, "a store has an edit"),
             Event::LookedAt { records, alone } => debug!(records, alone, "looked at records"),
             Event::Loop { queue, pauses, waiting, away } => {
                 debug!(queue, pauses = pauses.len(), waiting, "what waits");
                 away.iter().for_each(|(store, why)| left_alone(store, why));
             }
-            Event::Webhook { store, result } => {
-                let store = store.map(ToString::to_string).unwrap_or_default();
-                if *result == super::WebhookResult::Accepted {
-                    debug!(store, "webhook taken");
-                } else {
-                    warn!(store, result = result.as_str(), "webhook refused");
-                }
-            }
+            Event::Webhook { store, result } => webhook(*store, *result),
             Event::Hint { taken } => debug!(taken, "hint"),
             Event::Breaker { record, writes } => {
                 warn!(%record, writes, "paused: it was written again and again, so something else keeps changing it");
@@ -147,11 +139,25 @@ fn left_alone(store: &StoreName, why: &str) {
     warn!(%store, "left alone: {why}");
 }
 
+fn webhook(store: Option<&StoreName>, result: WebhookResult) {
+    let store = store.map(ToString::to_string).unwrap_or_default();
+    if result == WebhookResult::Accepted {
+        debug!(store, "webhook taken");
+    } else {
+        warn!(
+            store,
+            result = result.as_str(),
+            "webhook refused; the likes of it are counted in `trueup_webhooks_total`"
+        );
+    }
+}
+
 /// How long what goes on unchanged is not said again.
-const SAID_AGAIN: Duration = Duration::from_hours(1);
+pub const SAID_AGAIN: Duration = Duration::from_hours(1);
 
 /// The same for passes that follow each other: a guard that refuses the same as before, or a store that is still left alone, is said when
-/// that begins or changes, once an hour, and when it is over.
+/// that begins or changes, once an hour, and when it is over. Anybody may send webhooks, as many as they like: those that are refused for
+/// the same reason are said once an hour.
 #[derive(Debug, Default)]
 pub struct LoggedOnce(Mutex<Said>);
 
@@ -160,6 +166,16 @@ pub struct LoggedOnce(Mutex<Said>);
 struct Said {
     guards: BTreeMap<(EntityName, StoreName, GuardName), (String, Instant)>,
     away: BTreeMap<StoreName, Instant>,
+    webhooks: BTreeMap<(Option<StoreName>, WebhookResult), Instant>,
+}
+
+/// Whether something is news: it was not said, or long ago. It is said from now on.
+fn is_news<K: Ord>(known: &mut BTreeMap<K, Instant>, key: K, now: Instant) -> bool {
+    let news = known.get(&key).is_none_or(|at| now.duration_since(*at) >= SAID_AGAIN);
+    if news {
+        known.insert(key, now);
+    }
+    news
 }
 
 impl Said {
@@ -171,15 +187,6 @@ impl Said {
             known.is_none_or(|(text, at)| *text != trip.message || now.duration_since(*at) >= SAID_AGAIN);
         if news {
             self.guards.insert(place, (trip.message.clone(), now));
-        }
-        news
-    }
-
-    /// Whether it is news that a store is left alone.
-    fn left_alone(&mut self, store: &StoreName, now: Instant) -> bool {
-        let news = self.away.get(store).is_none_or(|at| now.duration_since(*at) >= SAID_AGAIN);
-        if news {
-            self.away.insert(store.clone(), now);
         }
         news
     }
@@ -221,8 +228,13 @@ impl Observer for LoggedOnce {
                 debug!(queue, pauses = pauses.len(), waiting, "what waits");
                 let (mut said, now) = (said(), Instant::now());
                 away.iter()
-                    .filter(|(store, _)| said.left_alone(store, now))
+                    .filter(|(store, _)| is_news(&mut said.away, (*store).clone(), now))
                     .for_each(|(store, why)| left_alone(store, why));
+            }
+            Event::Webhook { store, result } if *result != WebhookResult::Accepted => {
+                if is_news(&mut said().webhooks, (store.cloned(), *result), Instant::now()) {
+                    webhook(*store, *result);
+                }
             }
             other => Logged.notice(other),
         }
@@ -324,6 +336,12 @@ mod tests {
         }
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.matches("refuses nothing any more").count(), 1, "{text}");
+        // Anybody may send as many as they like.
+        for result in [WebhookResult::Forged, WebhookResult::Forged, WebhookResult::Malformed] {
+            log.notice(&Event::Webhook { store: Some(&store), result });
+        }
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("webhook refused").count(), 2, "{text}");
         assert_eq!(count("read again"), 1, "{text}");
     }
 }

@@ -497,6 +497,7 @@ impl Observer for Metrics {
             }
             Event::ConflictRecorded { conflict } => self.recorded(conflict),
             Event::Lease { held } => self.lease.set(i64::from(*held)),
+            Event::StandsBy => self.stand_by(),
             Event::PassEnded { report, seconds } => self.ended(report, *seconds),
             Event::PassFailed { seconds, .. } => self.pass("failed", *seconds),
             _ => {}

@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::reconcile::Report;
 use crate::resolve::Conflict;
 
-pub use log::{LogStyle, Logged, LoggedOnce, init_logging};
+pub use log::{LogStyle, Logged, LoggedOnce, SAID_AGAIN, init_logging};
 pub use metrics::Metrics;
 
 /// Sends what is still to be sent to whoever collects spans; without the feature `otel`, nothing.
@@ -98,6 +98,8 @@ pub enum Event<'a> {
         /// Whether it is held now.
         held: bool,
     },
+    /// Another controller makes the passes, and tells what there is.
+    StandsBy,
     /// Some records were looked at because somebody said that they changed.
     LookedAt {
         /// How many.
@@ -157,7 +159,7 @@ pub enum Event<'a> {
 }
 
 /// What became of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WebhookResult {
     /// It was taken as a hint.
     Accepted,

@@ -194,6 +194,16 @@ impl RunningMetrics {
         }
     }
 
+    /// Another controller makes the passes, and tells what it finds.
+    pub(super) fn stand_by(&self) {
+        self.set_away(&|_| false);
+        self.guards.reset();
+        self.stores_down.reset();
+        self.queue.set(0);
+        self.waiting.set(0);
+        self.paused(&[]);
+    }
+
     fn paused(&self, pauses: &[Pause]) {
         self.pauses.set(gauge(pauses.len() as u64));
         let oldest = pauses.iter().filter(|pause| pause.until.is_none()).map(|pause| pause.since).min();

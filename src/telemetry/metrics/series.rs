@@ -1,4 +1,4 @@
-//! Series that belong to what is no longer in the manifests go; the others go on counting.
+//! Series that belong to what is no longer in the manifests, or to what another controller tells by now, go; the others go on counting.
 
 use std::collections::BTreeSet;
 
@@ -111,5 +111,26 @@ impl Metrics {
         }
         self.spec_info.reset();
         self.start_at_zero(spec);
+    }
+
+    /// Another controller makes the passes: what this one last found is not what there is now, and alerts about it would never end.
+    pub(super) fn stand_by(&self) {
+        for vec in [
+            &self.drift_records,
+            &self.drift_fields,
+            &self.records,
+            &self.standings,
+            &self.converged,
+            &self.pending,
+            &self.snapshot_complete,
+            &self.conflicts_open,
+            &self.validation_errors,
+        ] {
+            vec.reset();
+        }
+        self.drift_ratio.reset();
+        self.oldest_drift.reset();
+        self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drifting.clear();
+        self.running.stand_by();
     }
 }

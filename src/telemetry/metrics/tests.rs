@@ -109,6 +109,37 @@ fn drift_is_told_and_its_end_too() {
 }
 
 #[test]
+fn one_that_stands_by_tells_nothing_of_what_it_found_before() {
+    let metrics = Metrics::new(&fixture::spec()).unwrap();
+    let trip = GuardTrip {
+        guard: GuardName::Deletes,
+        entity: contacts(),
+        store: store("app"),
+        message: String::new(),
+    };
+    let troubled = Plan { guards: vec![trip], ..plan(4) };
+    metrics.notice(&Event::Planned { plan: &troubled });
+    let alerting = || -> Vec<String> {
+        let gauges = [
+            "trueup_drift_ratio{",
+            "trueup_oldest_drift_",
+            "trueup_conflicts_open{",
+            "trueup_guard_tripped{",
+        ];
+        let text = metrics.text();
+        let lines = text.lines().filter(|line| gauges.iter().any(|gauge| line.starts_with(gauge)));
+        lines.filter(|line| !line.ends_with(" 0")).map(ToOwned::to_owned).collect()
+    };
+    let told = alerting();
+    assert_eq!(told.len(), 4, "{told:#?}");
+    metrics.notice(&Event::StandsBy);
+    assert_eq!(alerting(), Vec::<String>::new());
+    assert_eq!(value(&metrics, r#"trueup_guard_trips_total{guard="deletes"}"#), 1.0, "counters go on");
+    metrics.notice(&Event::Planned { plan: &troubled });
+    assert_eq!(alerting(), told, "it leads again");
+}
+
+#[test]
 fn a_store_is_in_step_only_when_it_was_read_whole_and_written() {
     let metrics = Metrics::new(&fixture::spec()).unwrap();
     let mut plan = plan(1);
