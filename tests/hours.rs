@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hours_world::{Hours, World};
 use tokio_util::sync::CancellationToken;
-use trueup::controller::PassOptions;
+use trueup::controller::{PassOptions, Reload};
 use trueup::telemetry::Silent;
 
 /// Eight simulated hours; `TRUEUP_HOURS` for more.
@@ -69,6 +69,32 @@ async fn a_burst_of_hints_is_bounded_and_nothing_is_missed() {
         );
     }
     assert_eq!((world.inbox.len(), world.told.queue()), (0, 0));
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// Passes that follow each other without a wait, because hints come all the time, do not keep other manifests from being taken.
+#[tokio::test(start_paused = true)]
+async fn other_manifests_hold_however_many_hints_come() {
+    let world = World::new(20);
+    // A look takes longer than hints are gathered, so that the next one is due when it ends.
+    world.slow_down(Duration::from_secs(2));
+    let stop = CancellationToken::new();
+    let (news, reloads) = tokio::sync::mpsc::channel(1);
+    let changes = std::sync::Arc::default();
+    let running = world.start_reloading("one", &stop, reloads, &changes);
+    let inbox = world.inbox.clone();
+    let hinting = tokio::spawn(async move {
+        loop {
+            inbox.something();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(news.send(Reload::Changed(world.engine("one"))).await.is_ok());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(changes.load(std::sync::atomic::Ordering::Relaxed), 1);
+    hinting.abort();
     stop.cancel();
     running.await.unwrap();
 }

@@ -103,6 +103,10 @@ pub async fn run(mut running: Running<'_>, options: &RunOptions) -> RunSummary {
         summary: RunSummary::default(),
     };
     while !running.stop.is_cancelled() {
+        // While hints keep coming, passes follow each other without a wait.
+        while let Ok(reload) = running.reloads.try_recv() {
+            work.reload(&mut running, reload);
+        }
         let now = work.now();
         let dropped = running.inbox.hand_over(&mut work.pace, now);
         for _ in 0..dropped {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trueup::controller::{Engine, Inbox, Pause, RunOptions, Running, run};
+use trueup::controller::{Engine, Inbox, Pause, Reload, RunOptions, Running, run};
 use trueup::diff::Standing;
 use trueup::http::Health;
 use trueup::model::{
@@ -301,18 +301,31 @@ impl World {
 
     /// Starts a controller.
     pub fn start(&self, holder: &str, stop: &CancellationToken) -> JoinHandle<()> {
-        let (world, stop) = (self.clone(), stop.clone());
+        let (_news, reloads) = tokio::sync::mpsc::channel(1);
+        self.start_reloading(holder, stop, reloads, &Arc::default())
+    }
+
+    /// Starts a controller that is told of other manifests; `changes` counts those that it took.
+    pub fn start_reloading(
+        &self,
+        holder: &str,
+        stop: &CancellationToken,
+        reloads: tokio::sync::mpsc::Receiver<Reload>,
+        changes: &Arc<AtomicU64>,
+    ) -> JoinHandle<()> {
+        let (world, stop, changes) = (self.clone(), stop.clone(), changes.clone());
         let engine = self.engine(holder);
         tokio::spawn(async move {
             let health = Health::new(Duration::from_mins(1));
-            let (_news, reloads) = tokio::sync::mpsc::channel(1);
             let running = Running {
                 engine,
                 inbox: &world.inbox,
                 health: &health,
                 observer: &*world.told,
                 reloads,
-                changed: &|_| {},
+                changed: &|_| {
+                    changes.fetch_add(1, Ordering::Relaxed);
+                },
                 stop,
             };
             run(running, &RunOptions { seed: 7, ..RunOptions::default() }).await;
