@@ -286,6 +286,79 @@ fn a_bad_edit_of_the_manifests_is_refused_and_a_good_one_taken() {
 }
 
 #[test]
+fn a_store_that_comes_after_the_controller_is_taken_up() {
+    let place = settled("  interval: 300ms\n", 12);
+    let [here, away] = ["local.db", "local.away"].map(|name| place.path().join("stores").join(name));
+    std::fs::rename(&here, &away).unwrap();
+    let service = Service::start(&place, &[]);
+    service.until("it is told", |service| {
+        service.metric("trueup_store_down_since_timestamp_seconds{store=\"local\"}") > 0.0
+    });
+    std::fs::rename(&away, &here).unwrap();
+    place.sql("app", "UPDATE things SET label = 'for all' WHERE id = '3'");
+    service.until("the edit is everywhere", |_| everywhere(&place, 3) == ["for all"; 3]);
+}
+
+#[test]
+fn a_secret_that_is_changed_is_taken_up() {
+    let place = settled("  interval: 1h\n  http: {token: \"${file:../token.txt}\"}\n", 12);
+    let token = place.path().join("token.txt");
+    std::fs::write(&token, "first\n").unwrap();
+    let service = started(&place);
+    let status = |token| service.get("/api/v1/status", Some(token)).0;
+    assert_eq!((status("first"), status("second of them")), (200, 401));
+    std::fs::write(&token, "second of them\n").unwrap();
+    service.until("the new one holds", |_| status("second of them") == 200);
+    assert_eq!(status("first"), 401);
+}
+
+#[test]
+fn manifests_that_only_waited_for_their_state_are_taken_when_it_is_there() {
+    let place = settled("  interval: 1h\n", 12);
+    let service = started(&place);
+    let file = place.path().join("manifests/all.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    // A file stands where the state's folder would be.
+    std::fs::write(place.path().join("later"), "").unwrap();
+    place.manifests(&text.replace("{sqlite: ../state.db}", "{sqlite: ../later/state.db}"));
+    service.until("it is told", |service| service.metric("trueup_manifests_refused") == 1.0);
+    std::fs::remove_file(place.path().join("later")).unwrap();
+    std::fs::create_dir(place.path().join("later")).unwrap();
+    service.until("they hold", |service| service.metric("trueup_manifests_refused") == 0.0);
+}
+
+#[test]
+fn connections_that_say_nothing_and_bodies_that_never_end_leave_room_for_the_rest() {
+    use std::io::Write as _;
+    let place = settled(&HINTED.replace("1h", "300ms"), 12);
+    let service = started(&place);
+    let connect = || std::net::TcpStream::connect(&service.address).unwrap();
+    // More bodies that never end than are worked on at a time.
+    let half: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect();
+            stream
+                .write_all(b"POST /webhooks/app HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+                .unwrap();
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    for page in ["/livez", "/healthz", "/readyz", "/metrics"] {
+        assert_eq!(service.get(page, None).0, 200, "{page}");
+    }
+    // Of more connections only so many are taken: the stores need files as well. (Of still more, the system lets none come about.)
+    let silent: Vec<_> = (0..250).map(|_| connect()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let files = std::fs::read_dir(format!("/proc/{}/fd", service.id())).unwrap().count();
+    assert!(files < 320, "{files} files are open");
+    place.sql("app", "UPDATE things SET label = 'goes on' WHERE id = '4'");
+    service.until("the edit is everywhere", |_| everywhere(&place, 4) == ["goes on"; 3]);
+    drop((half, silent));
+    service.until("there is room again", |service| service.get("/livez", None).0 == 200);
+}
+
+#[test]
 fn it_ends_when_it_is_told_to() {
     let place = settled("  interval: 1h\n", 12);
     let mut service = started(&place);

@@ -91,7 +91,7 @@ pub(super) async fn serve(
     let (news, reloads) = mpsc::channel(1);
     if !args.once {
         let folder = session.shared.manifests.clone();
-        tokio::spawn(reload(folder, engine.spec().sha.clone(), news, stop.clone()));
+        tokio::spawn(reload(folder, engine.clone(), news, stop.clone()));
     }
     let options = RunOptions {
         interval: args.interval,
@@ -144,34 +144,49 @@ async fn start_server(
     }))
 }
 
-/// Reads the manifests again when they change, or when the process is told to (SIGHUP). What cannot be used is told, and what holds
-/// goes on.
-async fn reload(folder: PathBuf, mut sha: String, news: mpsc::Sender<Reload>, stop: CancellationToken) {
-    let mut before = looks(&folder);
+/// Reads the manifests again when they change, or when the process is told to (SIGHUP), and opens anew what they name when a file that they
+/// refer to changes or a store that could not be opened can be. What cannot be used is told, and what holds goes on.
+async fn reload(
+    folder: PathBuf,
+    mut engine: Arc<Engine>,
+    news: mpsc::Sender<Reload>,
+    stop: CancellationToken,
+) {
+    let mut before = looks(manifests_in(&folder));
+    let mut behind = looks(engine.spec().files_referred_to());
     let mut hang_up = signals::HangUp::new();
     // What was refused is told once, until it changes.
     let mut refused: Option<String> = None;
+    // Whether what was refused may be had later without a change here: a state that is away, for one.
+    let mut again = false;
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(MANIFESTS_EVERY) => false,
             () = hang_up.wait() => true,
             () = stop.cancelled() => return,
         };
-        let now = looks(&folder);
-        if now == before && !asked {
+        let now = (looks(manifests_in(&folder)), looks(engine.spec().files_referred_to()));
+        let anew = now.1 != behind || engine.opens_more().await;
+        if now.0 == before && !asked && !again && !anew {
             continue;
         }
-        before = now;
+        (before, behind, again) = (now.0, now.1, false);
         let reload = match read(&folder) {
-            Ok(spec) if spec.sha == sha && !asked && refused.is_none() => continue,
-            Ok(spec) => match Engine::open(Arc::clone(&spec), false).await {
-                Ok(engine) => {
-                    sha.clone_from(&spec.sha);
-                    refused = None;
-                    Reload::Changed(Arc::new(engine))
+            Ok(spec) if spec.sha == engine.spec().sha && !asked && !anew && refused.is_none() => continue,
+            Ok(spec) => {
+                // Before they are read: what changes meanwhile is news.
+                let files = looks(spec.files_referred_to());
+                match Engine::open(spec, false).await.map(Arc::new) {
+                    Ok(opened) => {
+                        (engine, behind, refused) = (Arc::clone(&opened), files, None);
+                        Reload::Changed(opened)
+                    }
+                    Err(error) => {
+                        again = true;
+                        Reload::Refused(error.message)
+                    }
                 }
-                Err(error) => Reload::Refused(error.message),
-            },
+            }
             Err(why) => Reload::Refused(why),
         };
         if let Reload::Refused(why) = &reload {
@@ -196,12 +211,16 @@ fn read(folder: &Path) -> Result<Arc<Spec>, String> {
     }
 }
 
-/// What changes about a folder whenever one of its files is written. Schemas that manifests name lie there as well.
-fn looks(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let files = entries.filter_map(|entry| {
-        let found = std::fs::metadata(entry.path()).ok().filter(std::fs::Metadata::is_file)?;
-        Some((entry.path(), found.len(), found.modified().ok()))
+/// The files of a folder. Schemas that manifests name lie there as well.
+fn manifests_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// What changes about files whenever one of them is written.
+fn looks(files: impl IntoIterator<Item = PathBuf>) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let files = files.into_iter().filter_map(|file| {
+        let found = std::fs::metadata(&file).ok().filter(std::fs::Metadata::is_file)?;
+        Some((file, found.len(), found.modified().ok()))
     });
     let mut files: Vec<_> = files.collect();
     files.sort();

@@ -17,7 +17,7 @@ use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::twenty::{TwentyOptions, TwentyStore};
 
-use super::EngineError;
+use super::{Engine, EngineError};
 
 /// Opens every store; one that cannot be opened is kept as its error.
 pub(super) async fn stores(spec: &Spec, create: bool) -> Opened {
@@ -148,6 +148,20 @@ fn content(folder: &Path, reference: &Reference) -> Result<OsString, (String, &'
 pub(super) fn secret(folder: &Path, reference: &Reference) -> Result<String, String> {
     let content = content(folder, reference).map_err(|(message, hint)| format!("{message}; {hint}"))?;
     content.into_string().map_err(|_| "it is no text".to_owned())
+}
+
+impl Engine {
+    /// Whether a store that could not be opened can be by now: its file or secret is there, as may be long after a controller began.
+    pub async fn opens_more(&self) -> bool {
+        for (name, _) in self.stores.iter().filter(|(_, store)| store.is_err()) {
+            if let Some(store) = self.spec.stores.get(name)
+                && one(&self.spec, store, false, false).await.is_ok()
+            {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// Opens the state.

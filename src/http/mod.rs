@@ -1,10 +1,11 @@
 //! What a running controller answers over HTTP.
 //!
-//! `/metrics`, `/healthz` and `/readyz` are for whoever reaches the address, and name no record. Webhooks under `/webhooks/{store}` carry
-//! the proof of their sender, and are only hints. What shows records is under `/api/v1` and, for people, on the page at `/`, for those
-//! who have the token.
+//! `/metrics`, `/livez`, `/healthz` and `/readyz` are for whoever reaches the address, and name no record. Webhooks under
+//! `/webhooks/{store}` carry the proof of their sender, and are only hints. What shows records is under `/api/v1` and, for people, on the
+//! page at `/`, for those who have the token.
 //! Sizes, rates and the number of requests at a time are bounded.
 
+mod accept;
 mod api;
 mod board;
 mod health;
@@ -33,6 +34,8 @@ use crate::controller::{Engine, Inbox};
 use crate::model::StoreName;
 use crate::spec::{Spec, WebhookKind};
 use crate::telemetry::{Event, Metrics, Observer, WebhookResult};
+
+use accept::Bounded;
 
 pub use board::Board;
 pub use health::Health;
@@ -156,16 +159,20 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationToken) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(show_health))
-        .route("/readyz", get(show_ready))
+    let limited = Router::new()
         .route("/webhooks/{store}", post(take_webhook))
         .nest("/api/v1", api::router(&site))
         .merge(page::router(&site))
-        .layer(middleware::from_fn_with_state(Arc::clone(&site), bounded))
+        .layer(middleware::from_fn_with_state(Arc::clone(&site), bounded));
+    // These are answered at once, and have to be when there is no room for anything else.
+    let router = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/livez", get("ok\n"))
+        .route("/healthz", get(show_health))
+        .route("/readyz", get(show_ready))
+        .merge(limited)
         .with_state(site);
-    let served = axum::serve(listener, router);
+    let served = axum::serve(Bounded::new(listener), router);
     let stopped = stop.clone();
     let graceful = served.with_graceful_shutdown(async move { stopped.cancelled().await });
     // Somebody who never ends a request does not keep us from ending.

@@ -146,6 +146,24 @@ impl StoreKind {
         }
     }
 
+    /// What stands in the manifests for something outside of them.
+    fn references(&self) -> Vec<&Reference> {
+        match self {
+            Self::Memory { .. } => Vec::new(),
+            Self::Sqlite { path } => vec![path],
+            Self::Postgres { url, .. } => vec![url],
+            Self::Twenty { url, api_key, webhook_secret, .. } => {
+                [url, api_key].into_iter().chain(webhook_secret).collect()
+            }
+            Self::BigQuery(dataset) => {
+                let BigQuerySpec { project, dataset, location, credentials, emulator, emulator_grpc, .. } =
+                    &**dataset;
+                let more = [location, credentials, emulator, emulator_grpc];
+                [project, dataset].into_iter().chain(more.into_iter().flatten()).collect()
+            }
+        }
+    }
+
     /// Whether queries and statements are billed by the bytes that they read.
     pub fn bills_bytes(&self) -> bool {
         matches!(self, Self::BigQuery(_))
@@ -318,6 +336,23 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The files that hold what the manifests only refer to: secrets, for the most part.
+    pub fn files_referred_to(&self) -> BTreeSet<std::path::PathBuf> {
+        let controller = &self.controller;
+        let state = match &controller.state {
+            StateSpec::Sqlite(_) => None,
+            StateSpec::Postgres { url, .. } => Some(url),
+        };
+        let of_stores = self.stores.values().flat_map(|store| store.kind.references());
+        let of_webhooks = controller.triggers.webhooks.values().map(|webhook| &webhook.secret);
+        let all = of_stores.chain(of_webhooks).chain(&controller.http_token).chain(state);
+        all.filter_map(|reference| match reference {
+            Reference::File(path) => Some(self.folder.join(path)),
+            Reference::Plain(_) | Reference::Env(_) => None,
+        })
+        .collect()
+    }
+
     /// An entity by name.
     pub fn entity(&self, name: &EntityName) -> Option<&Arc<Entity>> {
         self.entities.iter().find(|entity| &entity.name == name)
