@@ -100,6 +100,26 @@ async fn mark_of(store: &Arc<dyn Store>, mapped: &Mapped) -> Mark {
 const THINGS: &str = "CREATE TABLE things (id text PRIMARY KEY, name text, count int8);";
 
 #[tokio::test]
+async fn nobody_behind_an_address_is_told_as_that() {
+    let said = async |url: &str| open(url).probe().await.expect_err("nobody is there");
+    // A balancer without a server behind it takes the connection and closes it.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        use tokio::io::AsyncReadExt as _;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 8]).await;
+        }
+    });
+    let error = said(&format!("postgres://someone@127.0.0.1:{port}/x")).await;
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("closed before the server said anything"), "{error}");
+    let error = said("postgres://someone@db.invalid/x").await;
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("its host's name leads nowhere"), "{error}");
+}
+
+#[tokio::test]
 async fn addresses_and_servers_that_are_none_are_told() {
     let url = |url: &str| PostgresStore::open(store_name(), url, PostgresOptions::default());
     for bad in [

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sqlx::postgres::PgListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{EntityName, RecordId, RecordKey, StoreName};
 use crate::spec::{Spec, StoreKind};
-use crate::store::postgres::NOTIFY_CHANNEL;
-use crate::telemetry::{Event, Observer};
+use crate::store::postgres::{NOTIFY_CHANNEL, store_error};
+use crate::telemetry::{Event, Observer, SAID_AGAIN};
 
 use super::hints::Inbox;
 use super::open;
@@ -19,6 +19,11 @@ use super::open;
 const FILES_EVERY: Duration = Duration::from_millis(500);
 /// How long to wait before a database that cannot be listened to is tried again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(15);
+/// How long nothing may come before the server is asked whether it is still there: whatever stands between may have forgotten a quiet
+/// connection without a word to either end, and does not forget one that is used so often.
+const QUIET: Duration = Duration::from_secs(30);
+/// How long it may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Watches whatever the manifests say until `stop` is cancelled.
 pub fn watch(spec: &Arc<Spec>, inbox: &Arc<Inbox>, observer: &Arc<dyn Observer>, stop: &CancellationToken) {
@@ -91,10 +96,19 @@ struct Listening {
 
 impl Listening {
     async fn go_on(self, url: String, stop: CancellationToken) {
+        // When it was last said that nothing is listened to.
+        let mut said: Option<Instant> = None;
         loop {
-            tokio::select! {
-                () = self.listen(&url) => {}
+            let why = tokio::select! {
+                why = self.listen(&url, &mut said) => why,
                 () = stop.cancelled() => return,
+            };
+            if said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+                said = Some(Instant::now());
+                tracing::warn!(
+                    store = %self.store,
+                    "its notifications are not listened to, and passes come at their interval meanwhile: {why}"
+                );
             }
             tokio::select! {
                 () = tokio::time::sleep(LISTEN_AGAIN) => {}
@@ -103,25 +117,35 @@ impl Listening {
         }
     }
 
-    /// Listens until the connection is lost.
-    async fn listen(&self, url: &str) {
-        // The text of the error may hold the address, and that a password.
-        let failed = |what: &str| {
-            tracing::warn!(store = %self.store, "{what}; passes come at their interval meanwhile");
+    /// Listens until the connection is lost, and says how it was.
+    async fn listen(&self, url: &str, said: &mut Option<Instant>) -> String {
+        let told = |error: sqlx::Error| store_error(&self.store, &error).message;
+        let connected = async {
+            let mut listener = PgListener::connect(url).await?;
+            listener.listen(NOTIFY_CHANNEL).await.map(|()| listener)
         };
-        let Ok(mut listener) = PgListener::connect(url).await else {
-            return failed("its notifications cannot be listened to");
+        let mut listener = match connected.await {
+            Ok(listener) => listener,
+            Err(error) => return told(error),
         };
-        if listener.listen(NOTIFY_CHANNEL).await.is_err() {
-            return failed("its notifications cannot be listened to");
+        if said.take().is_some() {
+            tracing::info!(store = %self.store, "its notifications are listened to again");
         }
         // What happened before.
         self.inbox.something();
         loop {
-            match listener.try_recv().await {
-                Ok(Some(notification)) => self.take(notification.payload()),
-                Ok(None) => self.inbox.something(),
-                Err(_) => return failed("the connection for its notifications was lost"),
+            match tokio::time::timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => self.take(notification.payload()),
+                Ok(Ok(None)) => self.inbox.something(),
+                Ok(Err(error)) => return told(error),
+                Err(_) => {
+                    let asked = sqlx::raw_sql("SELECT 1").execute(&mut listener);
+                    match tokio::time::timeout(ANSWER, asked).await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(error)) => return told(error),
+                        Err(_) => return "the server answers no more on the connection".to_owned(),
+                    }
+                }
             }
         }
     }

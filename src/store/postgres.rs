@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
-use error::{URL_HINT, store_error};
+use error::URL_HINT;
 use layout::TableNames;
 use mark::Own;
 use session::{READ, Server, Session};
@@ -42,6 +42,7 @@ mod rows;
 mod session;
 mod triggers;
 
+pub(crate) use error::store_error;
 pub use triggers::NOTIFY_CHANNEL;
 mod write;
 

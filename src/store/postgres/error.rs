@@ -13,7 +13,7 @@ use crate::model::{ErrorKind, StoreError, StoreName};
 pub(super) const DEADLOCK_RETRIES: usize = 3;
 
 /// An error of a connection as a store's error.
-pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError {
+pub(crate) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError {
     let new = |kind, message: &str| StoreError::new(kind, store, message);
     match error {
         sqlx::Error::Database(inner) => match inner.try_downcast_ref::<PgDatabaseError>() {
@@ -34,6 +34,15 @@ pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError 
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             new(ErrorKind::Unavailable, "the connection to the server was closed")
         }
+        // No answer to the first question, read as one: whatever took the connection (a balancer, for one) has no server behind it.
+        sqlx::Error::Protocol(text) if text.contains("SSLRequest: 0x00") => {
+            new(ErrorKind::Unavailable, "the connection was closed before the server said anything")
+                .hint(REACH_HINT)
+        }
+        sqlx::Error::Io(error) if error.to_string().starts_with(NO_SUCH_HOST) => {
+            new(ErrorKind::Unavailable, "the server cannot be reached: its host's name leads nowhere")
+                .hint(REACH_HINT)
+        }
         sqlx::Error::Io(error) => {
             new(ErrorKind::Unavailable, &format!("the server cannot be reached: {}", error.kind()))
                 .hint(REACH_HINT)
@@ -44,12 +53,14 @@ pub(super) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError 
 
 fn no_secure_connection(store: &StoreName) -> StoreError {
     StoreError::new(ErrorKind::Unavailable, store, "no secure connection to the server came about").hint(
-        "check `sslmode` and `sslrootcert` in the store's `url`, and that the server's certificate is for the host named there",
+        "check `sslmode` and `sslrootcert` in the store's `url`, and that the server's certificate is for the host named there and has not run out",
     )
 }
 
 /// What an address looks like.
 pub(super) const URL_HINT: &str = "write `postgres://user@host:5432/database?sslmode=require`";
+/// What the standard library says of a name that cannot be looked up, in a kind of error that has no name.
+const NO_SUCH_HOST: &str = "failed to lookup address information";
 const REACH_HINT: &str =
     "check that the server runs, its host and port in the store's `url`, and the network";
 
