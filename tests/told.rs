@@ -2,20 +2,24 @@
 #![allow(clippy::unwrap_used)] // A helper of tests that cannot go on is a test that fails.
 
 mod shell;
+mod watched;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde_json::Value;
 use shell::Place;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
 use trueup::model::StateId;
+use trueup::state::StateError;
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
 use trueup::telemetry::Silent;
+use watched::{Change, Watch, Watched};
 use world::{Stamp, World};
 
 #[tokio::test(start_paused = true)]
@@ -47,6 +51,34 @@ async fn a_pass_that_cannot_be_made_is_among_the_errors_until_one_is() {
     stores["hub"].db().faults.fail_batches = 0;
     pass().await.unwrap();
     assert_eq!(engine.errors().await.unwrap(), []);
+}
+
+/// A state on a full disk: what it remembers is read, and nothing is taken.
+struct Full;
+
+#[async_trait]
+impl Watch for Full {
+    async fn note(&self, _: Change<'_>) -> Result<(), StateError> {
+        Err(StateError::new("the disk is full"))
+    }
+    async fn commit(&self, _: Change<'_>) -> Result<(), StateError> {
+        Err(StateError::new("the disk is full"))
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_takes_nothing_is_among_the_errors_although_it_cannot_hold_that() {
+    let world = World::three();
+    let opened = world
+        .stores
+        .iter()
+        .map(|(name, db)| (name.clone(), Ok(Arc::new(MemoryStore::with(db.clone())) as Arc<dyn Store>)));
+    let state = Watched { inner: MemoryState::new(StateId("state".to_owned())), watch: Full };
+    let engine = Engine::with(world.spec.clone(), opened.collect(), Arc::new(state));
+    let plan = engine.plan(&PassOptions::default(), &Silent).await.unwrap();
+    let errors = engine.errors_of(&plan).await.unwrap();
+    let told: Vec<_> = errors.iter().map(|error| (error.kind.as_str(), error.message.as_str())).collect();
+    assert_eq!(told, [("pass", "state: the disk is full")]);
 }
 
 /// Three stores, the canonical one first, with some records in agreement.

@@ -134,7 +134,11 @@ pub(super) async fn approve(session: &Session<'_>, args: &ApproveArgs) -> Result
         } else if waiting.is_empty() {
             "no plan waits for an approval now".to_owned()
         } else {
-            format!("waiting now: {}", waiting.join(", "))
+            format!(
+                "waiting now: {}; where the code is another one each time, because records keep changing, `trueup apply --allow GUARD` \
+                 plans and writes at once",
+                waiting.join(", ")
+            )
         };
         return Err(
             Failure::new(format!("no plan with the code {} waits for an approval", clean(code))).hint(hint)

@@ -14,6 +14,7 @@ use super::{Engine, EngineError, PassOptions};
 const PAUSES: &str = "pause";
 const APPROVALS: &str = "approval";
 const ERRORS: &str = "error";
+const ASKED: &str = "asked";
 
 /// How many things that are wrong are remembered with their beginnings. More are counted and not listed.
 const MOST_ERRORS: usize = 5_000;
@@ -105,6 +106,22 @@ pub struct KnownError {
 }
 
 impl KnownError {
+    /// A pass that could not be made, or brought to its end.
+    fn of_pass(failure: &EngineError, now: Timestamp) -> Self {
+        let usual = "put right what it says; what was written stands, and the next pass goes on from there";
+        Self {
+            kind: "pass".to_owned(),
+            record: None,
+            entity: None,
+            store: None,
+            field: None,
+            about: None,
+            message: failure.message.clone(),
+            hint: failure.hint.clone().unwrap_or_else(|| usual.to_owned()),
+            since: now,
+        }
+    }
+
     /// What makes it the same as one that was known before: where it is and of what kind. What is said of it may change from pass to
     /// pass, with the times and counts in it, and it has stood all the while.
     fn key(&self) -> String {
@@ -170,7 +187,11 @@ pub(super) fn of_plan(plan: &Plan, now: Timestamp) -> Vec<KnownError> {
             about: Some(trip.guard.to_string()),
             message: format!("{}: {}", trip.guard, trip.message),
             hint: match plan.approvals.get(&trip.entity) {
-                Some(code) => format!("look at it with `trueup plan`, then `trueup approve {code}`"),
+                // Where people go on editing there is another code in every pass.
+                Some(code) => format!(
+                    "look at it with `trueup plan`, then `trueup apply --allow {}` where its records keep changing, else `trueup approve {code}`",
+                    trip.guard
+                ),
                 None => format!("look at it with `trueup plan`, then `trueup apply --allow {}`", trip.guard),
             },
             since: now,
@@ -352,6 +373,11 @@ impl Engine {
                 error.since = before.since;
             }
         }
+        if !found.values().any(|error| error.kind == "pass")
+            && let Some(error) = self.unwritable_state().await
+        {
+            found.insert(error.key(), error);
+        }
         let mut errors: Vec<KnownError> = found.into_values().collect();
         errors.sort_by_key(|a| (a.since, a.key()));
         Ok(errors)
@@ -360,21 +386,7 @@ impl Engine {
     /// Takes note that a pass could not be made or brought to its end, as far as the state can be written: all the rest stands as it was
     /// known. A pass over everything that ends is the end of it.
     pub(super) async fn note_failed_pass(&self, failure: &EngineError) {
-        let hint = failure.hint.clone();
-        let mut error = KnownError {
-            kind: "pass".to_owned(),
-            record: None,
-            entity: None,
-            store: None,
-            field: None,
-            about: None,
-            message: failure.message.clone(),
-            hint: hint.unwrap_or_else(|| {
-                "put right what it says; what was written stands, and the next pass goes on from there"
-                    .to_owned()
-            }),
-            since: self.now(),
-        };
+        let mut error = KnownError::of_pass(failure, self.now());
         let key = error.key();
         // A state that cannot be written is what the command itself, or the log, tells of.
         let Ok(known) = self.state.notes(ERRORS).await else { return };
@@ -384,6 +396,15 @@ impl Engine {
         if let Ok(text) = text(&error) {
             let _ = self.state.note(ERRORS, &BTreeMap::from([(key, Some(text))])).await;
         }
+    }
+
+    /// What keeps every pass from being made and cannot be on record: that the state cannot be written, on a full disk for one. It is
+    /// found out by writing to it.
+    async fn unwritable_state(&self) -> Option<KnownError> {
+        let now = self.now();
+        let word = BTreeMap::from([("one".to_owned(), Some(now.to_string()))]);
+        let error = self.state.note(ASKED, &word).await.err()?;
+        Some(KnownError::of_pass(&error.into(), now))
     }
 
     /// Takes note of what is wrong after a pass. Of a pass over some records only, what was known of others stays.
