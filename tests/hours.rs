@@ -92,7 +92,7 @@ async fn other_manifests_hold_however_many_hints_come() {
     });
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(news.send(Reload::Changed(world.engine("one"))).await.is_ok());
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(changes.load(std::sync::atomic::Ordering::Relaxed), 1);
     hinting.abort();
     stop.cancel();
