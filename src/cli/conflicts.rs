@@ -14,7 +14,7 @@ use crate::spec::Spec;
 use super::args::{ConflictsArgs, ConflictsCommand, ResolveArgs};
 use super::ask::{Answer, approve};
 use super::planning;
-use super::session::{Session, work_options};
+use super::session::{Session, person, work_options};
 use super::{Exit, Failure};
 
 pub(super) async fn conflicts(session: &Session<'_>, args: &ConflictsArgs) -> Result<Exit, Failure> {
@@ -229,12 +229,4 @@ fn choice(conflict: &Conflict, args: &ResolveArgs) -> Result<Choice, Failure> {
             .hint("give a --set for each field of the conflict"));
     }
     Ok(Choice::Set(values))
-}
-
-/// Who decides, as far as the environment says.
-fn person() -> String {
-    let user = ["USER", "LOGNAME", "USERNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    user.unwrap_or_else(|| "somebody on the command line".to_owned())
 }

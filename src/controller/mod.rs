@@ -1,6 +1,7 @@
 //! The shell around the core: opens what the manifests name, runs passes, and keeps running them.
 
 mod conflicts;
+mod deleted;
 mod hints;
 mod identity;
 mod lease;

@@ -17,6 +17,8 @@ use crate::model::{
 use crate::plan::TombstoneDraft;
 use crate::resolve::{Conflict, ConflictStatus, SideRecord, Tombstone};
 
+use super::deleted::Deleted;
+
 /// What a tombstone says while a store has not confirmed the delete.
 const PENDING: &str = "pending";
 
@@ -239,6 +241,19 @@ impl Ledger {
         Some((RecordId { entity, key }, Tombstone { version, memory }))
     }
 
+    /// A row as a record that was deleted.
+    pub fn deleted_of(&self, row: &Row) -> Option<Deleted> {
+        let (record, Tombstone { version, .. }) = self.tombstone_of(row)?;
+        let deleted_by = match value_of(row, 3) {
+            Some(Value::List(stores)) => stores.to_vec(),
+            _ => Vec::new(),
+        };
+        let Value::Time(deleted_at) = value_of(row, 4)? else { return None };
+        let confirmed = text_of(row, 5) == Some(CONFIRMED);
+        let rows = self.tombstone_records(row).unwrap_or_default();
+        Some(Deleted { record, version, deleted_by, deleted_at: *deleted_at, confirmed, rows })
+    }
+
     /// The native rows that a tombstone holds, by store.
     pub fn tombstone_records(&self, row: &Row) -> Option<serde_json::Map<String, serde_json::Value>> {
         read_json(row, 6)
@@ -289,6 +304,12 @@ impl Ledger {
     pub fn deletes(&self) -> Excerpt {
         let left = Except { field: FieldId(5), words: &[LEFT] };
         excerpt(&self.tombstones, &[0, 1, 2, 5, 7], Some(left))
+    }
+
+    /// The tombstones as [`Ledger::deleted_of`] reads them, without the rows that they keep.
+    pub fn deleted(&self) -> Excerpt {
+        let left = Except { field: FieldId(5), words: &[LEFT] };
+        excerpt(&self.tombstones, &[0, 1, 2, 3, 4, 5], Some(left))
     }
 
     /// The conflicts and tombstones that nothing depends on any more, as [`Ledger::settled_of`] reads them.
