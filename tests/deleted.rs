@@ -179,7 +179,7 @@ fn nothing_is_put_back_where_nothing_may_be_written() {
     place.run(&["apply", "-auto-approve"], 0);
     place.run(&["pause", "hub", "-reason", "counting"], 0);
     let refused = place.run(&["deleted", "restore", r#"people["p1"]"#, "-auto-approve"], 1);
-    assert!(refused.contains(r#"people["p1"] is paused; nothing was put back"#), "{refused}");
+    assert!(refused.contains(r#"people["p1"] is paused; nothing was written"#), "{refused}");
     place.run(&["resume", "hub"], 0);
 
     // Alone it comes without what went with it, and that can follow.

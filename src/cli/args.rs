@@ -221,7 +221,7 @@ pub(crate) enum ConflictsCommand {
         /// Its id, or as much of it as tells it from the others.
         id: String,
     },
-    /// Decide one, and bring its record to agree everywhere.
+    /// Decide one, and bring its record to agree everywhere. Of one that ended, a side stands after all: that is a new edit.
     Resolve(ResolveArgs),
 }
 

@@ -63,11 +63,7 @@ impl Engine {
     /// # Errors
     /// When nothing is kept of a record, it is paused, or the canonical store does not take it. What came before it is back.
     pub async fn put_back(&self, deleted: &[Deleted]) -> Result<(), EngineError> {
-        let holds = self.orders(&PassOptions::default()).await?.holds;
-        if let Some(paused) = deleted.iter().find(|of| holds.has(&of.record, &self.spec.canonical)) {
-            return Err(EngineError::new(format!("{} is paused; nothing was put back", paused.record))
-                .hint("`trueup status` shows the pauses, `trueup resume ADDRESS` ends one"));
-        }
+        self.none_is_paused(deleted.iter().map(|of| &of.record)).await?;
         let store = self.canonical_store()?;
         for entity in &self.spec.entities {
             let mapped = self.in_canonical(&entity.name)?;

@@ -320,6 +320,19 @@ impl Engine {
         Ok(Orders { holds, approved })
     }
 
+    /// Refuses to write a record that is paused in the canonical store, or as a whole.
+    pub(super) async fn none_is_paused(
+        &self,
+        mut records: impl Iterator<Item = &RecordId>,
+    ) -> Result<(), EngineError> {
+        let holds = self.orders(&PassOptions::default()).await?.holds;
+        match records.find(|record| holds.has(record, &self.spec.canonical)) {
+            Some(paused) => Err(EngineError::new(format!("{paused} is paused; nothing was written"))
+                .hint("`trueup status` shows the pauses, `trueup resume ADDRESS` ends one")),
+            None => Ok(()),
+        }
+    }
+
     /// Everything that was wrong when the last pass ended, the oldest first.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ impl Engine {
 }
 
 /// The rows of these keys that are there.
-async fn rows(
+pub(super) async fn rows(
     store: &dyn Store,
     mapped: &Mapped,
     keys: &[RecordKey],
