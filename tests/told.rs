@@ -6,16 +6,18 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use serde_json::Value;
 use shell::Place;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
-use trueup::model::StateId;
+use trueup::model::{Cell, StateId};
+use trueup::plan::NoticeKind;
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
-use trueup::telemetry::Silent;
+use trueup::telemetry::{Event, Observer, Silent};
 use world::{Stamp, World};
 
 #[tokio::test(start_paused = true)]
@@ -47,6 +49,64 @@ async fn a_pass_that_cannot_be_made_is_among_the_errors_until_one_is() {
     stores["hub"].db().faults.fail_batches = 0;
     pass().await.unwrap();
     assert_eq!(engine.errors().await.unwrap(), []);
+}
+
+/// Whenever a plan is made, something happens before it is given out.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() + Send + Sync> Observer for Meanwhile<F> {
+    fn notice(&self, event: &Event<'_>) {
+        if matches!(event, Event::Planned { .. }) {
+            self.0();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_of_what_stands_when_nobody_writes_any_more() {
+    for often in [1, 2, 10] {
+        let mut world = World::three();
+        world.insert("hub", "1", &[("a", "a0"), ("must", "m")], Stamp::Raise);
+        let stores: BTreeMap<_, _> =
+            world.stores.iter().map(|(name, db)| (name.clone(), MemoryStore::with(db.clone()))).collect();
+        let state = Arc::new(MemoryState::new(StateId("state".to_owned())));
+        let engine = |holder: &str| {
+            let opened = stores
+                .iter()
+                .map(|(name, store)| (name.clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>)));
+            let engine = Engine::with(world.spec.clone(), opened.collect(), state.clone());
+            engine.simulated(holder, Arc::new(trueup::apply::clock))
+        };
+        let (ours, theirs) = (engine("ours"), engine("theirs"));
+        let pass =
+            async || theirs.pass(&PassOptions::default(), &Silent, &CancellationToken::new()).await.unwrap();
+        pass().await;
+        let things = world.mapped("things", "app");
+        let edit = |value: i32| {
+            stores[&world::store("app")].db().edit(&things, &world::key("1"), |row| {
+                row.fields.insert(world::field("a"), Cell::Value(world::text(&format!("a{value}"))));
+            });
+        };
+        edit(-1);
+        let looks = AtomicI32::new(0);
+        let observer = Meanwhile(|| {
+            let look = looks.fetch_add(1, Ordering::SeqCst);
+            if look < often {
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pass()));
+                if look + 1 < often {
+                    edit(look);
+                }
+            }
+        });
+        let plan = ours.plan(&PassOptions::default(), &observer).await.unwrap();
+        let told = plan.notices.iter().any(|notice| notice.kind == NoticeKind::Beside);
+        if often < 3 {
+            assert!(!plan.has_actions() && !told, "{often}: {:?}", plan.notices);
+        } else {
+            assert!(told && looks.into_inner() == 3, "it does not go on for ever: {:?}", plan.notices);
+            return;
+        }
+    }
 }
 
 /// Three stores, the canonical one first, with some records in agreement.

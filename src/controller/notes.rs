@@ -129,6 +129,7 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Rebuilding => {
             "nothing that is not listed here: the first pass without targets that reaches every record there ends it"
         }
+        NoticeKind::Beside => "nothing: look again when that pass has ended",
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }

@@ -41,6 +41,23 @@ pub(crate) fn of_rebuilding(entity: &EntityName, store: &StoreName) -> Notice {
     }
 }
 
+/// Said of a plan during which somebody else went on writing.
+pub(crate) fn of_writing_beside(writer: &str) -> Notice {
+    Notice {
+        kind: NoticeKind::Beside,
+        record: None,
+        entity: None,
+        store: None,
+        field: None,
+        rule: None,
+        about: None,
+        message: format!(
+            "{writer} went on writing: what it has just written may show here as edited, or as gone back to an older version, by \
+             nobody. Plan again when it is done (`--lock-timeout 1m` waits for it)"
+        ),
+    }
+}
+
 /// What is to be said of a record. `known` are its conflicts that were recorded before.
 pub(super) fn of_record(
     entity: &Entity,

@@ -141,6 +141,7 @@ pub(super) fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
             format!("{} held until it is known whose they are (`trueup identity list`)", counted(all, "row"))
         }
         NoticeKind::Held => format!(
+        NoticeKind::Beside => "somebody else wrote while this was looked at".to_owned(),
             "{} held: nothing is written to the fields until a person decides",
             counted(records, "record")
         ),
