@@ -98,8 +98,9 @@ pub(super) fn settled_line(record: &RecordPlan, conflict: &Conflict) -> String {
     let won = winner.map_or_else(|| "nobody".to_owned(), |store| format!("{store}{}", evidence(store)));
     let lost: Vec<String> = conflict
         .sides
+    let won_side = winner.and_then(|store| conflict.side(store));
         .iter()
-        .filter(|side| Some(&side.store) != winner)
+        .filter(|side| Some(&side.store) != winner && !won_side.is_some_and(|won| won.says_as(side)))
         .map(|side| format!("{}{}{}", side.store, evidence(&side.store), lost_values(record, side)))
         .collect();
     let over = if lost.is_empty() { String::new() } else { format!(" over {}", lost.join(" and ")) };
