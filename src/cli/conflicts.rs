@@ -12,7 +12,7 @@ use crate::resolve::{Conflict, ConflictSide, SideRecord};
 use crate::spec::Spec;
 
 use super::args::{ConflictsArgs, ConflictsCommand, ResolveArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::planning;
 use super::session::{Session, work_options};
 use super::{Exit, Failure};
@@ -170,14 +170,13 @@ async fn resolve(session: &Session<'_>, engine: &Engine, args: &ResolveArgs) -> 
             format!("The given {} will stand in every store.", fields.join(", "))
         }
     };
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to decide it so?",
-        &what,
-        "Nothing was decided.",
-    );
-    if let Answer::Stop(exit) = answer.await? {
+    let question = Question {
+        what: "Do you want to decide it so?",
+        explanation: &what,
+        refused: "Nothing was decided.",
+        unasked: "give --auto-approve",
+    };
+    if let Answer::Stop(exit) = approve(session.ui, args.approval.auto_approve, question).await? {
         return Ok(exit);
     }
     carry_out(session, engine, &conflict.id, choice, args).await
