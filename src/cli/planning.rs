@@ -117,6 +117,7 @@ async fn remember(
             conflicts_waiting: plan.open_conflicts.values().sum(),
             ..Report::default()
         };
+        engine.note_standing(&plan, &report, options).await?;
         say_report(session, &report, !plan.guards.is_empty(), exit);
         return Ok(exit);
     }
