@@ -205,7 +205,10 @@ fn what_is_left_as_it_is_is_said_and_why() {
     place.run(&["pause", "items[\"I2\"]", "--reason", "m"], 0);
     disagree(&place, "I2", "name");
     let said = place.run(&["plan"], 0);
-    assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+    assert!(
+        said.contains("app.items: 1 record not written: writing there, or to the canonical store, is paused"),
+        "{said}"
+    );
     assert!(!said.contains("held") && !said.contains("named above"), "{said}");
 
     let place = items();
@@ -213,7 +216,12 @@ fn what_is_left_as_it_is_is_said_and_why() {
     place.sql("hub", "update items set name = 'new' where id = 'I1'");
     for command in [&["plan"][..], &["apply", "-auto-approve"]] {
         let said = place.run(command, 0);
-        assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+        assert!(
+            said.contains(
+                "app.items: 1 record not written: writing there, or to the canonical store, is paused"
+            ),
+            "{said}"
+        );
         assert!(!said.contains("local.items: 1 record not"), "{said}");
     }
 }

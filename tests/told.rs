@@ -129,9 +129,12 @@ fn the_canonical_place_moves_by_the_steps_that_are_told() {
     place.manifests(&moved);
     place.run(&["migrate", "-auto-approve"], 0);
     let said = place.run(&["plan"], 1);
-    for told in
-        ["another store than before", "put it back there", "`trueup apply` until", "move the state away"]
-    {
+    for told in [
+        "another store than before",
+        "put it back there",
+        "`trueup apply` until",
+        "move the state away (`.trueup/state.db` in the manifests' folder)",
+    ] {
         assert!(said.contains(told), "{told}: {said}");
     }
     place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string"));
@@ -171,6 +174,31 @@ fn every_command_answers_programs_in_json() {
     assert!(!json(&["schema", "--dir", "written", "-json"], 0)["wrote"].as_array().unwrap().is_empty());
     assert_eq!(json(&["schema", "--check", "--dir", "written", "-json"], 0)["current"], true);
     assert_eq!(json(&["version", "-json"], 0)["trueup_version"], env!("CARGO_PKG_VERSION"));
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
+    assert!(
+        json(&["migrate", "-json"], 1)["diagnostic"]["detail"].as_str().unwrap().contains("migrate --print")
+    );
+    assert!(json(&["migrate", "-print", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra"));
+    assert!(
+        json(&["migrate", "-auto-approve", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra")
+    );
+    place.sql("app", "create table others (id text primary key, said text)");
+    assert!(json(&["draft", "-json"], 0)["manifests"].as_str().unwrap().contains("name: others"));
+}
+
+#[test]
+fn what_to_do_where_nobody_can_be_asked_is_what_that_command_takes() {
+    let place = agreed(&["hub", "app", "local"]);
+    for store in ["hub", "app"] {
+        place.sql(store, &format!("update items set name = '{store}' where id = 'I1'"));
+    }
+    place.run(&["apply", "-auto-approve"], 0);
+    let asked = place.run(&["conflicts", "resolve", &place.conflict(), "--take", "app"], 1);
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
+    let migrating = place.run(&["migrate"], 1);
+    for said in [asked, migrating] {
+        assert!(said.contains("give --auto-approve") && !said.contains("plan --out"), "{said}");
+    }
 }
 
 #[test]

@@ -97,8 +97,9 @@ pub(super) fn of_record(
         } else {
             "decide with `trueup conflicts`, once `trueup apply` has put it on record".to_owned()
         };
+        let differ = if fields.len() == 1 { "differs" } else { "differ" };
         let (fields, stores) = (fields.join(", "), stores.join(" and "));
-        let message = format!("{fields} differs between {stores} and nothing says which is newer; {how}");
+        let message = format!("{fields} {differ} between {stores} and nothing says which is newer; {how}");
         add(
             NoticeKind::Held,
             None,
