@@ -12,7 +12,7 @@ use crate::resolve::{Conflict, ConflictSide, SideRecord};
 use crate::spec::Spec;
 
 use super::args::{ConflictsArgs, ConflictsCommand, ResolveArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::planning;
 use super::session::{Session, person, work_options};
 use super::{Exit, Failure};
@@ -169,14 +169,13 @@ async fn resolve(session: &Session<'_>, engine: &Engine, args: &ResolveArgs) -> 
     if !conflict.status.is_open() {
         what += " The conflict ended already: that is a new edit.";
     }
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to decide it so?",
-        &what,
-        "Nothing was decided.",
-    );
-    if let Answer::Stop(exit) = answer.await? {
+    let question = Question {
+        what: "Do you want to decide it so?",
+        explanation: &what,
+        refused: "Nothing was decided.",
+        unasked: "give --auto-approve",
+    };
+    if let Answer::Stop(exit) = approve(session.ui, args.approval.auto_approve, question).await? {
         return Ok(exit);
     }
     carry_out(session, engine, &conflict, choice, args).await

@@ -9,7 +9,7 @@ use crate::reconcile::{Deleted, Recovered, recover};
 use crate::spec::Spec;
 
 use super::args::{DeletedArgs, DeletedCommand, RestoreArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::planning;
 use super::session::{Session, record, work_options};
 use super::{Exit, Failure};
@@ -174,14 +174,13 @@ async fn restore(session: &Session<'_>, engine: &Engine, args: &RestoreArgs) -> 
         }
     }
     let what = format!("To stand in every store again: {}.", names(&back));
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to put back what was deleted?",
-        &what,
-        "Nothing was put back.",
-    );
-    if let Answer::Stop(exit) = answer.await? {
+    let question = Question {
+        what: "Do you want to put back what was deleted?",
+        explanation: &what,
+        refused: "Nothing was put back.",
+        unasked: "give --auto-approve",
+    };
+    if let Answer::Stop(exit) = approve(session.ui, args.approval.auto_approve, question).await? {
         return Ok(exit);
     }
     engine.put_back(&back).await?;

@@ -129,6 +129,7 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Rebuilding => {
             "nothing that is not listed here: the first pass without targets that reaches every record there ends it"
         }
+        NoticeKind::Beside => "nothing: look again when that pass has ended",
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }
@@ -351,7 +352,7 @@ impl Engine {
     pub async fn errors_of(&self, plan: &Plan) -> Result<Vec<KnownError>, EngineError> {
         let known: BTreeMap<String, KnownError> = parse(self.state.notes(ERRORS).await?).collect();
         let mut found: BTreeMap<String, KnownError> = BTreeMap::new();
-        for error in of_plan(plan, self.now()) {
+        for error in of_plan(plan, plan.made_at) {
             found.insert(error.key(), error);
         }
         // Failures are known from writes alone; they are over when a pass says so.
@@ -397,6 +398,19 @@ impl Engine {
         if let Ok(text) = text(&error) {
             let _ = self.state.note(ERRORS, &BTreeMap::from([(key, Some(text))])).await;
         }
+    }
+
+    /// Takes note of what is wrong as of a plan with nothing in it to carry out: what is so then is so since then.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub async fn note_standing(
+        &self,
+        plan: &Plan,
+        report: &Report,
+        options: &PassOptions,
+    ) -> Result<(), EngineError> {
+        self.note_errors(of_plan(plan, plan.made_at), report, options).await
     }
 
     /// Takes note of what is wrong after a pass. Of a pass over some records only, what was known of others stays.

@@ -15,7 +15,7 @@ use crate::model::{
     SyncPlace, TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
-use crate::resolve::{Conflict, ConflictStatus, SideRecord, Tombstone};
+use crate::resolve::{Conflict, ConflictSide, ConflictStatus, SideRecord, Tombstone};
 
 use super::deleted::Deleted;
 
@@ -131,13 +131,15 @@ impl Ledger {
     /// A conflict as a row.
     pub fn conflict_fields(&self, conflict: &Conflict) -> Fields<Value> {
         let text = |text: &str| Value::text(text);
-        let source = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
+        // The first that lost; where all say as the winner does, the first other one.
+        let winner = conflict.winner.as_ref().and_then(|store| conflict.side(store));
+        let other = |side: &&ConflictSide| Some(&side.store) != conflict.winner.as_ref();
+        let lost = |side: &&ConflictSide| other(side) && !winner.is_some_and(|won| won.says_as(side));
+        let source = conflict.sides.iter().find(lost).or_else(|| conflict.sides.iter().find(other));
         let target =
             conflict.sides.iter().find(|side| Some(&side.store) != source.map(|source| &source.store));
-        let store = |side: Option<&crate::resolve::ConflictSide>| {
-            side.map_or(Value::Null, |side| text(side.store.as_str()))
-        };
-        let record = |side: Option<&crate::resolve::ConflictSide>| {
+        let store = |side: Option<&ConflictSide>| side.map_or(Value::Null, |side| text(side.store.as_str()));
+        let record = |side: Option<&ConflictSide>| {
             side.map_or(Value::Null, |side| match &side.record {
                 SideRecord::Deleted => Value::Null,
                 SideRecord::Held(record) => Value::Json(Json::new(plain(record))),
