@@ -131,6 +131,19 @@ fn a_person_takes_a_side_and_the_stores_agree() {
     says(&place.run(&["conflicts", "list"], 0), &["No conflict waits for a person.\n"]);
     says(&place.run(&["conflicts", "list", "--all"], 0), &[&id]);
     place.run(&["plan", "-detailed-exitcode"], 0);
+
+    // What lost can be had all the same, as a new edit.
+    says(&place.run(&["conflicts", "show", &id], 0), &[&format!("conflicts resolve {id} --take local")]);
+    let after_all = place.run(&["conflicts", "resolve", &id, "--take", "local", "-auto-approve"], 0);
+    says(&after_all, &["Plan: 0 to add, 2 to change, 0 to destroy."]);
+    for (store, query) in NOTES {
+        assert_eq!(place.text(store, query), "prefers the phone", "{store}");
+    }
+    place.run(&["plan", "-detailed-exitcode"], 0);
+    says(
+        &place.run(&["conflicts", "resolve", &id, "--take", "local", "-auto-approve"], 1),
+        &["contacts[\"1005\"] has no other values than these"],
+    );
 }
 
 #[test]

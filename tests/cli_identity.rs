@@ -100,6 +100,13 @@ fn a_person_says_whose_a_row_is() {
     assert!(page.contains("waits for a person"), "{page}");
     let page = world.run(&["identity", "link", "contacts", "local_sqlite", &who, "1"], 1);
     assert!(page.contains("have no ids of their own"), "{page}");
+    for wrong in ["Bo", "02", "1.5"] {
+        let page = world.run(&["identity", "link", "contacts", "twenty", &who, wrong], 1);
+        assert!(
+            page.contains(&format!("`{wrong}` is no key of `contacts`")),
+            "a number in one store: {page}"
+        );
+    }
     let page = world.run(&["identity", "link", "contacts", "twenty", &who, "2"], 0);
     assert!(page.contains(&format!("The row {who} in twenty is contacts[\"2\"]")), "{page}");
     world.apply();

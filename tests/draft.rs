@@ -82,8 +82,18 @@ fn a_store_that_is_not_there_is_an_error() {
     assert!(page.contains("nothing to draft"), "{page}");
     place.sql("hub", "CREATE TABLE parts (part TEXT PRIMARY KEY, label TEXT)");
     let page = place.run(&["draft", "nothing"], 1);
-    assert!(page.contains("no table of such a name"), "{page}");
+    assert!(page.contains("no table of the name `nothing`"), "{page}");
     assert!(place.run(&["draft", "parts"], 0).contains("key: {part: string}"));
+}
+
+#[test]
+fn a_table_that_is_named_and_not_there_is_an_error() {
+    let place = Place::with(&store("hub", "canonical: true, sqlite: {path: ../stores/hub.db}"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    place.sql("hub", SHOP);
+    let said = place.run(&["draft", "customers=people", "order-lines", "nothing"], 1);
+    assert!(said.contains("no table of the names `people` and `nothing` stands in the stores"), "{said}");
+    assert!(!said.contains("kind: Entity"), "{said}");
 }
 
 #[test]

@@ -205,7 +205,10 @@ fn what_is_left_as_it_is_is_said_and_why() {
     place.run(&["pause", "items[\"I2\"]", "--reason", "m"], 0);
     disagree(&place, "I2", "name");
     let said = place.run(&["plan"], 0);
-    assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+    assert!(
+        said.contains("app.items: 1 record not written: writing there, or to the canonical store, is paused"),
+        "{said}"
+    );
     assert!(!said.contains("held") && !said.contains("named above"), "{said}");
 
     let place = items();
@@ -213,7 +216,12 @@ fn what_is_left_as_it_is_is_said_and_why() {
     place.sql("hub", "update items set name = 'new' where id = 'I1'");
     for command in [&["plan"][..], &["apply", "-auto-approve"]] {
         let said = place.run(command, 0);
-        assert!(said.contains("app.items: 1 record not written: writing there is paused"), "{said}");
+        assert!(
+            said.contains(
+                "app.items: 1 record not written: writing there, or to the canonical store, is paused"
+            ),
+            "{said}"
+        );
         assert!(!said.contains("local.items: 1 record not"), "{said}");
     }
 }
@@ -322,4 +330,74 @@ fn for_ever_is_a_time() {
     }
     assert!(place.text("app", "select till from items where id = 'I2'").starts_with("9999-12-31"));
     place.run(&["plan", "-detailed-exitcode"], 0);
+}
+
+#[test]
+fn fields_that_go_together_differ_together() {
+    let place = items();
+    place.manifests(&ITEMS.replace("  key: {id: string}", "  key: {id: string}\n  groups: [[name, note]]"));
+    place.sql("app", "update items set name = 'app' where id = 'I1'");
+    place.sql("local", "update items set note = 'local' where id = 'I1'");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("items[\"I1\"]: name, note differ between app and local"), "{said}");
+}
+
+#[test]
+fn who_lost_is_who_held_another_value() {
+    let place = Place::with(&ITEMS);
+    place.run(&["migrate", "-auto-approve"], 0);
+    for (store, name) in [("hub", "same"), ("app", "same"), ("local", "other")] {
+        place.sql(store, &format!("insert into items (id, name) values ('I1', '{name}')"));
+    }
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    let line = "hub (version 0) wins by first_meeting over local (version 0), which had name = \"other\"\n";
+    assert!(said.contains(line), "{said}");
+    let kept = "select winner || ' ' || source_store || ' ' || target_store from sync_conflicts";
+    assert_eq!(place.text("hub", kept), "hub local hub");
+    assert_eq!(place.text("local", "select last_updated_by from items"), "hub", "nobody else said so first");
+}
+
+#[test]
+fn a_delete_that_a_reference_restricts_says_so() {
+    let place = items();
+    place.manifests(
+        &ITEMS.replace("note: string", "note: {type: string, references: items, on_delete: restrict}"),
+    );
+    place.sql("hub", "update items set note = null; update items set note = 'I1' where id = 'I2'");
+    place.run(&["apply", "-auto-approve", "-allow", "updates"], 0);
+    place.sql("app", "delete from items where id = 'I1'");
+    let said = place.run(&["apply", "-auto-approve"], 0);
+    let line = "hub (version 1) wins by delete_restricted over app (version 1), where it was deleted\n";
+    assert!(said.contains(line), "{said}");
+    assert_eq!(place.text("hub", "select reason from sync_conflicts"), "delete_restricted");
+    assert_eq!(name(&place, "app", "I1"), "name 1");
+}
+
+#[test]
+fn a_new_record_comes_from_its_store_whatever_is_derived_of_it() {
+    let place = items();
+    place.manifests(&ITEMS.replace("note: string", "note: string\n    searched: {derive: name(name)}"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    place.run(&["apply", "-auto-approve", "-allow", "updates"], 0);
+    place.sql("app", "insert into items (id, name) values ('I9', 'New')");
+    let said = place.run(&["plan"], 0);
+    assert!(said.contains("hub.items[\"I9\"] will be created (new in app)"), "{said}");
+}
+
+#[test]
+fn errors_stand_since_the_apply_that_found_them_though_it_wrote_nothing() {
+    let place = items();
+    place.manifests(&ITEMS.replace("name: string", "name: {type: string, required: true}"));
+    place.sql("app", "insert into items (id) values ('I9')");
+    let errors =
+        || -> serde_json::Value { serde_json::from_str(&place.run(&["errors", "-json"], 0)).unwrap() };
+    let first = errors();
+    assert!(first["errors"][0]["since"].as_str() <= first["at"].as_str(), "{first:#}");
+    assert!(place.run(&["apply", "-auto-approve"], 0).contains("No changes."));
+    let noted = errors();
+    assert_eq!(noted["errors"][0]["kind"], "rejected");
+    assert_eq!(noted["errors"], errors()["errors"]);
+    place.sql("app", "delete from items where id = 'I9'");
+    place.run(&["apply", "-auto-approve"], 0);
+    assert_eq!(errors()["errors"], serde_json::json!([]));
 }

@@ -7,18 +7,20 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use shell::Place;
 use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
-use trueup::model::StateId;
+use trueup::model::{Cell, StateId};
+use trueup::plan::NoticeKind;
 use trueup::state::StateError;
 use trueup::state::memory::MemoryState;
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
-use trueup::telemetry::Silent;
+use trueup::telemetry::{Event, Observer, Silent};
 use watched::{Change, Watch, Watched};
 use world::{Stamp, World};
 
@@ -81,6 +83,64 @@ async fn a_state_that_takes_nothing_is_among_the_errors_although_it_cannot_hold_
     assert_eq!(told, [("pass", "state: the disk is full")]);
 }
 
+/// Whenever a plan is made, something happens before it is given out.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() + Send + Sync> Observer for Meanwhile<F> {
+    fn notice(&self, event: &Event<'_>) {
+        if matches!(event, Event::Planned { .. }) {
+            self.0();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_of_what_stands_when_nobody_writes_any_more() {
+    for often in [1, 2, 10] {
+        let mut world = World::three();
+        world.insert("hub", "1", &[("a", "a0"), ("must", "m")], Stamp::Raise);
+        let stores: BTreeMap<_, _> =
+            world.stores.iter().map(|(name, db)| (name.clone(), MemoryStore::with(db.clone()))).collect();
+        let state = Arc::new(MemoryState::new(StateId("state".to_owned())));
+        let engine = |holder: &str| {
+            let opened = stores
+                .iter()
+                .map(|(name, store)| (name.clone(), Ok(Arc::new(store.clone()) as Arc<dyn Store>)));
+            let engine = Engine::with(world.spec.clone(), opened.collect(), state.clone());
+            engine.simulated(holder, Arc::new(trueup::apply::clock))
+        };
+        let (ours, theirs) = (engine("ours"), engine("theirs"));
+        let pass =
+            async || theirs.pass(&PassOptions::default(), &Silent, &CancellationToken::new()).await.unwrap();
+        pass().await;
+        let things = world.mapped("things", "app");
+        let edit = |value: i32| {
+            stores[&world::store("app")].db().edit(&things, &world::key("1"), |row| {
+                row.fields.insert(world::field("a"), Cell::Value(world::text(&format!("a{value}"))));
+            });
+        };
+        edit(-1);
+        let looks = AtomicI32::new(0);
+        let observer = Meanwhile(|| {
+            let look = looks.fetch_add(1, Ordering::SeqCst);
+            if look < often {
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pass()));
+                if look + 1 < often {
+                    edit(look);
+                }
+            }
+        });
+        let plan = ours.plan(&PassOptions::default(), &observer).await.unwrap();
+        let told = plan.notices.iter().any(|notice| notice.kind == NoticeKind::Beside);
+        if often < 3 {
+            assert!(!plan.has_actions() && !told, "{often}: {:?}", plan.notices);
+        } else {
+            assert!(told && looks.into_inner() == 3, "it does not go on for ever: {:?}", plan.notices);
+            return;
+        }
+    }
+}
+
 /// Three stores, the canonical one first, with some records in agreement.
 fn agreed(canonical: &[&str]) -> Place {
     let place = Place::with(&shell::manifests(canonical, "items", "name: string"));
@@ -101,9 +161,12 @@ fn the_canonical_place_moves_by_the_steps_that_are_told() {
     place.manifests(&moved);
     place.run(&["migrate", "-auto-approve"], 0);
     let said = place.run(&["plan"], 1);
-    for told in
-        ["another store than before", "put it back there", "`trueup apply` until", "move the state away"]
-    {
+    for told in [
+        "another store than before",
+        "put it back there",
+        "`trueup apply` until",
+        "move the state away (`.trueup/state.db` in the manifests' folder)",
+    ] {
         assert!(said.contains(told), "{told}: {said}");
     }
     place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string"));
@@ -143,6 +206,31 @@ fn every_command_answers_programs_in_json() {
     assert!(!json(&["schema", "--dir", "written", "-json"], 0)["wrote"].as_array().unwrap().is_empty());
     assert_eq!(json(&["schema", "--check", "--dir", "written", "-json"], 0)["current"], true);
     assert_eq!(json(&["version", "-json"], 0)["trueup_version"], env!("CARGO_PKG_VERSION"));
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
+    assert!(
+        json(&["migrate", "-json"], 1)["diagnostic"]["detail"].as_str().unwrap().contains("migrate --print")
+    );
+    assert!(json(&["migrate", "-print", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra"));
+    assert!(
+        json(&["migrate", "-auto-approve", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra")
+    );
+    place.sql("app", "create table others (id text primary key, said text)");
+    assert!(json(&["draft", "-json"], 0)["manifests"].as_str().unwrap().contains("name: others"));
+}
+
+#[test]
+fn what_to_do_where_nobody_can_be_asked_is_what_that_command_takes() {
+    let place = agreed(&["hub", "app", "local"]);
+    for store in ["hub", "app"] {
+        place.sql(store, &format!("update items set name = '{store}' where id = 'I1'"));
+    }
+    place.run(&["apply", "-auto-approve"], 0);
+    let asked = place.run(&["conflicts", "resolve", &place.conflict(), "--take", "app"], 1);
+    place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
+    let migrating = place.run(&["migrate"], 1);
+    for said in [asked, migrating] {
+        assert!(said.contains("give --auto-approve") && !said.contains("plan --out"), "{said}");
+    }
 }
 
 #[test]

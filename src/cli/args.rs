@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Status,
     /// List, show and settle conflicts that wait for a person.
     Conflicts(ConflictsArgs),
+    /// List and show records that were deleted, and put them back.
+    Deleted(DeletedArgs),
     /// Write a prompt for a language model about a record of the canonical store.
     Prompt(PromptArgs),
     /// List rows that carry no key and wait for a person, and say whose they are.
@@ -219,7 +221,7 @@ pub(crate) enum ConflictsCommand {
         /// Its id, or as much of it as tells it from the others.
         id: String,
     },
-    /// Decide one, and bring its record to agree everywhere.
+    /// Decide one, and bring its record to agree everywhere. Of one that ended, a side stands after all: that is a new edit.
     Resolve(ResolveArgs),
 }
 
@@ -235,6 +237,43 @@ pub(crate) struct ResolveArgs {
     /// This value stands: `title=Doctor`; `title=null` clears the field. Repeatable.
     #[arg(long, value_name = "FIELD=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub approval: Approval,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// `deleted`
+#[derive(Debug, Args)]
+pub(crate) struct DeletedArgs {
+    #[command(subcommand)]
+    pub command: Option<DeletedCommand>,
+}
+
+/// What to do about deleted records.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeletedCommand {
+    /// List those that are still away, the latest first.
+    List,
+    /// Show what is kept of one.
+    Show {
+        /// The record: `contacts["C000127"]`.
+        #[arg(value_name = "RECORD")]
+        record: String,
+    },
+    /// Put some back, with what went with them, and bring them to agree everywhere.
+    Restore(RestoreArgs),
+}
+
+/// `deleted restore`
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The records: `contacts["C000127"]`.
+    #[arg(value_name = "RECORD", required = true)]
+    pub records: Vec<String>,
+    /// Leave away what went with them (by a reference that cascades).
+    #[arg(long)]
+    pub alone: bool,
     #[command(flatten)]
     pub approval: Approval,
     #[command(flatten)]

@@ -17,17 +17,24 @@ pub(crate) enum Answer {
     Stop(Exit),
 }
 
+/// What a person is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Question<'a> {
+    /// What is to be approved.
+    pub what: &'a str,
+    /// What comes of a yes.
+    pub explanation: &'a str,
+    /// What is said after anything else.
+    pub refused: &'a str,
+    /// What to do where nobody can be asked.
+    pub unasked: &'a str,
+}
+
 /// Asks unless approval was given beforehand.
 ///
 /// # Errors
 /// When it would have to ask and may not.
-pub(crate) async fn approve(
-    ui: &Ui,
-    auto_approve: bool,
-    question: &str,
-    explanation: &str,
-    refused: &str,
-) -> Result<Answer, Failure> {
+pub(crate) async fn approve(ui: &Ui, auto_approve: bool, asked: Question<'_>) -> Result<Answer, Failure> {
     if auto_approve {
         return Ok(Answer::Go { asked: false });
     }
@@ -37,10 +44,9 @@ pub(crate) async fn approve(
         } else {
             "approval is needed, and there is no terminal to ask on (or --input=false)"
         };
-        return Err(Failure::new(why)
-            .hint("give --auto-approve, or save a plan with `trueup plan --out FILE` and apply that"));
+        return Err(Failure::new(why).hint(asked.unasked));
     }
-    ui.out(&prompt(question, explanation));
+    ui.out(&prompt(asked.what, asked.explanation));
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).map(|_| line)
@@ -50,7 +56,7 @@ pub(crate) async fn approve(
     if is_yes(&line) {
         return Ok(Answer::Go { asked: true });
     }
-    ui.out(&format!("{refused}\n"));
+    ui.out(&format!("{}\n", asked.refused));
     Ok(Answer::Stop(Exit::Incomplete))
 }
 
@@ -97,14 +103,18 @@ mod tests {
 
     #[tokio::test]
     async fn approval_given_beforehand_is_not_asked_for() {
-        assert_eq!(approve(&ui(false, false), true, "", "", "").await, Ok(Answer::Go { asked: false }));
+        assert_eq!(
+            approve(&ui(false, false), true, Question::default()).await,
+            Ok(Answer::Go { asked: false })
+        );
     }
 
     #[tokio::test]
-    async fn where_nobody_can_be_asked_it_fails_and_names_the_flag() {
+    async fn where_nobody_can_be_asked_it_fails_and_says_what_to_do() {
         for ui in [ui(false, false), ui(true, true)] {
-            let failure = approve(&ui, false, "", "", "").await.unwrap_err();
-            assert!(failure.hint.unwrap().contains("--auto-approve"));
+            let question = Question { unasked: "give --auto-approve", ..Question::default() };
+            let failure = approve(&ui, false, question).await.unwrap_err();
+            assert_eq!(failure.hint.unwrap(), "give --auto-approve");
         }
     }
 }

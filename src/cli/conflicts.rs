@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use crate::controller::{Choice, Engine};
-use crate::model::{Cell, ConflictId, FieldName, StoreName, Value};
+use crate::model::{Cell, FieldName, StoreName, Value};
 use crate::plan::json::conflict_to_json;
 use crate::plan::{Target, clean, render_table, shown};
 use crate::resolve::{Conflict, ConflictSide, SideRecord};
 use crate::spec::Spec;
 
 use super::args::{ConflictsArgs, ConflictsCommand, ResolveArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::planning;
-use super::session::{Session, work_options};
+use super::session::{Session, person, work_options};
 use super::{Exit, Failure};
 
 pub(super) async fn conflicts(session: &Session<'_>, args: &ConflictsArgs) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub(super) async fn conflicts(session: &Session<'_>, args: &ConflictsArgs) -> Re
         None => list(session, &engine, false).await,
         Some(ConflictsCommand::List { all }) => list(session, &engine, *all).await,
         Some(ConflictsCommand::Show { id }) => {
-            let conflict = find(&engine, id, true).await?;
+            let conflict = find(&engine, id).await?;
             if session.ui.json {
                 session.ui.json_page(&conflict_to_json(&conflict, &open_fields(engine.spec(), &conflict)));
             } else {
@@ -84,20 +84,16 @@ fn fields_of(conflict: &Conflict) -> String {
 }
 
 /// The conflict of an id or of the beginning of one.
-async fn find(engine: &Engine, id: &str, all: bool) -> Result<Conflict, Failure> {
-    let conflicts = engine.conflicts(all).await?;
+async fn find(engine: &Engine, id: &str) -> Result<Conflict, Failure> {
     let mut matching: Vec<Conflict> =
-        conflicts.into_iter().filter(|conflict| conflict.id.0.starts_with(id)).collect();
+        engine.conflicts(true).await?.into_iter().filter(|conflict| conflict.id.0.starts_with(id)).collect();
     if let Some(exact) = matching.iter().position(|conflict| conflict.id.0 == id) {
         return Ok(matching.swap_remove(exact));
     }
     match (matching.len(), matching.pop()) {
         (1, Some(conflict)) if !id.is_empty() => Ok(conflict),
-        (0, _) => {
-            let which = if all { "conflict" } else { "conflict that waits for a person" };
-            Err(Failure::new(format!("there is no {which} with the id {id}"))
-                .hint("`trueup conflicts list` shows the ids"))
-        }
+        (0, _) => Err(Failure::new(format!("there is no conflict with the id {id}"))
+            .hint("`trueup conflicts list --all` shows the ids")),
         (count, _) => Err(Failure::new(format!("{count} conflicts have an id that begins with `{id}`"))
             .hint("write more of it")),
     }
@@ -129,10 +125,10 @@ fn page(spec: &Spec, conflict: &Conflict) -> String {
             .map_or_else(|| "given values".to_owned(), |store| format!("those of {store}"));
         lines.push(format!("\n  decided: {whose}, by {} at {}", clean(&decision.by), decision.at));
     }
-    if conflict.status.is_open() {
-        let store = conflict.sides.first().map_or("STORE", |side| side.store.as_str());
-        lines.push(format!("\nDecide with `trueup conflicts resolve {} --take {store}`.", conflict.id));
-    }
+    let decide = if conflict.status.is_open() { "Decide" } else { "Let a side stand after all" };
+    let store = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
+    let store = store.map_or("STORE", |side| side.store.as_str());
+    lines.push(format!("\n{decide} with `trueup conflicts resolve {} --take {store}`.", conflict.id));
     lines.join("\n") + "\n"
 }
 
@@ -158,41 +154,47 @@ fn side_lines(conflict: &Conflict, side: &ConflictSide, open: &dyn Fn(&FieldName
 }
 
 async fn resolve(session: &Session<'_>, engine: &Engine, args: &ResolveArgs) -> Result<Exit, Failure> {
-    let conflict = find(engine, &args.id, false).await?;
+    let conflict = find(engine, &args.id).await?;
     let choice = choice(&conflict, args)?;
     if !session.ui.json {
         session.ui.out(&page(engine.spec(), &conflict));
     }
-    let what = match &choice {
+    let mut what = match &choice {
         Choice::Take(store) => format!("The values of {store} will stand in every store."),
         Choice::Set(values) => {
             let fields: Vec<&str> = values.keys().map(FieldName::as_str).collect();
             format!("The given {} will stand in every store.", fields.join(", "))
         }
     };
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to decide it so?",
-        &what,
-        "Nothing was decided.",
-    );
-    if let Answer::Stop(exit) = answer.await? {
+    if !conflict.status.is_open() {
+        what += " The conflict ended already: that is a new edit.";
+    }
+    let question = Question {
+        what: "Do you want to decide it so?",
+        explanation: &what,
+        refused: "Nothing was decided.",
+        unasked: "give --auto-approve",
+    };
+    if let Answer::Stop(exit) = approve(session.ui, args.approval.auto_approve, question).await? {
         return Ok(exit);
     }
-    carry_out(session, engine, &conflict.id, choice, args).await
+    carry_out(session, engine, &conflict, choice, args).await
 }
 
-/// Records the decision and makes a pass over its record.
+/// Records the decision, or makes the edit, and makes a pass over its record.
 async fn carry_out(
     session: &Session<'_>,
     engine: &Engine,
-    id: &ConflictId,
+    conflict: &Conflict,
     choice: Choice,
     args: &ResolveArgs,
 ) -> Result<Exit, Failure> {
-    let decided = engine.decide(id, choice, &person()).await?;
-    let target = Target { entity: decided.record.entity.clone(), key: Some(decided.record.key.clone()) };
+    if conflict.status.is_open() {
+        engine.decide(&conflict.id, choice, &person()).await?;
+    } else {
+        engine.take_again(conflict, choice).await?;
+    }
+    let target = Target { entity: conflict.record.entity.clone(), key: Some(conflict.record.key.clone()) };
     let options = crate::controller::PassOptions { targets: vec![target], ..work_options(&args.work) };
     let plan = planning::make(session, engine, &options).await?;
     planning::show(session, engine, &plan);
@@ -229,12 +231,4 @@ fn choice(conflict: &Conflict, args: &ResolveArgs) -> Result<Choice, Failure> {
             .hint("give a --set for each field of the conflict"));
     }
     Ok(Choice::Set(values))
-}
-
-/// Who decides, as far as the environment says.
-fn person() -> String {
-    let user = ["USER", "LOGNAME", "USERNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
-    user.unwrap_or_else(|| "somebody on the command line".to_owned())
 }

@@ -20,7 +20,7 @@ use crate::spec::Spec;
 use crate::telemetry::Logged;
 
 use super::args::{DemoArgs, RunArgs, Shared, WorkArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::planning;
 use super::session::Session;
 use super::{Exit, Failure, service, signals};
@@ -201,14 +201,13 @@ async fn repair(
     let options = PassOptions::default();
     let plan = planning::make(session, engine, &options).await?;
     planning::show(session, engine, &plan);
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to perform these actions?",
-        "trueup will perform the actions described above, in the demo's own stores only.",
-        "Apply cancelled.",
-    );
-    let asked = match answer.await? {
+    let question = Question {
+        what: "Do you want to perform these actions?",
+        explanation: "trueup will perform the actions described above, in the demo's own stores only.",
+        refused: "Apply cancelled.",
+        unasked: "give --auto-approve",
+    };
+    let asked = match approve(session.ui, args.approval.auto_approve, question).await? {
         Answer::Stop(exit) => {
             session.ui.advice(&format!(
                 "\nThe stores still disagree. In {} you can go on by hand:\n\n",

@@ -8,7 +8,7 @@ use crate::controller::{Engine, Migration};
 use crate::plan::clean;
 
 use super::args::MigrateArgs;
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::session::Session;
 use super::{Exit, Failure};
 
@@ -26,28 +26,29 @@ pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result
         });
         return Ok(Exit::Ok);
     }
-    session.ui.out(&if session.ui.json {
-        format!("{:#}\n", json!(migration))
-    } else {
-        page(&migration, steps, &left)
-    });
-    if steps == 0 {
-        return Ok(Exit::Ok);
+    if !session.ui.json {
+        session.ui.out(&page(&migration, steps, &left));
     }
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to add these?",
-        "Nothing that is there is dropped or changed.",
-        "Migration cancelled.",
-    );
-    if let Answer::Stop(exit) = answer.await? {
-        return Ok(exit);
+    if steps > 0 {
+        let question = Question {
+            what: "Do you want to add these?",
+            explanation: "Nothing that is there is dropped or changed.",
+            refused: "Migration cancelled.",
+            unasked: "give --auto-approve; `trueup migrate --print` shows what would be added, and adds nothing",
+        };
+        let answer = approve(session.ui, args.approval.auto_approve, question);
+        if let Answer::Stop(exit) = answer.await? {
+            return Ok(exit);
+        }
     }
     // It may have been paused while the question stood.
     let (migration, left) = without_paused(&engine, migration).await?;
-    engine.migrate(&migration).await?;
-    if !session.ui.json {
+    if steps > 0 {
+        engine.migrate(&migration).await?;
+    }
+    if session.ui.json {
+        session.ui.json_page(&json!(migration));
+    } else if steps > 0 {
         let steps: usize = migration.values().map(Vec::len).sum();
         session.ui.out(&format!("{}Migration complete! {steps} added.\n", left.concat()));
     }

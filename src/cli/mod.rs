@@ -5,6 +5,7 @@ mod argv;
 mod ask;
 mod check;
 mod conflicts;
+mod deleted;
 mod demo;
 mod draft;
 mod identity;
@@ -152,6 +153,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
         Command::Conflicts(args) => Box::pin(conflicts::conflicts(session, &args)).await,
+        Command::Deleted(args) => Box::pin(deleted::deleted(session, &args)).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,
         Command::Identity(args) => identity::identity(session, &args).await,
         Command::Run(args) => service::run(session, &args).await,

@@ -11,7 +11,7 @@ use crate::spec::Spec;
 
 use super::args::{ApproveArgs, PauseArgs, ResumeArgs};
 use super::planning;
-use super::session::{Session, target};
+use super::session::{Session, person, target};
 use super::{Exit, Failure};
 
 /// As much of a plan's code as has to be written.
@@ -34,8 +34,7 @@ fn place(spec: &Spec, text: &str) -> Result<Pause, Failure> {
     let named = match rest {
         Some(rest) => Some(target(spec, rest).map_err(|failure| {
             let stores: Vec<&str> = spec.stores.keys().map(StoreName::as_str).collect();
-            let message = failure.message.replacen("--target ", "", 1);
-            Failure::new(message).hint(format!(
+            failure.hint(format!(
                 "name a store ({}), an entity, a record (`articles[\"A-100\"]`), or one of a store's (`{}.articles`)",
                 stores.join(", "),
                 stores.first().unwrap_or(&"shop")
@@ -55,12 +54,6 @@ fn place(spec: &Spec, text: &str) -> Result<Pause, Failure> {
     })
 }
 
-/// Who gives the command, for people to read.
-fn me() -> String {
-    let name = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "somebody".to_owned())
-}
-
 pub(super) async fn pause(session: &Session<'_>, args: &PauseArgs) -> Result<Exit, Failure> {
     let engine = session.open().await?;
     let place = place(engine.spec(), &args.address)?;
@@ -71,7 +64,7 @@ pub(super) async fn pause(session: &Session<'_>, args: &PauseArgs) -> Result<Exi
     let length = args.duration.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
     let pause = Pause {
         reason: args.reason.trim().to_owned(),
-        by: me(),
+        by: person(),
         until: length.map(|micros| place.since.saturating_add_micros(micros)),
         ..place
     };
@@ -144,7 +137,7 @@ pub(super) async fn approve(session: &Session<'_>, args: &ApproveArgs) -> Result
             Failure::new(format!("no plan with the code {} waits for an approval", clean(code))).hint(hint)
         );
     };
-    engine.approve(known, &me()).await?;
+    engine.approve(known, &person()).await?;
     for trip in plan.guards.iter().filter(|trip| &trip.entity == entity) {
         session.ui.out(&format!("Approved: {} in {}: {}\n", trip.entity, trip.store, clean(&trip.message)));
     }

@@ -7,7 +7,7 @@ use crate::reconcile::Report;
 use crate::telemetry::{Event, Fan, Logged, Observer, WriteResult};
 
 use super::args::{ApplyArgs, PlanArgs};
-use super::ask::{Answer, approve};
+use super::ask::{Answer, Question, approve};
 use super::output::{Ui, now};
 use super::session::{Session, pass_options};
 use super::{Exit, Failure, planfile, signals};
@@ -64,14 +64,13 @@ pub(super) async fn apply(session: &Session<'_>, args: &ApplyArgs) -> Result<Exi
     if !plan.has_actions() {
         return remember(session, &engine, plan, &options).await;
     }
-    let answer = approve(
-        session.ui,
-        args.approval.auto_approve,
-        "Do you want to perform these actions?",
-        "trueup will perform the actions described above.",
-        "Apply cancelled.",
-    );
-    match answer.await? {
+    let question = Question {
+        what: "Do you want to perform these actions?",
+        explanation: "trueup will perform the actions described above.",
+        refused: "Apply cancelled.",
+        unasked: "give --auto-approve, or save a plan with `trueup plan --out FILE` and apply that",
+    };
+    match approve(session.ui, args.approval.auto_approve, question).await? {
         Answer::Stop(exit) => Ok(exit),
         Answer::Go { asked } => {
             session.ui.advice("\n");
@@ -118,6 +117,7 @@ async fn remember(
             conflicts_waiting: plan.open_conflicts.values().sum(),
             ..Report::default()
         };
+        engine.note_standing(&plan, &report, options).await?;
         say_report(session, &report, !plan.guards.is_empty(), exit);
         return Ok(exit);
     }

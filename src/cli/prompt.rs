@@ -5,12 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::controller::Engine;
-use crate::model::RecordId;
-use crate::plan::Target;
 use crate::prompt::{self, Budget, PromptError};
 
 use super::args::{PromptArgs, PromptFormat};
-use super::session::{Session, target};
+use super::session::{Session, record};
 use super::{Exit, Failure};
 
 /// Larger files are neither templates nor prompts.
@@ -31,12 +29,7 @@ pub(super) async fn prompt(session: &Session<'_>, args: &PromptArgs) -> Result<E
     };
 
     let spec = session.load()?;
-    let Target { entity, key } = target(&spec, &args.record)?;
-    let Some(key) = key else {
-        return Err(Failure::new(format!("{} names no record", args.record))
-            .hint(format!("write its key too: {entity}[\"…\"]")));
-    };
-    let record = RecordId { entity, key };
+    let record = record(&spec, &args.record)?;
     let engine = Engine::open_to_look(spec).await;
     let Some(found) = engine.related(&record, prompt::PRIVATE_FIELD).await? else {
         return Err(Failure::new(format!("the canonical store has no {record}"))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::controller::{Engine, PassOptions};
-use crate::model::{EntityName, RecordKey};
+use crate::model::{EntityName, RecordId, RecordKey};
 use crate::plan::Target;
 use crate::spec::Spec;
 
@@ -67,7 +67,11 @@ pub(crate) fn pass_options(spec: &Spec, args: &PassArgs) -> Result<PassOptions, 
         Refresh::Normal => crate::controller::Refresh::Changed,
         Refresh::Full => crate::controller::Refresh::Full,
     };
-    let targets = args.target.iter().map(|text| target(spec, text)).collect::<Result<_, _>>()?;
+    let named = |text: &String| {
+        let told = |failure: Failure| Failure { message: format!("--target {}", failure.message), ..failure };
+        target(spec, text).map_err(told)
+    };
+    let targets = args.target.iter().map(named).collect::<Result<_, _>>()?;
     let allow = args.allow.iter().copied().collect();
     Ok(PassOptions { targets, allow, refresh, ..work_options(&args.work) })
 }
@@ -84,7 +88,7 @@ pub(crate) fn work_options(args: &WorkArgs) -> PassOptions {
 /// An entity or record by its address: `contacts`, `contacts["C000127"]`, `people_businesses["a", "b"]`.
 pub(crate) fn target(spec: &Spec, text: &str) -> Result<Target, Failure> {
     let bad = |why: String| {
-        Failure::new(format!("--target {text}: {why}"))
+        Failure::new(format!("{text}: {why}"))
             .hint("write `articles`, `articles[\"A-100\"]` or `stock[\"north\", \"A-100\"]`")
     };
     let text = text.trim();
@@ -111,6 +115,24 @@ pub(crate) fn target(spec: &Spec, text: &str) -> Result<Target, Failure> {
         return Err(bad(format!("the key of {entity} has {wanted} parts, not {}", parts.len())));
     }
     Ok(Target { entity, key: Some(RecordKey::new(parts)) })
+}
+
+/// A record by its address.
+pub(crate) fn record(spec: &Spec, text: &str) -> Result<RecordId, Failure> {
+    let Target { entity, key } = target(spec, text)?;
+    let Some(key) = key else {
+        return Err(Failure::new(format!("{text} names no record"))
+            .hint(format!("write its key too: {entity}[\"…\"]")));
+    };
+    Ok(RecordId { entity, key })
+}
+
+/// Who gives the command, as far as the environment says, for people to read.
+pub(crate) fn person() -> String {
+    let user = ["USER", "LOGNAME", "USERNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    user.unwrap_or_else(|| "somebody on the command line".to_owned())
 }
 
 fn unknown_entity(spec: &Spec, name: &str) -> String {

@@ -6,14 +6,16 @@ use jiff::tz::TimeZone;
 
 use crate::apply::clock;
 use crate::model::{
-    Batch, BatchId, ByName, Cell, ConflictId, Entity, FieldName, FieldRef, FieldType, Form, Guard, IntentId,
-    Native, Outcome, RecordKey, StoreName, SyncMeta, Value, Write, WriteOp, decode,
+    Batch, BatchId, ByName, Cell, ConflictId, Entity, FieldId, FieldName, FieldRef, FieldType, Fields, Form,
+    Guard, IntentId, Mapped, Native, Outcome, RecordKey, StoreName, SyncMeta, Value, Version, Write, WriteOp,
+    decode,
 };
 use crate::plan::is_orphan;
 use crate::reconcile::Excerpt;
 use crate::resolve::{Conflict, ConflictStatus, Decision, SideRecord, violations};
 use crate::telemetry::Silent;
 
+use super::related::rows;
 use super::{Engine, EngineError, PassOptions};
 
 /// How a person settles a conflict.
@@ -120,17 +122,76 @@ impl Engine {
             link: false,
             op: WriteOp::Update { fields, meta: None, updated: None, guard },
         };
+        self.write_one(mapped, write, &format!("the conflict {}", decided.id)).await
+    }
+
+    /// Makes values of a conflict that ended stand after all: an edit in the canonical store, as anybody might make it there. The next pass
+    /// over the record brings it everywhere.
+    ///
+    /// # Errors
+    /// When the choice does not fit the conflict or breaks a rule, the record is gone or paused, or the canonical store cannot be written.
+    pub async fn take_again(&self, conflict: &Conflict, choice: Choice) -> Result<(), EngineError> {
+        let (_, values) = self.chosen(conflict, choice)?;
+        let (record, canonical) = (&conflict.record, &self.spec.canonical);
+        self.none_is_paused(std::iter::once(record)).await?;
+        let mapped = self.in_canonical(&record.entity)?;
+        let mut found = rows(self.canonical_store()?, &mapped, std::slice::from_ref(&record.key)).await?;
+        let Some(row) = found.remove(&record.key) else {
+            return Err(EngineError::new(format!("the canonical store has no {record}"))
+                .hint("`trueup deleted list` shows what was deleted and can be put back"));
+        };
+        let named = |(id, cell): (&FieldId, &Cell)| {
+            Some((mapped.entity.field(*id).name.clone(), cell.value()?.clone()))
+        };
+        let standing: ByName<Value> = row.fields.iter().filter_map(named).collect();
+        keep_the_rules(&mapped.entity, &values, Some(&standing))?;
+        let fields: Fields<Value> = values
+            .into_iter()
+            .filter_map(|(name, value)| Some((mapped.entity.field_id(&name)?, value)))
+            .filter(|(field, value)| row.fields.get(field).is_some_and(|cell| cell.value() != Some(value)))
+            .collect();
+        if fields.is_empty() {
+            return Err(EngineError::new(format!("{record} has no other values than these")));
+        }
+        let now = self.now();
+        let meta = mapped.mapping.has_sync().then(|| SyncMeta {
+            version: Some(Version(row.meta.version_or_none().0.saturating_add(1))),
+            last_updated: Some(now),
+            last_updated_by: Some(canonical.as_str().into()),
+            ..row.meta.clone()
+        });
+        let guard = Guard {
+            fields: fields
+                .keys()
+                .filter_map(|field| Some((*field, row.fields.get(field)?.clone())))
+                .collect(),
+            meta: row.meta,
+        };
+        let write = Write {
+            intent: IntentId(format!("take-{}", conflict.id).into()),
+            key: record.key.clone(),
+            store_id: row.store_id,
+            link: false,
+            op: WriteOp::Update {
+                fields,
+                meta,
+                updated: mapped.mapping.updated.is_some().then_some(now),
+                guard,
+            },
+        };
+        self.write_one(&mapped, write, &record.to_string()).await
+    }
+
+    /// Writes a row of the canonical store, unless it is another one than was read.
+    async fn write_one(&self, mapped: &Mapped, write: Write, what: &str) -> Result<(), EngineError> {
+        let intent = write.intent.clone();
         let batch =
             Batch { id: BatchId(intent.0.clone()), receipt: false, writes: vec![write], along: Vec::new() };
-        let options = PassOptions::default();
-        let executor = self.executor(&Silent, None, &options);
-        let mut outcomes = executor.store(&self.spec.canonical)?.apply(mapped, &batch).await?;
-        match outcomes.remove(&intent) {
+        match self.canonical_store()?.apply(mapped, &batch).await?.remove(&intent) {
             Some(Outcome::Applied(_)) => Ok(()),
             Some(Outcome::Refused(error) | Outcome::Unknown(error)) => Err(error.into()),
             Some(Outcome::Moved) | None => {
-                Err(EngineError::new(format!("the conflict {} changed meanwhile", decided.id))
-                    .hint("look at it again"))
+                Err(EngineError::new(format!("{what} changed meanwhile")).hint("look at it again"))
             }
         }
     }

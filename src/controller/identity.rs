@@ -8,7 +8,7 @@ use crate::apply::KeptLease;
 use crate::identity::minted;
 use crate::model::{
     ElementId, Entity, EntityName, FieldType, Form, Mapped, RecordId, RecordKey, Shadow, StoreName,
-    StoreRecordId, Transition,
+    StoreRecordId, Transition, canonical_integer,
 };
 use crate::plan::{Plan, Waiting};
 use crate::state::{PAGE, Pages};
@@ -77,13 +77,7 @@ impl Engine {
             .hint("`trueup identity list` shows those that do"));
         }
         let key = match key {
-            Some(key) if key.parts().len() == declared.key.len() => key,
-            Some(_) => {
-                return Err(EngineError::new(format!(
-                    "the key of `{entity}` has {} parts",
-                    declared.key.len()
-                )));
-            }
+            Some(key) => self.spelt(&declared, key)?,
             None => self.own_key(&declared, store, id).await?,
         };
         let record = RecordId { entity: entity.clone(), key };
@@ -104,20 +98,46 @@ impl Engine {
         Ok(record)
     }
 
+    /// A key that a person wrote, if a record can have it: another one would be refused by a store in every pass.
+    fn spelt(&self, entity: &Entity, key: RecordKey) -> Result<RecordKey, EngineError> {
+        if key.parts().len() != entity.key.len() {
+            return Err(EngineError::new(format!(
+                "the key of `{}` has {} parts",
+                entity.name,
+                entity.key.len()
+            )));
+        }
+        let mut parts = key.parts().iter().enumerate();
+        match parts.find(|(at, part)| self.is_number(entity, *at) && canonical_integer(part).is_none()) {
+            None => Ok(key),
+            Some((_, part)) => Err(EngineError::new(format!("`{part}` is no key of `{}`", entity.name))
+                .hint("it is a whole number, without zeros in front")),
+        }
+    }
+
+    /// Whether a part of the key is a whole number, for the entity or in any store.
+    fn is_number(&self, entity: &Entity, part: usize) -> bool {
+        let mut mappings =
+            self.spec.mappings.get(&entity.name).into_iter().flat_map(|stores| stores.values());
+        entity.key.get(part).is_some_and(|part| part.ty == FieldType::Int64)
+            || mappings.any(|mapping| mapping.key.get(part).is_some_and(|place| place.form == Form::Int64))
+    }
+
     async fn own_key(
         &self,
         entity: &Entity,
         store: &StoreName,
         id: &StoreRecordId,
     ) -> Result<RecordKey, EngineError> {
-        let mappings = self.spec.mappings.get(&entity.name).into_iter().flat_map(|stores| stores.values());
-        let numbers = entity.key.iter().any(|part| part.ty == FieldType::Int64)
-            || mappings.flat_map(|mapping| &mapping.key).any(|place| place.form == Form::Int64);
         if entity.key.len() != 1 {
             return Err(EngineError::new(format!("trueup makes no keys of `{}` by itself", entity.name))
                 .hint("say which one it gets: `trueup identity link ENTITY STORE ID KEY`"));
         }
-        if numbers { self.next_number(entity).await } else { Ok(minted(&entity.name, store, id)) }
+        if self.is_number(entity, 0) {
+            self.next_number(entity).await
+        } else {
+            Ok(minted(&entity.name, store, id))
+        }
     }
 
     /// The number after all that are known.

@@ -25,7 +25,7 @@ const CLOCKS_DIFFER_MICROS: i64 = 60 * 1_000_000;
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long to wait before asking for the lease again.
-const LEASE_WAIT: Duration = Duration::from_millis(200);
+pub(super) const LEASE_WAIT: Duration = Duration::from_millis(200);
 
 /// Who makes the passes, of several controllers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

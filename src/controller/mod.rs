@@ -1,6 +1,8 @@
 //! The shell around the core: opens what the manifests name, runs passes, and keeps running them.
 
+mod beside;
 mod conflicts;
+mod deleted;
 mod hints;
 mod identity;
 mod lease;
@@ -279,21 +281,6 @@ impl Engine {
             away: &options.away,
             latency: false,
         }
-    }
-
-    /// Looks at everything and plans; writes nothing, and changes no state.
-    ///
-    /// # Errors
-    /// When the canonical store or the state cannot be used.
-    pub async fn plan(&self, options: &PassOptions, observer: &dyn Observer) -> Result<Plan, EngineError> {
-        let work = async {
-            let executor = self.executor(observer, None, options);
-            let opened = self.opening(&executor, false).await?;
-            self.look(&executor, &opened, options).await?.ok_or_else(|| {
-                EngineError::new("these records cannot be decided about alone").hint("plan everything")
-            })
-        };
-        self.counting(observer, work).await
     }
 
     async fn opening(&self, executor: &Executor<'_>, commit: bool) -> Result<Opened, EngineError> {

@@ -146,6 +146,7 @@ fn advice(notice: &Notice) -> String {
         NoticeKind::Rebuilding => {
             "nothing that is not listed here: the first pass without targets that reaches every record there ends it"
         }
+        NoticeKind::Beside => "nothing: look again when that pass has ended",
         NoticeKind::Held if notice.record.is_none() => {
             "say whose it is: `trueup identity list` shows the row, `identity link` and `split` settle it"
         }
@@ -341,6 +342,19 @@ impl Engine {
         Ok(Orders { holds, approved })
     }
 
+    /// Refuses to write a record that is paused in the canonical store, or as a whole.
+    pub(super) async fn none_is_paused(
+        &self,
+        mut records: impl Iterator<Item = &RecordId>,
+    ) -> Result<(), EngineError> {
+        let holds = self.orders(&PassOptions::default()).await?.holds;
+        match records.find(|record| holds.has(record, &self.spec.canonical)) {
+            Some(paused) => Err(EngineError::new(format!("{paused} is paused; nothing was written"))
+                .hint("`trueup status` shows the pauses, `trueup resume ADDRESS` ends one")),
+            None => Ok(()),
+        }
+    }
+
     /// Everything that was wrong when the last pass ended, the oldest first.
     ///
     /// # Errors
@@ -359,7 +373,7 @@ impl Engine {
     pub async fn errors_of(&self, plan: &Plan) -> Result<Vec<KnownError>, EngineError> {
         let known: BTreeMap<String, KnownError> = parse(self.state.notes(ERRORS).await?).collect();
         let mut found: BTreeMap<String, KnownError> = BTreeMap::new();
-        for error in of_plan(plan, self.now()) {
+        for error in of_plan(plan, plan.made_at) {
             found.insert(error.key(), error);
         }
         // Failures are known from writes alone; they are over when a pass says so.
@@ -405,6 +419,19 @@ impl Engine {
         let word = BTreeMap::from([("one".to_owned(), Some(now.to_string()))]);
         let error = self.state.note(ASKED, &word).await.err()?;
         Some(KnownError::of_pass(&error.into(), now))
+    }
+
+    /// Takes note of what is wrong as of a plan with nothing in it to carry out: what is so then is so since then.
+    ///
+    /// # Errors
+    /// When the state cannot be used.
+    pub async fn note_standing(
+        &self,
+        plan: &Plan,
+        report: &Report,
+        options: &PassOptions,
+    ) -> Result<(), EngineError> {
+        self.note_errors(of_plan(plan, plan.made_at), report, options).await
     }
 
     /// Takes note of what is wrong after a pass. Of a pass over some records only, what was known of others stays.

@@ -44,14 +44,14 @@ impl Engine {
         Ok(Some(Json::Object(object)))
     }
 
-    fn canonical_store(&self) -> Result<&dyn Store, EngineError> {
+    pub(super) fn canonical_store(&self) -> Result<&dyn Store, EngineError> {
         let name = &self.spec.canonical;
         let opened =
             self.stores.get(name).ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
         opened.as_ref().map(AsRef::as_ref).map_err(|error| EngineError::from(error.clone()))
     }
 
-    fn in_canonical(&self, name: &EntityName) -> Result<Mapped, EngineError> {
+    pub(super) fn in_canonical(&self, name: &EntityName) -> Result<Mapped, EngineError> {
         self.spec
             .mapped(name, &self.spec.canonical)
             .ok_or_else(|| EngineError::new(format!("`{name}` is not mapped in the canonical store")))
@@ -130,7 +130,7 @@ impl Engine {
 }
 
 /// The rows of these keys that are there.
-async fn rows(
+pub(super) async fn rows(
     store: &dyn Store,
     mapped: &Mapped,
     keys: &[RecordKey],

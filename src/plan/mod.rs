@@ -47,7 +47,7 @@ pub use cost::{Cost, Rates};
 pub use guards::{GuardName, GuardTrip};
 pub use homes::{Meeting, Waiting};
 pub use inputs::PlanInputs;
-pub(crate) use notices::{of_other_state, of_rebuilding};
+pub(crate) use notices::{of_other_state, of_rebuilding, of_writing_beside};
 pub use observed::Observed;
 pub use orders::{Hold, Holds, Orders, Place, Target};
 pub use orphans::is_orphan;
@@ -121,6 +121,8 @@ pub enum NoticeKind {
     OtherState,
     /// The state was lost, and what remembers everything anew has not come to its end.
     Rebuilding,
+    /// Somebody else wrote while it was looked.
+    Beside,
     /// A field or record waits for a person.
     Held,
     /// A record waits for another one that is not written now.
@@ -147,6 +149,7 @@ impl NoticeKind {
         match self {
             Self::OtherState => "other_state",
             Self::Rebuilding => "rebuilding",
+            Self::Beside => "beside",
             Self::Held => "held",
             Self::Waiting => "waiting",
             Self::Rejected => "rejected",

@@ -41,6 +41,23 @@ pub(crate) fn of_rebuilding(entity: &EntityName, store: &StoreName) -> Notice {
     }
 }
 
+/// Said of a plan during which somebody else went on writing.
+pub(crate) fn of_writing_beside(writer: &str) -> Notice {
+    Notice {
+        kind: NoticeKind::Beside,
+        record: None,
+        entity: None,
+        store: None,
+        field: None,
+        rule: None,
+        about: None,
+        message: format!(
+            "{writer} went on writing: what it has just written may show here as edited, or as gone back to an older version, by \
+             nobody. Plan again when it is done (`--lock-timeout 1m` waits for it)"
+        ),
+    }
+}
+
 /// What is to be said of a record. `known` are its conflicts that were recorded before.
 pub(super) fn of_record(
     entity: &Entity,
@@ -80,8 +97,9 @@ pub(super) fn of_record(
         } else {
             "decide with `trueup conflicts`, once `trueup apply` has put it on record".to_owned()
         };
+        let differ = if fields.len() == 1 { "differs" } else { "differ" };
         let (fields, stores) = (fields.join(", "), stores.join(" and "));
-        let message = format!("{fields} differs between {stores} and nothing says which is newer; {how}");
+        let message = format!("{fields} {differ} between {stores} and nothing says which is newer; {how}");
         add(
             NoticeKind::Held,
             None,

@@ -10,7 +10,7 @@ pub(super) fn paused(books: &BooksTable) -> Vec<String> {
     lines(
         books,
         Standing::Paused,
-        "not written: writing there is paused (`trueup status` says by whom and why)",
+        "not written: writing there, or to the canonical store, is paused (`trueup status` says by whom and why)",
     )
 }
 

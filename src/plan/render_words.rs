@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::diff::{Action, Reason};
+use crate::diff::{Action, Change, Reason};
 use crate::model::{FieldName, RecordId, StoreName, SyncMeta};
 use crate::resolve::{Conflict, ConflictSide, OriginRule, SideRecord};
 
@@ -41,7 +41,10 @@ pub(super) fn because(action: &Action) -> String {
 
 /// The store that a new record comes from, where all its values do.
 fn new_in(action: &Action) -> Option<&StoreName> {
-    let given = || action.changes.iter().filter(|change| !change.after.is_null());
+    let given = || {
+        let told = |change: &&Change| !change.after.is_null() && change.origin.rule != OriginRule::Derived;
+        action.changes.iter().filter(told)
+    };
     let first = given().next()?.origin.store.as_ref()?;
     let alike = given().all(|change| {
         change.origin.store.as_ref() == Some(first) && change.origin.rule != OriginRule::Canonical
@@ -95,11 +98,12 @@ pub(super) fn settled_line(record: &RecordPlan, conflict: &Conflict) -> String {
         })
     };
     let winner = conflict.winner.as_ref();
+    let won_side = winner.and_then(|store| conflict.side(store));
     let won = winner.map_or_else(|| "nobody".to_owned(), |store| format!("{store}{}", evidence(store)));
     let lost: Vec<String> = conflict
         .sides
         .iter()
-        .filter(|side| Some(&side.store) != winner)
+        .filter(|side| Some(&side.store) != winner && !won_side.is_some_and(|won| won.says_as(side)))
         .map(|side| format!("{}{}{}", side.store, evidence(&side.store), lost_values(record, side)))
         .collect();
     let over = if lost.is_empty() { String::new() } else { format!(" over {}", lost.join(" and ")) };
@@ -137,8 +141,13 @@ pub(super) fn heading(kind: NoticeKind, notices: &[&Notice]) -> String {
     match kind {
         NoticeKind::OtherState => "what this state remembers counts for nothing".to_owned(),
         NoticeKind::Rebuilding => "the rebuild of a lost state has not come to its end".to_owned(),
+        NoticeKind::Beside => "somebody else wrote while this was looked at".to_owned(),
         NoticeKind::Held if records == 0 => {
-            format!("{} held until it is known whose they are (`trueup identity list`)", counted(all, "row"))
+            let they_are = if all == 1 { "it is" } else { "they are" };
+            format!(
+                "{} held until it is known whose {they_are} (`trueup identity list`)",
+                counted(all, "row")
+            )
         }
         NoticeKind::Held => format!(
             "{} held: nothing is written to the fields until a person decides",

@@ -15,7 +15,9 @@ use crate::model::{
     SyncPlace, TableName, Times, Timestamp, Unit, Value, Version,
 };
 use crate::plan::TombstoneDraft;
-use crate::resolve::{Conflict, ConflictStatus, SideRecord, Tombstone};
+use crate::resolve::{Conflict, ConflictSide, ConflictStatus, SideRecord, Tombstone};
+
+use super::deleted::Deleted;
 
 /// What a tombstone says while a store has not confirmed the delete.
 const PENDING: &str = "pending";
@@ -129,13 +131,15 @@ impl Ledger {
     /// A conflict as a row.
     pub fn conflict_fields(&self, conflict: &Conflict) -> Fields<Value> {
         let text = |text: &str| Value::text(text);
-        let source = conflict.sides.iter().find(|side| Some(&side.store) != conflict.winner.as_ref());
+        // The first that lost; where all say as the winner does, the first other one.
+        let winner = conflict.winner.as_ref().and_then(|store| conflict.side(store));
+        let other = |side: &&ConflictSide| Some(&side.store) != conflict.winner.as_ref();
+        let lost = |side: &&ConflictSide| other(side) && !winner.is_some_and(|won| won.says_as(side));
+        let source = conflict.sides.iter().find(lost).or_else(|| conflict.sides.iter().find(other));
         let target =
             conflict.sides.iter().find(|side| Some(&side.store) != source.map(|source| &source.store));
-        let store = |side: Option<&crate::resolve::ConflictSide>| {
-            side.map_or(Value::Null, |side| text(side.store.as_str()))
-        };
-        let record = |side: Option<&crate::resolve::ConflictSide>| {
+        let store = |side: Option<&ConflictSide>| side.map_or(Value::Null, |side| text(side.store.as_str()));
+        let record = |side: Option<&ConflictSide>| {
             side.map_or(Value::Null, |side| match &side.record {
                 SideRecord::Deleted => Value::Null,
                 SideRecord::Held(record) => Value::Json(Json::new(plain(record))),
@@ -239,6 +243,19 @@ impl Ledger {
         Some((RecordId { entity, key }, Tombstone { version, memory }))
     }
 
+    /// A row as a record that was deleted.
+    pub fn deleted_of(&self, row: &Row) -> Option<Deleted> {
+        let (record, Tombstone { version, .. }) = self.tombstone_of(row)?;
+        let deleted_by = match value_of(row, 3) {
+            Some(Value::List(stores)) => stores.to_vec(),
+            _ => Vec::new(),
+        };
+        let Value::Time(deleted_at) = value_of(row, 4)? else { return None };
+        let confirmed = text_of(row, 5) == Some(CONFIRMED);
+        let rows = self.tombstone_records(row).unwrap_or_default();
+        Some(Deleted { record, version, deleted_by, deleted_at: *deleted_at, confirmed, rows })
+    }
+
     /// The native rows that a tombstone holds, by store.
     pub fn tombstone_records(&self, row: &Row) -> Option<serde_json::Map<String, serde_json::Value>> {
         read_json(row, 6)
@@ -289,6 +306,12 @@ impl Ledger {
     pub fn deletes(&self) -> Excerpt {
         let left = Except { field: FieldId(5), words: &[LEFT] };
         excerpt(&self.tombstones, &[0, 1, 2, 5, 7], Some(left))
+    }
+
+    /// The tombstones as [`Ledger::deleted_of`] reads them, without the rows that they keep.
+    pub fn deleted(&self) -> Excerpt {
+        let left = Except { field: FieldId(5), words: &[LEFT] };
+        excerpt(&self.tombstones, &[0, 1, 2, 3, 4, 5], Some(left))
     }
 
     /// The conflicts and tombstones that nothing depends on any more, as [`Ledger::settled_of`] reads them.

@@ -7,6 +7,7 @@
 //! flight when the last pass died. Then everything is observed and planned. [`Applying`] carries a plan out.
 
 mod applying;
+mod deleted;
 mod ledger;
 mod opening;
 mod recovery;
@@ -23,6 +24,7 @@ use crate::model::{
 use crate::plan::RecordPlan;
 
 pub use applying::{ApplyInputs, Applying};
+pub use deleted::{Deleted, Recovered, recover, went_along};
 pub use ledger::{Excerpt, Ledger, LedgerContents, PassRow, Settled};
 pub use opening::{Opened, Opening, OpeningFailed};
 pub use report::{Report, RowChanges, Trouble};

@@ -7,7 +7,7 @@ use crate::model::{
     BatchId, ByStore, Entity, EntityName, Header, Intent, IntentId, RecordId, RecordKey, Shadow, StoreName,
     Timestamp, Transition,
 };
-use crate::spec::Spec;
+use crate::spec::{Spec, StateSpec};
 
 use super::recovery;
 use super::{Effect, Event, LedgerContents};
@@ -143,7 +143,7 @@ impl Opening {
         let (Some(header), Some(ledger)) = (&self.header, &self.ledger) else { return Vec::new() };
         if !self.found.asked {
             self.found.asked = true;
-            match belongs(header, ledger) {
+            match belongs(header, ledger, &self.spec.controller.state) {
                 Belongs::Yes => {}
                 Belongs::Stale => self.rebuild = true,
                 Belongs::RolledBack(failure) => {
@@ -210,12 +210,24 @@ fn failed(message: &str, hint: Option<&str>) -> OpeningFailed {
 
 /// What to do where the canonical store has no pass on record. What waits between the stores is known to the state alone, and conflicts and
 /// tombstones stand in the store that was canonical: both are to be brought to an end there first.
-const MOVED: &str = "if `canonical: true` was moved here from another store: 1. put it back there; 2. run `trueup apply` until there \
-                     are no changes, and settle what `trueup conflicts list` shows; 3. see that nobody edits meanwhile, and move \
-                     `canonical: true`; 4. run `trueup migrate`, move the state away, and run `trueup apply`: all stores agree, so \
-                     nothing is written. Settled conflicts and tombstones stay in the store that was canonical. If it is an older \
-                     copy: restore the newer one; or, if the older one is to stand, move the state away, and everything meets for the \
-                     first time";
+fn moved(state: &str) -> String {
+    format!(
+        "if `canonical: true` was moved here from another store: 1. put it back there; 2. run `trueup apply` until there are no changes, \
+         and settle what `trueup conflicts list` shows; 3. see that nobody edits meanwhile, and move `canonical: true`; 4. run `trueup \
+         migrate`, move the state away ({state}), and run `trueup apply`: all stores agree, so nothing is written. Settled conflicts and \
+         tombstones stay in the store that was canonical. If it is an older copy: restore the newer one; or, if the older one is to \
+         stand, move the state away, and everything meets for the first time"
+    )
+}
+
+/// Where the state is, for people who are to move it.
+fn place_of(state: &StateSpec) -> String {
+    match state {
+        StateSpec::Sqlite(path) if path.is_absolute() => format!("`{}`", path.display()),
+        StateSpec::Sqlite(path) => format!("`{}` in the manifests' folder", path.display()),
+        StateSpec::Postgres { schema, .. } => format!("the schema `{schema}` of its Postgres"),
+    }
+}
 
 enum Belongs {
     Yes,
@@ -224,17 +236,18 @@ enum Belongs {
 }
 
 /// Whether the state is the one that the canonical store was last written with.
-fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
+fn belongs(header: &Header, ledger: &LedgerContents, state: &StateSpec) -> Belongs {
     let rolled_back = |found: i64| {
         Belongs::RolledBack(failed(
             &format!(
                 "the canonical store went back: it knows of pass {found}, the state of pass {}",
                 header.acknowledged
             ),
-            Some(
-                "restore the newer copy of the canonical store; or, if the older one is to stand, move the state away, and \
+            Some(&format!(
+                "restore the newer copy of the canonical store; or, if the older one is to stand, move the state away ({}), and \
                  everything meets for the first time",
-            ),
+                place_of(state)
+            )),
         ))
     };
     match &ledger.pass {
@@ -243,7 +256,7 @@ fn belongs(header: &Header, ledger: &LedgerContents) -> Belongs {
                 "the canonical store knows of no pass, the state of pass {}: it is another store than before, or an older copy of it",
                 header.acknowledged
             ),
-            Some(MOVED),
+            Some(&moved(&place_of(state))),
         )),
         Some(pass) if pass.state != header.id => Belongs::Stale,
         Some(pass) if pass.number < header.acknowledged => rolled_back(pass.number),

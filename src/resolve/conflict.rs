@@ -17,6 +17,8 @@ pub enum ConflictReason {
     ManualResolutionRequired,
     /// The record was deleted in one store and changed in another; the change wins.
     ChangeOverDelete,
+    /// The record was deleted in one store, and a record refers to it whose reference restricts deletes.
+    DeleteRestricted,
     /// The values met for the first time: the one with sync metadata, else the canonical one.
     FirstMeeting,
     /// A store went back to an older copy and was brought forward again.
@@ -33,6 +35,7 @@ impl ConflictReason {
             Self::LaterTimestamp => "later_timestamp",
             Self::ManualResolutionRequired => "manual_resolution_required",
             Self::ChangeOverDelete => "change_over_delete",
+            Self::DeleteRestricted => "delete_restricted",
             Self::FirstMeeting => "first_meeting",
             Self::BroughtForward => "brought_forward",
             Self::AlteredByStore => "altered_by_store",
@@ -46,6 +49,7 @@ impl ConflictReason {
             Self::LaterTimestamp,
             Self::ManualResolutionRequired,
             Self::ChangeOverDelete,
+            Self::DeleteRestricted,
             Self::FirstMeeting,
             Self::BroughtForward,
             Self::AlteredByStore,
@@ -118,6 +122,20 @@ pub struct ConflictSide {
     pub time: Option<Timestamp>,
     /// Whether version and time come from metadata or a known history.
     pub carried: bool,
+}
+
+impl ConflictSide {
+    /// Whether both hold the record and say the same where they compete: two stores with the value that won have lost nothing to each
+    /// other.
+    pub fn says_as(&self, other: &Self) -> bool {
+        match (&self.record, &other.record) {
+            (SideRecord::Held(ours), SideRecord::Held(theirs)) if self.values.is_empty() => {
+                ours.iter().all(|(field, value)| theirs.get(field).is_none_or(|other| other == value))
+            }
+            (SideRecord::Held(_), SideRecord::Held(_)) => self.values == other.values,
+            _ => false,
+        }
+    }
 }
 
 /// What a person decided.

@@ -12,7 +12,8 @@ use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, De
 use super::settle::{self, Settled};
 use super::validate::{named_in_pattern, stands_as_it_did, violations};
 use super::{
-    ClaimEnd, Evidence, Fate, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side, View, fate,
+    ClaimEnd, Evidence, Fate, KeepReason, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side,
+    View, fate,
 };
 
 /// Works out what a record should be.
@@ -427,7 +428,7 @@ fn record_id(view: &View<'_>) -> RecordId {
     RecordId { entity: view.entity.name.clone(), key: view.key.clone() }
 }
 
-/// A delete yielded to a change: both sides are recorded.
+/// A delete yielded to a change, or to a reference that restricts it: both sides are recorded.
 fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
     let sides: Vec<ConflictSide> = view
         .sides
@@ -454,8 +455,10 @@ fn change_over_delete(view: &View<'_>, decided: &fate::Decided) -> Conflict {
     // The store whose change it was, if it was one store's; the canonical record otherwise.
     let changed = view.sides.iter().find(|side| fate::touched(view, side)).map(|side| side.store.clone());
     let kept = || sides.iter().find(|side| side.record != SideRecord::Deleted).map(|side| side.store.clone());
+    let restricted = changed.is_none() && view.overrides.keep == Some(KeepReason::Restricted);
+    let reason = if restricted { ConflictReason::DeleteRestricted } else { ConflictReason::ChangeOverDelete };
     let winner = changed.or_else(kept);
-    Conflict::new(record_id(view), Vec::new(), sides, winner, ConflictReason::ChangeOverDelete, view.now)
+    Conflict::new(record_id(view), Vec::new(), sides, winner, reason, view.now)
 }
 
 /// A store that went back is written over: what it held is recorded first.
@@ -520,7 +523,8 @@ fn latest_edit(view: &View<'_>, gathered: &Gathered) -> Option<(Option<Timestamp
         let store = decision.store.clone().unwrap_or_else(|| view.canonical().store.clone());
         return Some((Some(decision.at), store));
     }
-    let changes = gathered.contributed.iter().filter(|claim| claim.kind != Kind::Standing);
+    // Of equals the last is taken: the canonical store's, where none is later.
+    let changes = gathered.contributed.iter().rev().filter(|claim| claim.kind != Kind::Standing);
     let latest = changes.max_by_key(|claim| (claim.evidence.time, claim.evidence.version))?;
     Some((latest.evidence.time, view.sides[latest.side].store.clone()))
 }

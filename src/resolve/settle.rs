@@ -349,9 +349,12 @@ fn only_rule(contestants: &[Contestant]) -> OriginRule {
     if edits { OriginRule::OnlyChange } else { OriginRule::FirstMeeting }
 }
 
+/// Whose the values are, of those who say the same: the best evidence's, the canonical store's where none is better.
 fn origin_store(contestants: &[Contestant], values: &Fields<Value>) -> Option<StoreName> {
+    // Of equals the last is taken.
     contestants
         .iter()
+        .rev()
         .filter(|contestant| &contestant.values == values)
         .max_by_key(|contestant| (contestant.evidence.version, contestant.evidence.time))
         .map(|contestant| contestant.store.clone())

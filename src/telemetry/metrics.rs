@@ -37,11 +37,12 @@ const ACTIONS: [ActionKind; 5] = [
 const RESULTS: [&str; 4] = ["applied", "skipped", "failed", "unknown"];
 const DRIFTS: [&str; 3] = ["missing", "extra", "changed"];
 const PASSES: [&str; 3] = ["clean", "incomplete", "failed"];
-const CONFLICT_RULES: [ConflictReason; 7] = [
+const CONFLICT_RULES: [ConflictReason; 8] = [
     ConflictReason::HigherVersion,
     ConflictReason::LaterTimestamp,
     ConflictReason::ManualResolutionRequired,
     ConflictReason::ChangeOverDelete,
+    ConflictReason::DeleteRestricted,
     ConflictReason::FirstMeeting,
     ConflictReason::BroughtForward,
     ConflictReason::AlteredByStore,

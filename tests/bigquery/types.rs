@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 use trueup::controller::{PassOptions, Refresh};
-use trueup::model::StoreName;
+use trueup::model::{EntityName, RecordId, RecordKey, StoreName};
 use trueup::store::bigquery::BigQueryStore;
 use trueup::store::{LazyRow, SnapshotItem, Store as _};
 use trueup::telemetry::Silent;
@@ -126,6 +126,52 @@ async fn every_type_is_the_same_both_ways_of_reading_and_there_and_back() {
     assert_eq!(clean_pass(&engine).await.applied.update, TYPES.len() as u64 + 2);
     clean_pass(&engine).await;
     assert!(plan(&engine).await.is_empty(), "{:?}", plan(&engine).await.records.iter().next());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_deleted_is_put_back_as_it_was() {
+    let emulator = Emulator::shared();
+    let setting = typed(emulator, "").await;
+    // In a MERGE, and nowhere else, the emulator's TO_JSON_STRING writes bytes inside of an array as text: no row with such is deleted.
+    let types = || TYPES.iter().filter(|(name, ..)| *name != "byt");
+    let names: Vec<&str> = types().map(|(name, ..)| *name).collect();
+    let values: Vec<String> = types().map(|(.., sql, _)| format!("[STRUCT({sql} AS v)]")).collect();
+    let insert = format!(
+        "INSERT INTO PEOPLE (id, name, note, size, address, tags, links, facts, opens, {}) VALUES ('there', 'Ada', NULL, \
+         9007199254740993, STRUCT('Kiel' AS city), ['x', 'y z'], [STRUCT('web' AS kind, 7 AS n)], JSON '{{\"a\": 1}}', \
+         TIME '10:11:12.5', {}), ('other', 'Ben', NULL, NULL, NULL, [], [], NULL, NULL{})",
+        names.join(", "),
+        values.join(", "),
+        ", []".repeat(names.len())
+    );
+    setting.cells(emulator, &insert).await;
+    let engine = setting.engine().await;
+    clean_pass(&engine).await;
+    let whole = async || {
+        let columns =
+            ["name", "note", "size", "address", "tags", "links", "facts", "opens"].iter().chain(&names);
+        let texts: Vec<String> = columns.map(|name| format!("TO_JSON_STRING({name})")).collect();
+        let there = format!("SELECT {} FROM PEOPLE WHERE id = 'there'", texts.join(", "));
+        let here: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+        let here = format!(
+            "SELECT json_array(name, size, city, tags, links, facts, opens, {}) FROM people WHERE id = 'there'",
+            here.join(", ")
+        );
+        (setting.cells(emulator, &there).await, setting.local_text(&here))
+    };
+    let before = whole().await;
+    setting.local("DELETE FROM people WHERE id = 'there'");
+    assert_eq!(clean_pass(&engine).await.applied.delete, 1);
+    let gone = RecordId {
+        entity: EntityName::new("people").unwrap(),
+        key: RecordKey::new(vec!["there".to_owned()]),
+    };
+    let (deleted, along) = engine.deleted_with_rows(&[gone]).await.expect("what is kept");
+    assert_eq!((deleted.len(), along.len()), (1, 0));
+    engine.put_back(&deleted).await.expect("it is put back");
+    assert_eq!(clean_pass(&engine).await.applied.create, 1);
+    assert_eq!(whole().await, before);
+    assert!(plan(&engine).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

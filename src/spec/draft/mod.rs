@@ -49,6 +49,14 @@ pub fn draft(spec: &Spec, found: &Found, wanted: &[Vec<String>]) -> Draft {
     Draft { text: text::manifests(spec, found, &entities), entities: entities.len() }
 }
 
+/// Of the tables that somebody names, those that stand nowhere without being mapped.
+pub fn missing<'a>(spec: &Spec, found: &Found, wanted: &'a [Vec<String>]) -> Vec<&'a str> {
+    let tables: Vec<&FoundTable> =
+        found.iter().flat_map(|(store, tables)| unmapped(spec, store, tables.as_deref())).collect();
+    let there = |name: &&str| tables.iter().any(|table| plain(name) == plain(&table.name));
+    wanted.iter().flatten().map(String::as_str).filter(|name| !there(name)).collect()
+}
+
 fn groups<'a>(spec: &'a Spec, found: &'a Found, wanted: &[Vec<String>]) -> Vec<Group<'a>> {
     let mut stores: Vec<(&StoreName, Vec<&FoundTable>)> =
         found.iter().map(|(store, tables)| (store, unmapped(spec, store, tables.as_deref()))).collect();
