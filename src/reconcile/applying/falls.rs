@@ -125,7 +125,8 @@ impl Applying {
         self.falls = groups.into_lists();
         self.fallen = self.falls.iter().flatten().copied().collect();
         self.drop_broken_falls();
-        self.chunks = super::chunks(&self.plan, self.inputs.chunk.max(1), &self.falls, &self.fallen);
+        self.chunks =
+            super::chunks(&self.inputs.spec, &self.plan, self.inputs.chunk.max(1), &self.falls, &self.fallen);
     }
 
     /// Leaves out what goes together with what was left out.
