@@ -2,8 +2,10 @@
 
 mod world;
 
+use trueup::model::{Cell, Value};
 use trueup::plan::{GuardName, Hold, NoticeKind, Place, Plan, Target};
 use trueup::resolve::{ConflictStatus, Rule};
+use trueup::store::memory::Hook;
 use world::{Stamp, World, entity, field, key, store, three_stores};
 
 const ALL: [&str; 3] = ["hub", "app", "local"];
@@ -430,6 +432,44 @@ fn a_record_that_goes_waits_in_a_store_for_what_goes_with_it_and_is_paused_there
         assert_eq!(everywhere(&world, "firms", "F1", "a"), ["-"; 3], "and later");
         assert_eq!(everywhere(&world, "links", "L1", "role"), ["-"; 3], "and later");
     }
+}
+
+#[test]
+fn a_record_stays_in_a_store_where_what_goes_with_it_was_not_let_go() {
+    // Somebody edits the link there just before it would go.
+    let mut world = firms();
+    delete_in(&mut world, "firms", "local", "F1");
+    let links = world.mapped("links", "app");
+    world.db("app").faults.before_batch = Some(Hook::new(move |db| {
+        db.edit(&links, &key("L1"), |row| {
+            row.fields.insert(field("role"), Cell::Value(Value::text("buyer")));
+        });
+    }));
+    world.settle();
+    assert_eq!(everywhere(&world, "links", "L1", "role"), ["buyer"; 3], "a change wins");
+    assert_eq!(everywhere(&world, "firms", "F1", "a"), ["One"; 3], "and keeps what it refers to");
+
+    // The store refuses it.
+    let mut world = firms();
+    delete_in(&mut world, "firms", "local", "F1");
+    world.db("app").faults.refuse.insert((entity("links"), key("L1")));
+    for _ in 0..3 {
+        world.tick();
+        world.pass().expect("a pass");
+        assert_eq!(everywhere(&world, "firms", "F1", "a"), ["-", "One", "-"]);
+    }
+    world.db("app").faults.refuse.clear();
+    world.settle();
+    assert_eq!(everywhere(&world, "firms", "F1", "a"), ["-"; 3]);
+
+    // It was paused there after the plan was saved.
+    let mut world = firms();
+    delete_in(&mut world, "firms", "local", "F1");
+    let plan = world.plan();
+    pause(&mut world, Some("app"), Some("links"), None);
+    world.apply(plan).expect("applies");
+    assert_eq!(everywhere(&world, "firms", "F1", "a"), ["-", "One", "-"]);
+    assert_eq!(everywhere(&world, "links", "L1", "role"), ["-", "maker", "-"]);
 }
 
 #[test]

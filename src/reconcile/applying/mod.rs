@@ -129,6 +129,8 @@ pub struct Applying {
     unconfirmed: BTreeSet<usize>,
     /// Records that were to be made in a store and were not.
     missing: BTreeSet<(RecordId, StoreName)>,
+    /// Records that ones which were to go and did not refer to in a store, with those.
+    staying: BTreeMap<(RecordId, StoreName), RecordId>,
     /// What is put on record when all is done.
     endings: Endings,
     receipts: Vec<BatchId>,
@@ -178,6 +180,7 @@ impl Applying {
             down: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
             missing: BTreeSet::new(),
+            staying: BTreeMap::new(),
             endings: Endings { closes, ..Endings::default() },
             receipts: Vec::new(),
             along: BTreeMap::new(),
