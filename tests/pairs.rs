@@ -12,9 +12,8 @@ const ALL: [&str; 3] = ["hub", "app", "local"];
 
 /// Entities with their fields (and what else their manifests say), each in all three stores.
 fn world_of(entities: &[(&str, &str)]) -> World {
-    let mut yaml = three_stores!("").to_owned();
-    for (name, spec) in entities {
-        yaml += &format!(
+    let documents = entities.iter().map(|(name, spec)| {
+        format!(
             r#"
 apiVersion: trueup/v1
 kind: Entity
@@ -32,11 +31,11 @@ spec:
     hub: {{table: {name}, fields: {{"*": same}}, sync: {{columns: same}}}}
     app: {{table: {name}, fields: {{"*": same}}, sync: {{columns: same}}}}
     local: {{table: {name}, fields: {{"*": same}}, sync: {{columns: same}}}}
----
 "#
-        );
-    }
-    World::new(yaml.trim_end_matches("---\n"))
+        )
+    });
+    let documents: Vec<String> = documents.collect();
+    World::new(&format!("{}{}", three_stores!(""), documents.join("---")))
 }
 
 fn pause(world: &mut World, at: Option<&str>, of: Option<&str>, id: Option<&str>) {
