@@ -358,3 +358,33 @@ fn a_row_that_is_made_again_after_a_hinted_delete_is_seen() {
         assert_eq!(world.plan(Refresh::Changed).await.records.len(), 1);
     });
 }
+
+/// A store that was away has a record still that was deleted meanwhile, and something new that refers to it. A look at that record alone does not
+/// let it go.
+#[test]
+fn a_hint_at_a_record_whose_delete_is_pending_sees_what_refers_to_it() {
+    runtime().block_on(async {
+        let world = World::new(Local::Memory).await;
+        let pass = async |options: PassOptions| {
+            world.engine.pass(&options, &Silent, &CancellationToken::new()).await.expect("a pass")
+        };
+        world.act(&Op::Set(0, 0, 3, "a", "z", 0));
+        pass(PassOptions::default()).await;
+        world.act(&Op::Reach(2, false));
+        world.act(&Op::Delete(0, 0, 3));
+        pass(PassOptions::default()).await;
+        world.act(&Op::Reach(2, true));
+        world.act(&Op::Set(1, 2, 5, "parent", "k3", 0));
+        let one = RecordId { entity: EntityName::new("parents").expect("a name"), key: key(3) };
+        let report = pass(PassOptions { only: Some([one].into()), ..PassOptions::default() }).await;
+        assert!(report.look_further, "{report:?}");
+        pass(PassOptions::default()).await;
+        pass(PassOptions::default()).await;
+        for store in STORES {
+            let Held::Memory(held) = &world.stores[store] else { continue };
+            let parents = mapped(&world.spec, "parents", store);
+            let there = held.db().table(&parents).is_some_and(|table| table.rows.contains_key(&key(3)));
+            assert!(there, "{store}: somebody made one that refers to it");
+        }
+    });
+}

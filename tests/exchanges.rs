@@ -58,6 +58,26 @@ fn records_that_exchange_what_only_one_may_have_do_so_in_one_pass() {
     assert!(place.run(&["plan", "-detailed-exitcode"], 0).contains("No changes."));
 }
 
+#[test]
+fn a_deleted_record_lets_go_of_what_another_one_takes() {
+    let place = Place::with(MANIFESTS);
+    place.run(&["migrate", "-auto-approve"], 0);
+    for store in ["warehouse", "local"] {
+        place.sql(store, "CREATE UNIQUE INDEX IF NOT EXISTS one_holder ON seats (holder)");
+    }
+    place.sql("warehouse", "INSERT INTO seats (seat, holder) VALUES ('1', 'ann'), ('2', 'bo'), ('3', 'cy')");
+    place.run(&["apply", "-auto-approve"], 0);
+    place.sql(
+        "local",
+        "DELETE FROM seats WHERE seat IN ('1', '2'); INSERT INTO seats (seat, holder) VALUES ('4', 'ann');
+         UPDATE seats SET holder = 'bo' WHERE seat = '3'",
+    );
+    place.run(&["apply", "-auto-approve", "-allow", "deletes"], 0);
+    let all = "SELECT group_concat(seat || ' ' || holder, ', ') FROM (SELECT * FROM seats ORDER BY seat)";
+    assert_eq!(place.text("warehouse", all), "3 bo, 4 ann");
+    assert!(place.run(&["plan", "-detailed-exitcode"], 0).contains("No changes."));
+}
+
 /// Whoever has the value and keeps it is in the way, and nobody loses anything.
 #[test]
 fn where_a_third_one_keeps_the_value_nobody_lets_go() {

@@ -34,6 +34,12 @@ impl Sight<'_> {
         Ok(true)
     }
 
+    /// Whether a record was deleted once.
+    fn is_known(&self, entity: &Entity, key: &RecordKey) -> bool {
+        let id = RecordId { entity: entity.name.clone(), key: key.clone() };
+        self.opened.ledger.tombstones.contains_key(&id)
+    }
+
     async fn feed_keys(
         &self,
         entity: &Arc<Entity>,
@@ -65,12 +71,16 @@ impl Sight<'_> {
                 presences.entry(key).or_default().insert(store.clone(), presence);
             }
         }
-        let gone = presences.iter().any(|(key, stores)| {
-            stores
-                .iter()
-                .any(|(store, presence)| *presence == Presence::Absent && present(memories.get(*key), store))
+        // It was deleted just now; or it was before, and a store has it still.
+        let goes = presences.iter().any(|(key, stores)| {
+            let (memory, known) = (memories.get(*key), self.is_known(entity, key));
+            let gone = |store| stores.get(store) == Some(&Presence::Absent);
+            let pending = gone(&executor.spec.canonical)
+                && (memory.is_some() || known)
+                && stores.values().any(|presence| presence.row().is_some());
+            pending || stores.keys().any(|store| gone(store) && present(memory, store))
         });
-        if gone && executor.spec.is_hung_on(&entity.name) {
+        if goes && executor.spec.is_hung_on(&entity.name) {
             return Ok(false);
         }
         if !self.note_parents(entity, &presences, planner).await?.is_empty() {

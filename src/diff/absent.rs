@@ -4,7 +4,7 @@ use crate::model::{ByName, Cell, DeletePolicy, FieldName, SyncMeta, Value};
 use crate::resolve::{Resolution, Side, View};
 
 use super::{
-    Act, Action, ActionKind, Drift, Outline, Reason, SidePlan, Standing, belongs, change, held_as, in_scope,
+    Act, Action, ActionKind, Drift, Outline, Reason, SidePlan, Standing, belongs, change, held_as,
     meta_after, no_place, shadows,
 };
 
@@ -28,7 +28,7 @@ fn absence(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Absence
     let stays_away = !belongs(view, resolution, side)
         || (view.entity.deletes == DeletePolicy::Ignore && side.shadow.is_some() && !side.canonical);
     if stays_away {
-        let here = in_scope(view, &resolution.fields, side) && !view.overrides.away.contains(side.store);
+        let here = view.in_scope(&resolution.fields, side) && !view.overrides.away.contains(side.store);
         let why = no_place(view, &resolution.fields, side).filter(|_| here);
         let cannot_hold: Vec<(FieldName, String)> = why
             .zip(side.mapping.embedded())
@@ -46,8 +46,8 @@ fn absence(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> Absence
     if side.writable {
         return Absence::Lacks;
     }
-    let drift = Some(Drift::Missing);
-    let plan = SidePlan { drift, ..SidePlan::idle(side.store, Standing::Skipped) };
+    let (drift, adopt) = (Some(Drift::Missing), gone(view, resolution, side));
+    let plan = SidePlan { drift, adopt, ..SidePlan::idle(side.store, Standing::Skipped) };
     Absence::Stays(Some(Box::new(plan)))
 }
 
@@ -96,19 +96,25 @@ fn made(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> SidePlan {
     SidePlan {
         drift: Some(Drift::Missing),
         action: Some(action),
-        adopt: went_along(view, resolution, side),
+        adopt: gone(view, resolution, side),
         cannot_hold: cannot_hold.into_iter().map(|(_, name, why)| (name, why)).collect(),
         ..SidePlan::idle(side.store, Standing::Written)
     }
 }
 
-/// What is remembered of a row that went with the one that it stood in: should the new one not come about, it was no delete.
-pub(super) fn went_along(
+/// What is remembered of a row that is gone, should it not be made again now. One that went with the row that it stood in was deleted by
+/// nobody; where somebody did delete it, and the record stays, that is on record and told once.
+fn gone(
     view: &View<'_>,
     resolution: &Resolution,
     side: &Side<'_>,
 ) -> Option<std::sync::Arc<crate::model::Shadow>> {
-    view.overrides.anew.contains(side.store).then(|| shadows::absent(side, resolution))
+    is_gone(view, side).then(|| shadows::absent(side, resolution))
+}
+
+fn is_gone(view: &View<'_>, side: &Side<'_>) -> bool {
+    let was_there = side.shadow.is_some_and(|shadow| shadow.present);
+    was_there && !side.canonical || view.overrides.anew.contains(side.store)
 }
 
 /// What a store needs that does not have the record, in outline.
@@ -127,7 +133,7 @@ pub(super) fn outline(view: &View<'_>, resolution: &Resolution, side: &Side<'_>)
         standing: Standing::Written,
         drift: Some(Drift::Missing),
         act: Some(Act { kind: ActionKind::Create, fields: Vec::new(), overwrites: false }),
-        adopts: view.overrides.anew.contains(side.store),
+        adopts: is_gone(view, side),
         cannot_hold: cannot_hold.collect(),
     })
 }

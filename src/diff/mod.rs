@@ -341,12 +341,8 @@ fn belongs(view: &View<'_>, resolution: &Resolution, side: &Side<'_>) -> bool {
 /// Whether a record with these values has a place in a store.
 fn belongs_with(view: &View<'_>, fields: &Fields<Value>, side: &Side<'_>) -> bool {
     !view.overrides.away.contains(side.store)
-        && in_scope(view, fields, side)
+        && view.in_scope(fields, side)
         && no_place(view, fields, side).is_none()
-}
-
-fn in_scope(view: &View<'_>, fields: &Fields<Value>, side: &Side<'_>) -> bool {
-    side.mapping.scope.as_ref().is_none_or(|scope| scope.admits(view.lookup(fields)))
 }
 
 /// Why an element cannot stand in its parent's row, if it cannot.

@@ -9,7 +9,7 @@ use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, FieldRef, RecordId, RecordKey, Row, StoreName, Unknown,
 };
-use crate::resolve::{Conflict, Overrides};
+use crate::resolve::{Conflict, Fate, Overrides};
 
 use super::counts::{count, still_open};
 use super::falls::Fall;
@@ -224,7 +224,7 @@ impl Planner {
         if let Some(overrides) = self.dangling(entity, &entry) {
             entry = consider(&self.inputs, entity, entry.observed, overrides);
         }
-        self.note_relations(entity, &entry);
+        self.note_relations(entity, &entry, target);
         self.note_orphan(entity, &entry);
         let odd = self.note_homes(entity, &entry);
         self.note_late(entity, &entry, target);
@@ -351,7 +351,6 @@ impl Planner {
     /// When what was seen of a record could not be kept.
     pub fn finish(mut self) -> Result<Plan, Lost> {
         self.settle_relations();
-        self.settle_revived();
         self.set_guards();
         self.hold_stopped();
         match self.lost.take() {
@@ -452,6 +451,7 @@ impl Planner {
         let Some(at) = work.by_key.get(&id.key).copied() else { return };
         let mut told = std::mem::take(&mut work.told);
         let mut all = std::mem::take(&mut work.kept);
+        let mut values = std::mem::take(&mut work.values);
         if let Some(kept) = all.get_mut(at) {
             let mut overrides = kept.overrides.as_deref().cloned().unwrap_or_default();
             change(&mut overrides);
@@ -464,12 +464,16 @@ impl Planner {
                     told.tell(&self.inputs, &entity, &before, false);
                     told.tell(&self.inputs, &entity, &after, true);
                     Self::note_change(&entity, kept, &after);
+                    // What is not let go after all has its values.
+                    if before.resolution.fate == Fate::Dead {
+                        values.note(&entity, &after, self.is_written(&entity, &after));
+                    }
                 }
                 Err(lost) => drop(self.lost.get_or_insert(lost)),
             }
         }
         if let Some(work) = self.work.get_mut(&id.entity) {
-            (work.told, work.kept) = (told, all);
+            (work.told, work.kept, work.values) = (told, all, values);
         }
     }
 

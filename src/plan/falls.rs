@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Entity, EntityName, OnDelete, RecordId, Reference};
+use crate::model::{Entity, EntityName, OnDelete, RecordId, RecordKey, Reference, StoreName};
 use crate::resolve::{Fate, KeepReason, LeftReason};
 
 use super::build::Planner;
-use super::recipe::Entry;
-use super::related::referred_key;
+use super::recipe::{Entry, is_unseen};
+use super::related::{Link, referred_key};
 
 /// A deleted record with what hangs on it.
 pub(super) struct Fall {
@@ -66,7 +66,62 @@ impl Planner {
         for id in cascaded {
             self.reconsider(&id, |overrides| overrides.cascade = true);
         }
+        for (id, stays) in self.staying(&falls) {
+            self.reconsider(&id, |overrides| overrides.stays = stays);
+        }
         self.falls = falls;
+    }
+
+    /// What waits in a store because something that goes with it is there and is not written there now.
+    fn staying(&mut self, falls: &[Fall]) -> BTreeMap<RecordId, BTreeMap<StoreName, RecordId>> {
+        let mut stays: BTreeMap<RecordId, BTreeMap<StoreName, RecordId>> = BTreeMap::new();
+        if self.inputs.orders.holds.is_empty() {
+            return stays;
+        }
+        let all: BTreeSet<&RecordId> = falls.iter().flat_map(Fall::all).collect();
+        let mut under_way: Vec<(RecordId, StoreName)> = Vec::new();
+        for one in &all {
+            let Some(entity) = self.inputs.spec.entity(&one.entity).cloned() else { continue };
+            let Some(entry) = self.kept_entry(&entity, one) else { continue };
+            let held = entry.observed.presences.iter().filter(|(store, presence)| {
+                presence.row().is_some() && self.inputs.orders.holds.cover(one, store)
+            });
+            under_way.extend(held.map(|(store, _)| ((*one).clone(), store.clone())));
+        }
+        while let Some((one, store)) = under_way.pop() {
+            for parent in self.parents_of(&one).into_iter().filter(|parent| all.contains(parent)) {
+                let known = stays.entry(parent.clone()).or_default();
+                if known.insert(store.clone(), one.clone()).is_none() {
+                    under_way.push((parent, store.clone()));
+                }
+            }
+        }
+        stays
+    }
+
+    /// The records that one refers to such that their deletes matter to it.
+    fn parents_of(&self, one: &RecordId) -> Vec<RecordId> {
+        let link = self.work.get(&one.entity).and_then(|work| work.link(&one.key));
+        let Some((entity, link)) = self.inputs.spec.entity(&one.entity).zip(link) else { return Vec::new() };
+        let hangs = entity.references.iter().zip(&link.parents);
+        let hangs = hangs.filter(|(reference, _)| reference.on_delete != OnDelete::Ignore);
+        let parent = |(reference, key): (&Reference, &Option<RecordKey>)| {
+            Some(RecordId { entity: reference.to.clone(), key: key.clone()? })
+        };
+        hangs.filter_map(parent).collect()
+    }
+
+    /// Whether somebody changed a record, or had before one of these stores, in which what it refers to was deleted, got to see it.
+    fn is_changed(&self, one: &RecordId, link: &Link, deleted_by: &BTreeSet<StoreName>) -> bool {
+        let unseen = || {
+            let entity = self.inputs.spec.entity(&one.entity)?;
+            let work = self.work.get(&one.entity)?;
+            let kept = work.kept.get(*work.by_key.get(&one.key)?)?;
+            // What cannot be read back is missed when it is to go.
+            let entry = self.entry(entity, kept).ok()?;
+            Some(is_unseen(&self.inputs, entity, &entry, deleted_by))
+        };
+        link.touched || unseen().unwrap_or(false)
     }
 
     /// Whether all that go with a record may be written now.
@@ -134,6 +189,9 @@ impl Planner {
     /// were deleted themselves, whose own chains are looked at for themselves.
     fn fall(&self, id: &RecordId, dependents: &Dependents) -> Result<Fall, KeepReason> {
         let children = |id: &RecordId| dependents.get(id).map(Vec::as_slice).unwrap_or_default().iter();
+        let nowhere = BTreeSet::new();
+        let deleted_by = self.work.get(&id.entity).and_then(|work| work.deleted.get(&id.key));
+        let deleted_by = deleted_by.unwrap_or(&nowhere);
         let mut fall = Fall { id: id.clone(), going: BTreeSet::from([id.clone()]), with: BTreeSet::new() };
         let mut under_way = vec![children(id)];
         while let Some(next) = under_way.last_mut() {
@@ -145,7 +203,11 @@ impl Planner {
                 continue;
             };
             match link.fate {
-                Fate::Alive if link.touched => return Err(KeepReason::ChildChanged),
+                // A new one counts although it breaks a rule, and is nowhere else.
+                Fate::Left(LeftReason::Rejected) if link.touched => return Err(KeepReason::ChildChanged),
+                Fate::Alive if self.is_changed(child, link, deleted_by) => {
+                    return Err(KeepReason::ChildChanged);
+                }
                 Fate::Alive if *on_delete == OnDelete::Restrict => return Err(KeepReason::Restricted),
                 Fate::Alive => {
                     if fall.going.insert(child.clone()) {

@@ -137,7 +137,7 @@ impl Planner {
         work.late.len() > known
     }
 
-    fn kept_entry(&mut self, entity: &Arc<Entity>, id: &RecordId) -> Option<Entry> {
+    pub(super) fn kept_entry(&mut self, entity: &Arc<Entity>, id: &RecordId) -> Option<Entry> {
         let work = self.work.get(&id.entity)?;
         let kept = work.kept.get(*work.by_key.get(&id.key)?)?;
         match self.entry(entity, kept) {

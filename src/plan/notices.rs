@@ -162,8 +162,9 @@ fn about(entity: &Entity, entry: &Entry, rejection: &Rejection) -> String {
             None => return String::new(),
         },
     };
-    // Of a change of another field nothing is known here.
-    if rejection.field.is_some_and(|field| *from != FieldRef::Field(field)) {
+    // Of a change of another field nothing is known here, unless this one follows from it.
+    let concerns = |field: FieldId| *from == FieldRef::Field(field) || follows(entity, *from, field);
+    if rejection.field.is_some_and(|field| !concerns(field)) {
         return String::new();
     }
     match rejection.rule {
@@ -171,6 +172,13 @@ fn about(entity: &Entity, entry: &Entry, rejection: &Rejection) -> String {
         Rule::Reference => format!(": there is no {other} for its `{name}`"),
         _ => String::new(),
     }
+}
+
+/// Whether a field is derived from another one.
+fn follows(entity: &Entity, from: FieldRef, source: FieldId) -> bool {
+    let FieldRef::Field(derived) = from else { return false };
+    let args = entity.field(derived).derive.iter().flat_map(|derive| &derive.args);
+    args.into_iter().any(|arg| *arg == FieldRef::Field(source) || follows(entity, *arg, source))
 }
 
 /// What a record waits for, if it does.
@@ -185,14 +193,24 @@ fn waits(entry: &Entry) -> Option<String> {
             "it waits: what it stands in or is joined by would leave a store, and is {WHY}"
         ));
     }
-    let (_, parent) = overrides.awaits.first_key_value()?;
-    let stores = overrides.awaits.iter().filter(|(_, other)| *other == parent);
-    let stores: Vec<String> = stores.map(|(store, _)| store.to_string()).collect();
+    if let Some((stores, child)) = first_of(&overrides.stays) {
+        return Some(format!(
+            "it was deleted, and waits in {stores}: {child}, which goes with it, is still there (paused, or not taken a short while ago)"
+        ));
+    }
+    let (stores, parent) = first_of(&overrides.awaits)?;
     Some(format!(
-        "it waits: {parent}, which it refers to, is not in {} yet (paused, refused by a guard, no target of this plan, or not \
-         taken a short while ago)",
-        stores.join(" and ")
+        "it waits: {parent}, which it refers to, is not in {stores} yet (paused, refused by a guard, no target of this plan, or not \
+         taken a short while ago)"
     ))
+}
+
+/// The first record that another one waits for, and the stores in which it does.
+fn first_of(waits: &BTreeMap<StoreName, RecordId>) -> Option<(String, &RecordId)> {
+    let (_, first) = waits.first_key_value()?;
+    let stores = waits.iter().filter(|(_, other)| *other == first);
+    let stores: Vec<&str> = stores.map(|(store, _)| store.as_str()).collect();
+    Some((stores.join(" and "), first))
 }
 
 pub(super) fn of_stores(

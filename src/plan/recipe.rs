@@ -1,13 +1,13 @@
 //! What is to be done about a record, worked out from what was seen of it: once when the plan is made, and again whenever it is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::diff::{ActionKind, Outline, Plains, Reason, SidePlan, Standing, diff, express};
 use crate::model::{
     ByStore, ElementId, Entity, EntityName, Mapping, Memory, Presence, RecordId, Shadow, StoreName, Unknown,
 };
-use crate::resolve::{Fate, Overrides, Resolution, Side, View, resolve};
+use crate::resolve::{Fate, Overrides, Resolution, Side, View, canonical_moved_since, resolve};
 
 use super::guards::GuardName;
 use super::inputs::PlanInputs;
@@ -110,6 +110,19 @@ pub(super) fn consider(
     Entry { observed, overrides, resolution, sides, is_new }
 }
 
+/// Whether the canonical record, which nobody changed now, changed before in a way that one of these stores had not received.
+pub(super) fn is_unseen(
+    inputs: &PlanInputs,
+    entity: &Arc<Entity>,
+    entry: &Entry,
+    stores: &BTreeSet<StoreName>,
+) -> bool {
+    let id = RecordId { entity: entity.name.clone(), key: entry.observed.key.clone() };
+    let view = view(inputs, entity, &id, &entry.observed, entry.overrides.clone());
+    let others = view.sides.iter().filter(|side| !side.canonical && stores.contains(side.store));
+    others.into_iter().any(|side| canonical_moved_since(&view, side))
+}
+
 /// What a record should be, and what every store needs for it.
 fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, Vec<SidePlan>) {
     let (mut resolution, mut sides) = if let Some((resolution, plains)) = express(view) {
@@ -124,12 +137,14 @@ fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, V
     if !inputs.orders.holds.is_empty() {
         inputs.orders.holds.keep(id, &inputs.spec.canonical, &mut resolution, &mut sides);
     }
-    let awaits = &view.overrides.awaits;
+    let (awaits, stays) = (&view.overrides.awaits, &view.overrides.stays);
     if view.overrides.wait || awaits.contains_key(&inputs.spec.canonical) {
         hold_back(&mut resolution, &mut sides, Standing::Pending);
     } else {
-        for side in sides.iter_mut().filter(|side| awaits.contains_key(&side.store)) {
-            if side.action.take().is_some() {
+        for side in &mut sides {
+            let goes = side.action.as_ref().is_some_and(|action| action.kind == ActionKind::Delete);
+            let waits = awaits.contains_key(&side.store) || (goes && stays.contains_key(&side.store));
+            if waits && side.action.take().is_some() {
                 side.standing = Standing::Pending;
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::{Entity, EntityName, FieldId, FieldRef, OnDelete, RecordId, RecordKey, Reference, Value};
-use crate::resolve::{ClaimEnd, Fate, Overrides, Rule};
+use crate::resolve::{ClaimEnd, Fate, Origin, OriginRule, Overrides, Rule};
 
 use super::build::{EntityWork, Planner};
 use super::recipe::Entry;
@@ -87,18 +87,28 @@ impl Planner {
             let missing = referred_key(entry, reference).filter(|key| !parents.alive.contains(key));
             if let Some(key) = missing {
                 let parent = RecordId { entity: reference.to.clone(), key };
-                Self::refuse(&mut overrides, reference.from, is_new, parent);
+                Self::refuse(entity, &mut overrides, reference.from, is_new, parent);
             }
         }
         (overrides != entry.overrides).then_some(overrides)
     }
 
-    fn refuse(overrides: &mut Overrides, from: FieldRef, is_new: bool, parent: RecordId) {
+    fn refuse(entity: &Entity, overrides: &mut Overrides, from: FieldRef, is_new: bool, parent: RecordId) {
         overrides.about = Some((from, parent));
         match from {
-            FieldRef::Field(field) if !is_new => overrides.reject.insert(field, Rule::Reference),
-            _ => overrides.reject_record.replace(Rule::Reference),
-        };
+            FieldRef::Field(field) if !is_new => Self::reject(entity, overrides, field, Rule::Reference),
+            _ => overrides.reject_record = Some(Rule::Reference),
+        }
+    }
+
+    /// Refuses what a field is changed to; of one that is derived, what is changed of its sources.
+    pub(super) fn reject(entity: &Entity, overrides: &mut Overrides, field: FieldId, rule: Rule) {
+        if overrides.reject.insert(field, rule).is_none() {
+            let sources = entity.field(field).derive.iter().flat_map(|derive| &derive.args);
+            for source in sources.filter_map(|source| field_of(*source)) {
+                Self::reject(entity, overrides, source, rule);
+            }
+        }
     }
 
     /// Says that a rule that spans records was broken before.
@@ -144,7 +154,9 @@ impl Planner {
     }
 
     /// Notes who is there, who has which unique value, and who refers to a record of the same entity.
-    pub(super) fn note_relations(&mut self, entity: &Arc<Entity>, entry: &Entry) {
+    pub(super) fn note_relations(&mut self, entity: &Arc<Entity>, entry: &Entry, target: bool) {
+        let unique = entity.fields.iter().any(|field| field.unique);
+        let is_written = unique && target && self.is_written(entity, entry);
         let referred = self.referred.contains(&entity.name);
         let work = self.work.entry(entity.name.clone()).or_default();
         let key = &entry.observed.key;
@@ -155,8 +167,8 @@ impl Planner {
         if referred && matches!(entry.resolution.fate, Fate::Left(_)) {
             work.left.insert(key.clone());
         }
-        if entry.resolution.fate == Fate::Alive {
-            work.values.note(entity, entry);
+        if unique {
+            work.values.note(entity, entry, is_written);
         }
         for reference in entity.references.iter().filter(|reference| reference.to == entity.name) {
             let Some(parent) = referred_key(entry, reference) else { continue };
@@ -167,6 +179,14 @@ impl Planner {
                 work.own.push((key.clone(), reference.from, parent));
             }
         }
+    }
+
+    /// Whether what is planned for a record as a whole is done, and does not wait.
+    pub(super) fn is_written(&self, entity: &Entity, entry: &Entry) -> bool {
+        let id = RecordId { entity: entity.name.clone(), key: entry.observed.key.clone() };
+        let canonical = &self.inputs.spec.canonical;
+        let waits = entry.overrides.wait || entry.overrides.awaits.contains_key(canonical);
+        !waits && !self.inputs.orders.holds.has(&id, canonical)
     }
 
     /// Whether the record refers to one that may go, so that it has to be kept in mind although nothing happens to it.
@@ -203,6 +223,7 @@ impl Planner {
         let collapsed = self.settle_collapsed();
         self.settle_firsts(&collapsed);
         self.settle_deletes();
+        self.settle_revived();
         self.settle_unique();
         self.settle_own_references();
     }
@@ -235,7 +256,8 @@ impl Planner {
             let gone: BTreeSet<RecordId> =
                 orphans.iter().filter(|orphan| orphan.is_new).map(|orphan| orphan.id.clone()).collect();
             for Orphan { id, from, is_new, parent } in orphans {
-                self.reconsider(&id, |overrides| Self::refuse(overrides, from, is_new, parent));
+                let Some(entity) = self.inputs.spec.entity(&id.entity).cloned() else { continue };
+                self.reconsider(&id, |overrides| Self::refuse(&entity, overrides, from, is_new, parent));
             }
             orphans = self.referring(|_, parent| gone.contains(parent));
         }
@@ -271,7 +293,9 @@ impl Planner {
     }
 }
 
-/// Whether any store's change of the field is in the result.
+/// Whether any store's change of the field is in the result, or what follows from one.
 pub(super) fn claims(entry: &Entry, field: FieldId) -> bool {
-    entry.resolution.ends.values().any(|ends| ends.get(&field) == Some(&ClaimEnd::Won))
+    let derived = |origin: &Origin| origin.rule == OriginRule::Derived;
+    entry.resolution.origins.get(&field).is_some_and(derived)
+        || entry.resolution.ends.values().any(|ends| ends.get(&field) == Some(&ClaimEnd::Won))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::{Entity, FieldId, FieldRef, RecordId, RecordKey, Value};
-use crate::resolve::Rule;
+use crate::resolve::{Fate, LeftReason, Rule};
 
 use super::build::{EntityWork, Planner};
 use super::recipe::Entry;
@@ -20,7 +20,7 @@ pub(super) struct UniqueValues {
 /// A record that has a value, or is to have it.
 struct Holder {
     key: RecordKey,
-    /// Whether stores only go on having it of the record, because what it was changed to is written nowhere.
+    /// Whether stores only go on having it of the record, because what it was changed to, or its delete, is written nowhere.
     left: bool,
 }
 
@@ -32,10 +32,22 @@ struct Change {
 }
 
 impl UniqueValues {
-    /// Takes note of a record that is to be there.
-    pub(super) fn note(&mut self, entity: &Entity, entry: &Entry) {
+    /// Takes note of a record: of what it is to have, or, where nothing is written to it now, of what the stores have of it.
+    pub(super) fn note(&mut self, entity: &Entity, entry: &Entry, is_written: bool) {
         let key = &entry.observed.key;
+        let stays = match entry.resolution.fate {
+            Fate::Alive => true,
+            Fate::Dead if !is_written => false,
+            Fate::Left(LeftReason::Rejected | LeftReason::DeleteIgnored) | Fate::Dead | Fate::Gone => return,
+            Fate::Left(_) => false,
+        };
         for field in entity.field_ids().filter(|field| entity.field(*field).unique) {
+            if !stays || (!is_written && claims(entry, field)) {
+                for value in former(entity, entry, field, &Value::Null) {
+                    self.hold(field, value, key, true);
+                }
+                continue;
+            }
             let to = entry.resolution.fields.get(&field).cloned().unwrap_or(Value::Null);
             let from = || former(entity, entry, field, &to);
             if entry.resolution.held.contains(&field) {
@@ -99,8 +111,9 @@ fn former(entity: &Entity, entry: &Entry, field: FieldId, to: &Value) -> Vec<Val
 
 impl EntityWork {
     /// Whether a record takes its value of a field just now.
-    fn takes(&self, field: FieldId, key: &RecordKey) -> bool {
-        self.link(key).is_some_and(|link| link.is_new || link.claimed.contains(&field))
+    fn takes(&self, field: FieldId, holder: &Holder) -> bool {
+        let link = self.link(&holder.key).filter(|_| !holder.left);
+        link.is_some_and(|link| link.is_new || link.claimed.contains(&field))
     }
 }
 
@@ -128,7 +141,7 @@ impl Planner {
                     if is_new {
                         overrides.reject_record = Some(Rule::Unique);
                     } else {
-                        overrides.reject.insert(field, Rule::Unique);
+                        Self::reject(&entity, overrides, field, Rule::Unique);
                     }
                 });
                 gone.extend(is_new.then_some(id));
@@ -146,9 +159,9 @@ impl Planner {
         for (entity, work) in &self.work {
             for (field, value, holders) in work.values.shared() {
                 let id = |key: &RecordKey| RecordId { entity: entity.clone(), key: key.clone() };
-                let had = holders.iter().filter(|holder| !work.takes(field, &holder.key));
+                let had = holders.iter().filter(|holder| !work.takes(field, holder));
                 let other = |key: &RecordKey| had.clone().chain(holders).find(|holder| holder.key != *key);
-                for holder in holders.iter().filter(|holder| work.takes(field, &holder.key)) {
+                for holder in holders.iter().filter(|holder| work.takes(field, holder)) {
                     let Some(other) = other(&holder.key) else { continue };
                     refused.insert((id(&holder.key), field), (value.clone(), id(&other.key)));
                 }

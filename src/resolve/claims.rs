@@ -76,7 +76,8 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
         let shadow = field_shadow(entity, side, field);
         let remembered = || shadow.and_then(FieldShadow::canonical).cloned().unwrap_or_default();
         let Some(row) = side.row() else {
-            values.insert(field, if shadow.is_some() { remembered() } else { elsewhere(view, field) });
+            let known = || elsewhere(view, field).cloned().unwrap_or_default();
+            values.insert(field, if shadow.is_some() { remembered() } else { known() });
             continue;
         };
         let Some(cell) = row.fields.get(&field) else {
@@ -120,13 +121,12 @@ pub(super) fn standing(view: &View<'_>, unit: &Unit) -> Standing {
     Standing { values, claim, unknown }
 }
 
-/// What the replicas were last brought up to, of a record that the canonical store has forgotten: when it comes back from one of them, it
-/// comes back whole.
-fn elsewhere(view: &View<'_>, field: FieldId) -> Value {
+/// What the replicas were last brought up to, of what the canonical store has forgotten: a record that comes back from one of them comes
+/// back whole.
+pub(super) fn elsewhere<'v>(view: &'v View<'_>, field: FieldId) -> Option<&'v Value> {
     let replicas = view.sides.iter().skip(1).filter(|side| side.row().is_some());
     let known = replicas.filter_map(|side| field_shadow(view.entity, side, field));
-    let latest = known.filter(|shadow| !shadow.unsure).max_by_key(|shadow| shadow.version);
-    latest.and_then(FieldShadow::canonical).cloned().unwrap_or_default()
+    known.filter(|shadow| !shadow.unsure).max_by_key(|shadow| shadow.version)?.canonical()
 }
 
 /// What a replica says of a unit; none when it says nothing.

@@ -107,6 +107,9 @@ pub enum SideRecord {
     Deleted,
 }
 
+/// What ended a conflict in whose place another one came, as it is on record.
+pub(super) const SUPERSEDED: &str = "superseded";
+
 /// One side of a conflict, pinned: while its store holds these values, this is their evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConflictSide {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{DeletePolicy, Presence, StoreName, Version};
+use crate::model::{DeletePolicy, Fields, Presence, StoreName, Version};
 
 use super::claims::{field_shadow, unchanged};
 use super::{Fate, LeftReason, Side, View};
@@ -117,19 +117,7 @@ fn in_scope(view: &View<'_>, side: &Side<'_>) -> bool {
     if view.overrides.away.contains(side.store) || view.overrides.collapsed.contains(side.store) {
         return false;
     }
-    let Some(scope) = &side.mapping.scope else { return true };
-    let canonical = view.canonical();
-    let values = view
-        .entity
-        .field_ids()
-        .filter_map(|field| {
-            let seen =
-                canonical.row().and_then(|row| row.fields.get(&field)).and_then(|cell| cell.value()).cloned();
-            let remembered = || field_shadow(view.entity, canonical, field)?.canonical().cloned();
-            Some((field, seen.or_else(remembered)?))
-        })
-        .collect();
-    scope.admits(view.lookup(&values))
+    view.in_scope(&Fields::new(), side)
 }
 
 /// Whether a side holds something that it was not last verified to hold: a changed field, or the whole record where there
@@ -156,8 +144,14 @@ fn is_new_there(view: &View<'_>) -> bool {
     !view.rebuild && view.sides.iter().skip(1).all(lacks)
 }
 
-/// Whether the canonical record changed in a way that a store had not received.
-fn canonical_moved_since(view: &View<'_>, side: &Side<'_>) -> bool {
+/// Whether the canonical record changed in a way that a store that should have it had not received.
+pub(crate) fn canonical_moved_since(view: &View<'_>, side: &Side<'_>) -> bool {
+    let ignored = view.entity.deletes == DeletePolicy::Ignore
+        && side.shadow.is_some_and(|shadow| !shadow.present)
+        && side.row().is_none();
+    if ignored || !in_scope(view, side) {
+        return false;
+    }
     let canonical = view.canonical();
     let (Some(ours), Some(theirs)) = (canonical.shadow, side.shadow) else { return true };
     let received = theirs.highest_version();

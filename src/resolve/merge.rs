@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{
-    ByName, Cell, Derive, FieldId, FieldRef, FieldShadow, Fields, Recompute, RecordId, StoreName, Timestamp,
-    Value,
-};
+use crate::model::{ByName, Cell, FieldId, Fields, RecordId, StoreName, Timestamp, Value};
 
-use super::claims::{self, Claim, Kind};
-use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
+use super::claims::{Claim, Kind};
+use super::conflict::{
+    Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SUPERSEDED, SideRecord,
+};
+use super::derived::{agreed_value, derive, derive_anew, standing_value};
 use super::settle::{self, Settled};
 use super::validate::{named_in_pattern, stands_as_it_did, violations};
 use super::{
@@ -64,7 +64,8 @@ fn dead(view: &View<'_>) -> Resolution {
 #[derive(Default)]
 struct Gathered {
     contributed: Vec<Claim>,
-    met_different: bool,
+    /// Fields of which a first meeting found differing values.
+    met_different: BTreeSet<FieldId>,
     decisions: Vec<Decision>,
 }
 
@@ -79,9 +80,10 @@ fn alive(view: &View<'_>, decided: &fate::Decided) -> Resolution {
         take(view, &mut resolution, &mut gathered, &unit.fields, settled);
     }
     decide_across_units(view, &mut resolution, &mut gathered);
+    let said = resolution.fields.clone();
     derive(view, &mut resolution);
     if !decided.is_new {
-        check_merged(view, &mut resolution, &mut gathered);
+        check_merged(view, &mut resolution, &mut gathered, &said);
     } else if refused_as_new(view, &mut resolution) {
         return resolution;
     }
@@ -115,7 +117,7 @@ fn take(
     resolution.conflicts.extend(settled.conflict);
     resolution.closed.extend(settled.closed);
     gathered.contributed.extend(settled.contributed);
-    gathered.met_different |= settled.met_different;
+    gathered.met_different.extend(fields.iter().filter(|_| settled.met_different));
     gathered.decisions.extend(settled.decided);
 }
 
@@ -136,6 +138,11 @@ fn decide_across_units(view: &View<'_>, resolution: &mut Resolution, gathered: &
             continue;
         }
         let Some(decision) = &conflict.decision else { continue };
+        // Somebody changed it since: that is another matter.
+        if !is_as_pinned(view, resolution, conflict, &fields) {
+            resolution.closed.push(conflict.ended(ConflictStatus::Withdrawn, None, SUPERSEDED, view.now));
+            continue;
+        }
         for (name, value) in &decision.values {
             let Some(field) = view.entity.field_id(name) else { continue };
             let before = resolution.fields.insert(field, value.clone());
@@ -158,112 +165,46 @@ fn decide_across_units(view: &View<'_>, resolution: &mut Resolution, gathered: &
     }
 }
 
-/// What the canonical store has now; null where it has nothing.
-fn standing_value(view: &View<'_>, field: FieldId) -> Value {
-    view.canonical()
-        .row()
-        .and_then(|row| row.fields.get(&field))
-        .and_then(Cell::value)
-        .cloned()
-        .unwrap_or_default()
-}
-
-/// What all were last known to agree on: what the canonical store has may be a change that was just made there.
-fn agreed_value(view: &View<'_>, field: FieldId) -> Value {
-    let canonical = view.canonical();
-    let agreed = canonical.row().and_then(|_| claims::field_shadow(view.entity, canonical, field));
-    let agreed = agreed.filter(|shadow| !shadow.unsure).and_then(FieldShadow::canonical).cloned();
-    agreed.unwrap_or_else(|| standing_value(view, field))
-}
-
-/// Whether a field that nobody remembers is what follows from a source that lost at a first meeting: whoever changed the source, in the
-/// canonical store for one, left it as it was.
-fn follows_from_a_loser(view: &View<'_>, resolution: &Resolution, derive: &Derive, current: &Value) -> bool {
-    let lost = |side: &Side<'_>| {
-        derive.args.iter().any(|arg| {
-            matches!(arg, FieldRef::Field(source) if resolution.end(side.store, *source) == Some(ClaimEnd::Lost)
-                && claims::field_shadow(view.entity, view.canonical(), *source).is_none())
-        })
-    };
-    view.sides.iter().filter(|side| lost(side)).filter_map(Side::row).any(|row| {
-        let values: Fields<Value> =
-            row.fields.iter().filter_map(|(field, cell)| Some((*field, cell.value()?.clone()))).collect();
-        derive.compute(view.lookup(&values), view.entity.default_region.as_deref()) == *current
+/// Whether all who say something of a conflict's fields say what they said when it was found.
+fn is_as_pinned(
+    view: &View<'_>,
+    resolution: &Resolution,
+    conflict: &Conflict,
+    fields: &BTreeSet<FieldId>,
+) -> bool {
+    sides_about(view, resolution, fields).all(|side| {
+        conflict.side(side.store).is_some_and(|pinned| pinned.values == values_there(view, side, fields))
     })
 }
 
-/// Computes derived fields: those that are empty, and those whose source changed, unless somebody set them in the same
-/// breath. Who says what stood there anyway sets nothing.
-fn derive(view: &View<'_>, resolution: &mut Resolution) {
-    let is_new = view.canonical().row().is_none();
-    // A derived field may be another one's source: the manifest allows no cycles, so a few rounds reach all.
-    for _ in 0..view.entity.fields.len() {
-        let mut moved = false;
-        for id in view.entity.field_ids() {
-            let Some(derive) = &view.entity.field(id).derive else { continue };
-            if resolution.held.contains(&id) || !resolution.fields.contains_key(&id) {
-                continue;
-            }
-            let current = &resolution.fields[&id];
-            let stood = !current.is_null();
-            let somebody = resolution.ends.values().any(|ends| ends.get(&id) == Some(&ClaimEnd::Won))
-                && *current != agreed_value(view, id);
-            let moved_before = || follows_from_a_loser(view, resolution, derive, current);
-            let source_changed = derive.args.iter().any(|arg| match arg {
-                FieldRef::Key(_) => is_new,
-                FieldRef::Field(source) => {
-                    !resolution.held.contains(source)
-                        && resolution.fields.get(source) != Some(&agreed_value(view, *source))
-                }
-            }) || moved_before();
-            let compute = match derive.recompute {
-                Recompute::Always => current.is_null() || (source_changed && !somebody),
-                Recompute::Follow => {
-                    let before = |source| match source {
-                        FieldRef::Field(source) => agreed_value(view, source),
-                        FieldRef::Key(_) => view.lookup(&resolution.fields)(source),
-                    };
-                    let region = view.entity.default_region.as_deref();
-                    current.is_null()
-                        || (source_changed
-                            && !somebody
-                            && (derive.compute(before, region) == *current || moved_before()))
-                }
-                Recompute::IfEmpty => current.is_null(),
-                Recompute::Never => current.is_null() && is_new,
-            };
-            if !compute {
-                continue;
-            }
-            let value =
-                derive.compute(view.lookup(&resolution.fields), view.entity.default_region.as_deref());
-            if value == resolution.fields[&id] {
-                continue;
-            }
-            // Nobody said the value: one that breaks a rule is not taken in place of one that keeps it.
-            let kept_well = rules_of(view, id, &resolution.fields).is_empty();
-            let kept = resolution.fields.insert(id, value).filter(|_| kept_well);
-            if let Some(kept) = kept.filter(|_| !rules_of(view, id, &resolution.fields).is_empty()) {
-                resolution.fields.insert(id, kept);
-                continue;
-            }
-            resolution.origins.insert(id, Origin { store: None, rule: OriginRule::Derived });
-            // What was said all the same stands for itself, not for what follows now.
-            let ends = resolution.ends.values_mut().filter_map(|ends| ends.get_mut(&id));
-            ends.filter(|end| stood && **end == ClaimEnd::Won).for_each(|end| *end = ClaimEnd::Lost);
-            moved = true;
-        }
-        if !moved {
-            break;
-        }
-    }
+/// Those who say something of some fields that breaks no rule by itself.
+fn sides_about<'a, 'v>(
+    view: &'a View<'v>,
+    resolution: &'a Resolution,
+    fields: &'a BTreeSet<FieldId>,
+) -> impl Iterator<Item = &'a Side<'v>> {
+    view.sides.iter().filter(|side| {
+        let mut ends = resolution.ends.get(side.store).into_iter().flatten();
+        ends.any(|(field, end)| fields.contains(field) && *end != ClaimEnd::Rejected)
+    })
+}
+
+/// What a side holds of some fields.
+fn values_there(view: &View<'_>, side: &Side<'_>, fields: &BTreeSet<FieldId>) -> ByName<Value> {
+    let record = settle::whole_record(view.entity, side);
+    let names = fields.iter().map(|field| &view.entity.field(*field).name);
+    names.filter_map(|name| Some((name.clone(), record.get(name)?.clone()))).collect()
 }
 
 /// Rules that only the merged record breaks. What one store's changes alone bring about is that store's to correct; what
 /// several good changes bring about together is a conflict. What was broken before, and stands as it did, blocks nothing.
-fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered) {
+///
+/// `said` are the values before anything was derived of them.
+fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gathered, said: &Fields<Value>) {
+    // What cannot be told now is what it was.
+    let known = |field: &FieldId| said.contains_key(field);
     let before: Fields<Value> =
-        view.entity.field_ids().map(|field| (field, agreed_value(view, field))).collect();
+        view.entity.field_ids().filter(known).map(|field| (field, agreed_value(view, field))).collect();
     for _ in 0..=view.entity.units.len() {
         let mut clean = true;
         resolution.already_invalid.clear();
@@ -278,6 +219,7 @@ fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gat
             let stood = stands_as_it_did(view.entity, field, &before, &resolution.fields);
             for rule in broken {
                 if !stood && withhold(view, resolution, gathered, field, rule) {
+                    derive_anew(view, resolution, said);
                     clean = false;
                     break;
                 }
@@ -290,7 +232,7 @@ fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gat
     }
 }
 
-fn rules_of(view: &View<'_>, field: FieldId, values: &Fields<Value>) -> Vec<Rule> {
+pub(super) fn rules_of(view: &View<'_>, field: FieldId, values: &Fields<Value>) -> Vec<Rule> {
     let declared = view.entity.field(field);
     let value = values.get(&field).cloned().unwrap_or_default();
     if declared.checks.is_empty() && !declared.required && declared.ty.admits(&value) {
@@ -327,21 +269,22 @@ fn withhold(
         // There is nothing to fall back to.
         return false;
     }
+    // What was settled of these fields did not come about, and is settled again once it can.
+    let about = |conflict: &Conflict| {
+        let mut fields = conflict.fields.iter().filter_map(|name| view.entity.field_id(name));
+        fields.any(|field| involved.contains(&field))
+    };
+    resolution.conflicts.retain(|conflict| !about(conflict));
+    resolution.closed.retain(|closed| closed.resolved_by.as_deref() == Some(SUPERSEDED) || !about(closed));
     let end = if authors.len() == 1 { ClaimEnd::Rejected } else { ClaimEnd::Held };
     if let Some(author) = authors.first().filter(|_| authors.len() == 1) {
         let value = resolution.fields.get(&field).cloned().map(Cell::Value);
         resolution.rejections.push(Rejection { store: author.clone(), field: Some(field), rule, value });
     } else {
-        let conflict = merge_conflict(view, &involved, &authors);
+        let conflict = merge_conflict(view, resolution, &involved);
         if !view.conflicts.iter().any(|open| open.status.is_open() && open.same_matter(&conflict)) {
             resolution.conflicts.push(conflict);
         }
-        resolution.closed.retain(|closed| {
-            !closed
-                .fields
-                .iter()
-                .any(|name| view.entity.field_id(name).is_some_and(|field| involved.contains(&field)))
-        });
     }
     for ends in resolution.ends.values_mut() {
         for (of, what) in ends.iter_mut() {
@@ -358,26 +301,19 @@ fn withhold(
         }
     }
     gathered.contributed.retain(|claim| !claim.changed.iter().any(|of| involved.contains(of)));
+    gathered.met_different.retain(|of| !involved.contains(of));
     true
 }
 
-fn merge_conflict(view: &View<'_>, involved: &BTreeSet<FieldId>, authors: &BTreeSet<StoreName>) -> Conflict {
+fn merge_conflict(view: &View<'_>, resolution: &Resolution, involved: &BTreeSet<FieldId>) -> Conflict {
     let name = |field: &FieldId| view.entity.field(*field).name.clone();
-    let sides = view
-        .sides
-        .iter()
-        .filter(|side| authors.contains(side.store))
+    let sides = sides_about(view, resolution, involved)
         .map(|side| {
-            let record = settle::whole_record(view.entity, side);
             let evidence = Evidence::of_row(side, view.now);
             ConflictSide {
                 store: side.store.clone(),
-                values: involved
-                    .iter()
-                    .map(name)
-                    .filter_map(|field| Some((field.clone(), record.get(&field)?.clone())))
-                    .collect(),
-                record: SideRecord::Held(record),
+                values: values_there(view, side, involved),
+                record: SideRecord::Held(settle::whole_record(view.entity, side)),
                 version: evidence.version,
                 time: evidence.time,
                 carried: evidence.carried,
@@ -499,10 +435,12 @@ fn stamp(view: &View<'_>, resolution: &mut Resolution, gathered: &Gathered) {
     let writes =
         is_new || resolution.fields.keys().any(|field| !resolution.held.contains(field) && differs(field));
     let edited = gathered.contributed.iter().any(|claim| claim.side == 0 && claim.kind == Kind::Edit);
-    let raised = stands_at > canonical.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
+    // An edit that raised the version there is not raised again, unless another store is at a higher one.
+    let known = canonical.shadow.map(|shadow| shadow.meta.version_or_none()).unwrap_or_default();
+    let raised = stands_at > known && stands_at >= view.highest_version();
     let raise = writes
         || (edited && !raised)
-        || gathered.met_different
+        || !gathered.met_different.is_empty()
         || (view.overrides.bring_forward && canonical.regressed());
     let meta = canonical.meta();
     resolution.last_updated = meta.and_then(|meta| meta.last_updated);

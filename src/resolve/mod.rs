@@ -5,6 +5,7 @@
 
 mod claims;
 mod conflict;
+mod derived;
 mod evidence;
 mod fate;
 mod merge;
@@ -20,6 +21,7 @@ use crate::model::{
 
 pub use conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
 pub use evidence::Evidence;
+pub(crate) use fate::canonical_moved_since;
 pub use merge::resolve;
 pub(crate) use validate::named_in_pattern;
 pub use validate::{Rule, violations};
@@ -100,6 +102,8 @@ pub struct Overrides {
     pub wait: bool,
     /// Stores that will not have a record that this one is to refer to there, with that record: it waits for it.
     pub awaits: BTreeMap<StoreName, RecordId>,
+    /// Stores in which a record that goes with this one stays for now, with that record: this one waits for it there.
+    pub stays: BTreeMap<StoreName, RecordId>,
     /// Changes of these fields break a rule that spans records.
     pub reject: Fields<Rule>,
     /// The whole record, being new, breaks a rule that spans records.
@@ -205,12 +209,37 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Looks fields up in `fields`, and parts of the key in the key.
+    /// Looks fields up in `fields`, and parts of the key in the key. What is not in `fields` (a store has no place for it, or its column
+    /// is gone) is what the canonical store has, or was last known to have.
     pub fn lookup<'b>(&'b self, fields: &'b Fields<Value>) -> impl Fn(FieldRef) -> Value + 'b {
         move |field| match field {
             FieldRef::Key(part) => self.key_value(part),
-            FieldRef::Field(id) => fields.get(&id).cloned().unwrap_or_default(),
+            FieldRef::Field(id) => {
+                fields.get(&id).or_else(|| self.last_known(id)).cloned().unwrap_or_default()
+            }
         }
+    }
+
+    fn last_known(&self, field: FieldId) -> Option<&Value> {
+        let canonical = self.canonical();
+        let seen = canonical.row().and_then(|row| row.fields.get(&field)).and_then(Cell::value);
+        let known = || claims::field_shadow(self.entity, canonical, field)?.canonical();
+        seen.or_else(known).or_else(|| claims::elsewhere(self, field))
+    }
+
+    /// Whether a record with these values belongs to a store that holds only some. Where a field that this hangs on cannot be told now, the
+    /// record is where it was.
+    pub fn in_scope(&self, fields: &Fields<Value>, side: &Side<'_>) -> bool {
+        let Some(scope) = &side.mapping.scope else { return true };
+        let canonical = self.canonical();
+        let gone = |field| match field {
+            FieldRef::Key(_) => false,
+            FieldRef::Field(id) => canonical.row().is_some_and(|row| !row.fields.contains_key(&id)),
+        };
+        if scope.conditions.iter().any(|condition| gone(condition.field)) {
+            return side.row().is_some() || side.shadow.is_some_and(|shadow| shadow.present);
+        }
+        scope.admits(self.lookup(fields))
     }
 }
 

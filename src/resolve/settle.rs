@@ -7,7 +7,9 @@ use crate::model::{
 };
 
 use super::claims::{self, Claim, Kind, Standing};
-use super::conflict::{Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SideRecord};
+use super::conflict::{
+    Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SUPERSEDED, SideRecord,
+};
 use super::evidence;
 use super::validate::stands_as_it_did;
 use super::{ClaimEnd, Evidence, Origin, OriginRule, Rejection, Rule, View, violations};
@@ -426,7 +428,7 @@ fn conflict(
         let (status, by) = if verdict.is_some() {
             (ConflictStatus::Resolved, "rule")
         } else {
-            (ConflictStatus::Withdrawn, "superseded")
+            (ConflictStatus::Withdrawn, SUPERSEDED)
         };
         settled.closed.push(conflict.ended(status, winner.clone(), by, view.now));
     }

@@ -16,9 +16,9 @@ use super::{Applying, Chunk};
 const LEFT: &str = "what goes together with it was left out; the next pass looks again";
 
 /// A record that goes, as far as it matters here.
-struct Going {
+pub(super) struct Going {
     cascaded: bool,
-    parents: Vec<RecordId>,
+    pub(super) parents: Vec<RecordId>,
 }
 
 /// Places that belong together, each under the first one of its group.
@@ -57,7 +57,7 @@ impl Groups {
     }
 }
 
-fn going(entity: &Entity, record: &RecordPlan) -> Going {
+pub(super) fn going(entity: &Entity, record: &RecordPlan) -> Going {
     let deletes = || record.actions.iter().filter(|action| action.kind == ActionKind::Delete);
     let hangs = |reference: &&Reference| reference.on_delete != OnDelete::Ignore;
     let key = |reference: &Reference| match reference.from {
@@ -125,7 +125,8 @@ impl Applying {
         self.falls = groups.into_lists();
         self.fallen = self.falls.iter().flatten().copied().collect();
         self.drop_broken_falls();
-        self.chunks = super::chunks(&self.plan, self.inputs.chunk.max(1), &self.falls, &self.fallen);
+        self.chunks =
+            super::chunks(&self.inputs.spec, &self.plan, self.inputs.chunk.max(1), &self.falls, &self.fallen);
     }
 
     /// Leaves out what goes together with what was left out.

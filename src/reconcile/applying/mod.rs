@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use crate::diff::{Action, ActionKind};
 use crate::model::{
-    Along, BatchId, Cell, EntityName, Fields, Guard, Header, Outcome, RecordId, RecordKey, StoreError,
-    StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
+    Along, BatchId, Cell, Entity, EntityName, Fields, Guard, Header, Outcome, RecordId, RecordKey,
+    StoreError, StoreName, SyncError, SyncMeta, Timestamp, Transition, Value, WriteOp,
 };
 use crate::plan::{Holds, Lost, Plan, RecordPlan, TombstoneDraft};
 use crate::resolve::Conflict;
@@ -129,6 +129,8 @@ pub struct Applying {
     unconfirmed: BTreeSet<usize>,
     /// Records that were to be made in a store and were not.
     missing: BTreeSet<(RecordId, StoreName)>,
+    /// Records that ones which were to go and did not refer to in a store, with those.
+    staying: BTreeMap<(RecordId, StoreName), RecordId>,
     /// What is put on record when all is done.
     endings: Endings,
     receipts: Vec<BatchId>,
@@ -152,7 +154,7 @@ impl Applying {
         };
         let paused = |conflict: &Conflict| inputs.holds.has(&conflict.record, &inputs.spec.canonical);
         let closes = plan.withdrawn.iter().filter(|conflict| !paused(conflict)).cloned().collect();
-        let chunks = chunks(&plan, inputs.chunk.max(1), &[], &BTreeSet::new());
+        let chunks = chunks(&inputs.spec, &plan, inputs.chunk.max(1), &[], &BTreeSet::new());
         let pass = inputs
             .header
             .acknowledged
@@ -178,6 +180,7 @@ impl Applying {
             down: BTreeMap::new(),
             unconfirmed: BTreeSet::new(),
             missing: BTreeSet::new(),
+            staying: BTreeMap::new(),
             endings: Endings { closes, ..Endings::default() },
             receipts: Vec::new(),
             along: BTreeMap::new(),
@@ -435,8 +438,15 @@ fn update(fields: Fields<Value>, guard: Fields<Cell>) -> WriteOp {
 }
 
 /// Makes and changes in the order of entities, those referred to first; then deletes in the opposite order: of what goes by itself, and of
-/// what goes together, in the canonical store first.
-fn chunks(plan: &Plan, size: usize, falls: &[Vec<usize>], fallen: &BTreeSet<usize>) -> Vec<Chunk> {
+/// what goes together, in the canonical store first. Where nothing refers to records that have what only one may have, they let go of it
+/// before others take it.
+fn chunks(
+    spec: &Spec,
+    plan: &Plan,
+    size: usize,
+    falls: &[Vec<usize>],
+    fallen: &BTreeSet<usize>,
+) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let add = |chunks: &mut Vec<Chunk>, entity: &EntityName, deletes: bool, together: bool| {
         let records = plan.records.of_entity(entity);
@@ -449,8 +459,15 @@ fn chunks(plan: &Plan, size: usize, falls: &[Vec<usize>], fallen: &BTreeSet<usiz
             falls: false,
         }));
     };
+    let lets_go = |name: &&EntityName| {
+        let unique = |entity: &Arc<Entity>| entity.fields.iter().any(|field| field.unique);
+        let refers = |other: &Arc<Entity>| other.references.iter().any(|reference| reference.to == **name);
+        spec.entity(name).is_some_and(unique) && !spec.entities.iter().any(refers)
+    };
+    plan.entities.iter().filter(lets_go).for_each(|entity| add(&mut chunks, entity, true, false));
     plan.entities.iter().for_each(|entity| add(&mut chunks, entity, false, false));
-    plan.entities.iter().rev().for_each(|entity| add(&mut chunks, entity, true, false));
+    let rest = plan.entities.iter().rev().filter(|entity| !lets_go(entity));
+    rest.for_each(|entity| add(&mut chunks, entity, true, false));
     let entity_of = |at: usize| {
         let holds = |entity: &&EntityName| plan.records.of_entity(entity).contains(&at);
         plan.entities.iter().find(holds).cloned()

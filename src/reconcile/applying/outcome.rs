@@ -219,9 +219,7 @@ impl Applying {
     pub(super) fn shift(&mut self, at: usize, store: &StoreName, to: Standing) {
         let Some(record) = self.record(at) else { return };
         let Some(action) = record.actions.iter().find(|action| &action.store == store) else { return };
-        if action.kind == ActionKind::Create {
-            self.missing.insert((record.record.clone(), store.clone()));
-        }
+        self.note_undone(&record, action);
         let Some(from) = action.kind.standing() else { return };
         let books = self.report.books.get_mut(&record.record.entity).and_then(|books| books.get_mut(store));
         if let Some(books) = books {

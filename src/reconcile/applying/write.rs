@@ -22,11 +22,11 @@ impl Applying {
             return self.leave();
         }
         self.flight.stage = Stage::Canonical;
+        self.drop_waiting();
         if self.is_fall_chunk() {
             self.drop_broken_falls();
         }
         let mut transition = Transition::default();
-        self.drop_orphans();
         for (at, record) in self.present() {
             if self.is_fallen(at) {
                 continue;
@@ -195,8 +195,8 @@ impl Applying {
                     self.leave_held(at, &record.record, &action.store);
                     continue;
                 }
-                if let Some(parent) = self.orphaned(&record, action) {
-                    self.leave_orphan(at, &record.record, &action.store, &parent);
+                if let Some(why) = self.waits(&record, action) {
+                    self.leave_waiting(at, &record.record, &action.store, why);
                     continue;
                 }
                 if let Some(error) = self.down.get(&action.store).cloned() {
