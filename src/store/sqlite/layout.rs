@@ -143,13 +143,13 @@ pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, St
 
 /// A table as it is; none if it is not there.
 pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableInfo>> {
-    let found: Option<(String, bool)> = connection
+    let found: Option<(String, bool, bool)> = connection
         .prepare_cached(
-            "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE",
+            "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE",
         )?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((kind, without_rowid)) = found else { return Ok(None) };
+    let Some((kind, without_rowid, strict)) = found else { return Ok(None) };
     let is_table = kind == "table";
     let columns = connection
         .prepare_cached(
@@ -158,7 +158,7 @@ pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Resul
         .query_map([name], |row| {
             Ok(ColumnInfo {
                 name: row.get(0)?,
-                affinity: affinity(&row.get::<_, String>(1)?),
+                affinity: affinity(&row.get::<_, String>(1)?, strict),
                 generated: row.get::<_, i64>(2)? != 0,
                 has_default: row.get(3)?,
             })
@@ -177,14 +177,15 @@ pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Resul
     Ok(Some(info))
 }
 
-fn affinity(declared: &str) -> Affinity {
+/// In a STRICT table ANY takes everything as it is; elsewhere it is a word like any other.
+fn affinity(declared: &str, strict: bool) -> Affinity {
     let declared = declared.to_ascii_uppercase();
     let has = |part: &str| declared.contains(part);
     if has("INT") {
         Affinity::Integer
     } else if has("CHAR") || has("CLOB") || has("TEXT") {
         Affinity::Text
-    } else if has("BLOB") || declared.trim().is_empty() {
+    } else if has("BLOB") || declared.trim().is_empty() || (strict && declared == "ANY") {
         Affinity::None
     } else if has("REAL") || has("FLOA") || has("DOUB") {
         Affinity::Real
