@@ -70,7 +70,7 @@ impl<'a> Image<'a> {
         let layout = self.row.layout;
         for ((at, column), part) in layout.key.iter().zip(layout.key_columns()).zip(key.parts()) {
             if column.generated {
-                return Err(self.table.computed(&column.name));
+                return Err(self.table.computed_key(&column.name));
             }
             let fits = match column.kind {
                 Kind::Int2 | Kind::Int4 | Kind::Int8 => canonical_integer(part).is_some(),
