@@ -90,12 +90,17 @@ pub(super) fn gave_way(error: &sqlx::Error) -> bool {
     matches!(code(error), Some("40001" | "40P01"))
 }
 
+/// Whether another transaction holds what was to be locked.
+pub(super) fn is_held(error: &sqlx::Error) -> bool {
+    code(error) == Some("55P03")
+}
+
 /// Whether it was the statement that was refused, so that others in the same transaction may go through: not so when the
 /// connection, the server or a lock is the trouble.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     let Some(code) = code(error) else { return false };
     let class = code.get(..2).unwrap_or("");
-    !matches!(class, "08" | "25" | "40" | "53" | "57" | "58") && code != "55P03"
+    !matches!(class, "08" | "25" | "40" | "53" | "57" | "58") && !is_held(error)
 }
 
 /// Whether a commit that failed this way certainly left everything as it was.

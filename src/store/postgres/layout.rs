@@ -60,9 +60,10 @@ pub(super) struct TableInfo {
     /// A table, and not a view.
     pub(super) writable: bool,
     pub(super) columns: Vec<ColumnInfo>,
-    /// Sets of columns, by number, of which no two rows have the same values.
+    /// Sets of columns, by number, of which no two rows have the same values. A table's own say nothing of rows in those that inherit.
     unique: Vec<Vec<i16>>,
-    /// No write to a row can lead to another write to the table (by a trigger or rule of somebody's), but for deletes.
+    /// No write to a row can lead to another write to the table, or to another row than was given (by a trigger or rule of somebody's, of
+    /// the table or of one that its rows stand in), but for deletes.
     pub(super) quiet: bool,
     /// No delete of a row can.
     pub(super) quiet_deletes: bool,
@@ -151,22 +152,28 @@ pub(super) async fn table_info(
     session: &mut Session,
     names: &TableNames,
 ) -> Result<Option<TableInfo>, sqlx::Error> {
-    let sql = "SELECT c.oid::int8, c.relkind::text, pg_catalog.pg_relation_filenode(c.oid)::int8, \
+    // A row may stand in a partition or in a table that inherits, and what these have of their own acts on it as well.
+    let sql = "WITH RECURSIVE kin (oid, root) AS (SELECT c.oid, true FROM pg_catalog.pg_class c \
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 \
+          AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+          UNION SELECT i.inhrelid, false FROM pg_catalog.pg_inherits i JOIN kin ON i.inhparent = kin.oid) \
+        SELECT c.oid::int8, c.relkind::text, pg_catalog.pg_relation_filenode(c.oid)::int8, \
         c.relkind = 'r' AND NOT c.relhassubclass, \
-        NOT c.relhasrules AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid \
-            AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgname NOT LIKE 'trueup\\_%') \
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
-            AND f.contype = 'f' AND f.confupdtype IN ('c', 'n', 'd')), \
-        NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
-            AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')), \
+        NOT c.relhasrules AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g JOIN kin ON g.tgrelid = kin.oid \
+            WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgname NOT LIKE 'trueup\\_%') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_class k JOIN kin ON k.oid = kin.oid WHERE k.relkind = 'f') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f JOIN kin ON f.confrelid = kin.oid \
+            WHERE f.contype = 'f' AND f.confupdtype IN ('c', 'n', 'd')), \
+        NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f JOIN kin ON f.confrelid = kin.oid \
+            WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')), \
         ARRAY(SELECT pg_catalog.array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') \
             FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
-            AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL), \
+            AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+            AND (c.relkind = 'p' OR NOT c.relhassubclass)), \
         pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), \
         pg_catalog.current_setting('server_encoding'), \
         (SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+        FROM pg_catalog.pg_class c JOIN kin ON kin.oid = c.oid WHERE kin.root";
     let query = session.query(sql).bind(names.schema.clone()).bind(names.name.clone());
     let Some(row) = session.all(query).await?.into_iter().next() else { return Ok(None) };
     let kind: String = row.try_get(1)?;
@@ -383,6 +390,12 @@ impl Layout {
                 let written = fields.contains_key(&field.id);
                 !written || (field.form == Form::Native && keeps(&field.place, field.ty))
             })
+    }
+
+    /// Whether the key of a new row surely is the one that it was given, as that was written.
+    pub(super) fn keeps_keys(&self) -> bool {
+        let kept = [Kind::Text, Kind::Int2, Kind::Int4, Kind::Int8, Kind::Uuid];
+        self.key_columns().all(|column| !column.fitted && kept.contains(&column.kind))
     }
 
     /// Whether the table itself sees to it that no two rows have one key.
