@@ -24,6 +24,8 @@ pub(super) struct ColumnInfo {
     pub(super) base: String,
     /// The database computes it: it is read, never written.
     pub(super) generated: bool,
+    /// The database counts it up: a new row is given one as its key all the same, where that is asked for, and nothing is changed.
+    pub(super) identity: bool,
     /// Its type has a length or precision that what is written is fitted to.
     pub(super) fitted: bool,
     /// What its text depends on besides the row: an enum's labels. None: on what cannot be told.
@@ -31,10 +33,15 @@ pub(super) struct ColumnInfo {
 }
 
 impl ColumnInfo {
+    /// Whether the database sees to the column's values by itself.
+    pub(super) fn is_computed(&self) -> bool {
+        self.generated || self.identity
+    }
+
     /// Whether the column gives every value of a type that it takes back as it was.
     fn keeps(&self, ty: FieldType) -> bool {
         !self.fitted
-            && !self.generated
+            && !self.is_computed()
             && matches!(
                 (self.kind, ty),
                 (Kind::Text, FieldType::String)
@@ -196,7 +203,7 @@ pub(super) async fn table_info(
     // A domain is read as what it is made of, and a domain of a domain too.
     let sql = "SELECT a.attname::text, a.attnum, b.oid::int8, \
         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(b.typname), \
-        a.attgenerated <> '' OR a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
+        a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
         n.nspname = 'pg_catalog' AND b.typname !~ '^_?reg', \
         a.atttypmod <> -1 OR t.typtypmod <> -1 OR COALESCE(d.typtypmod <> -1, false), \
         (SELECT pg_catalog.md5(pg_catalog.string_agg(e.oid::text || ' ' || e.enumlabel, ',' ORDER BY e.oid)) \
@@ -210,9 +217,10 @@ pub(super) async fn table_info(
     for row in session.all(query).await? {
         let (base, typtype): (String, String) = (row.try_get(3)?, row.try_get(6)?);
         let (labels, builtin): (Option<String>, bool) = (row.try_get(9)?, row.try_get(7)?);
-        let computed_when_read = row.try_get::<String, _>(5)? == "v";
+        let generated: String = row.try_get(5)?;
         let depends = match typtype.as_str() {
-            _ if computed_when_read => None,
+            // Computed when it is read.
+            _ if generated == "v" => None,
             "e" => labels,
             "b" | "r" if builtin => Some(String::new()),
             _ => None,
@@ -222,7 +230,8 @@ pub(super) async fn table_info(
             number: row.try_get(1)?,
             kind: Kind::of(row.try_get(2)?),
             base,
-            generated: row.try_get(4)?,
+            generated: !generated.is_empty(),
+            identity: row.try_get(4)?,
             fitted: row.try_get(8)?,
             depends,
         });

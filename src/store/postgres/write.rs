@@ -454,7 +454,7 @@ impl Work<'_> {
         let values: Vec<String> =
             named.iter().enumerate().map(|(at, (_, base))| format!("u.c{at}::{base}")).collect();
         let sql = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             self.layout.table,
             names.join(", "),
             values.join(", "),
