@@ -110,6 +110,21 @@ async fn a_row_that_somebody_keeps_holds_up_no_other_one() {
             row_of(outcome);
         }
     }
+    // So is one that somebody makes at the same time.
+    let mut maker = database.connect().await;
+    let mut making = maker.begin().await.expect("a transaction");
+    sqlx::query("INSERT INTO things VALUES ('n5', 'theirs', 1)").execute(&mut *making).await.expect("made");
+    let writes =
+        (1..=10).map(|n| (key(&format!("n{n}")), create(&mapped, &[("count", Value::Int(0))], &none())));
+    let outcomes = apply(&store, &mapped, writes.collect()).await;
+    making.rollback().await.expect("undone");
+    for (n, outcome) in (1..=10).zip(&outcomes) {
+        if n == 5 {
+            assert_eq!(refused(outcome).kind, ErrorKind::Unavailable);
+        } else {
+            row_of(outcome);
+        }
+    }
     // Those that go together as well.
     let fall = |n: u32| {
         let op = WriteOp::Delete { guard: guard(&mapped, &[], &none()) };

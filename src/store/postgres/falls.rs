@@ -90,7 +90,7 @@ impl PostgresStore {
             let writes: Vec<_> = of_it.map(|(_, write)| write).collect();
             let keys: BTreeSet<&RecordKey> = writes.iter().map(|write| &write.key).collect();
             // Whoever refers to these rows has to wait, and finds them gone.
-            let found = self.locked(session, (layout, mapped), &keys, Lock::Delete(held)).await;
+            let found = self.locked(session, (layout, mapped), &keys, (Lock::Delete, held)).await;
             let (found, held) = found.map_err(|error| (last.clone(), error))?;
             if let Some(write) = writes.iter().find(|write| held.contains(&write.key)) {
                 let told = self.held(layout, &write.key);

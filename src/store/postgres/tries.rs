@@ -22,8 +22,24 @@ pub(super) enum Held {
     LeftOut,
 }
 
-/// How long rows are waited for: longer than an application's transaction takes, shorter than its users notice.
-const PATIENCE: &str = "SET LOCAL lock_timeout = '1s'";
+impl Held {
+    /// Sets how long is waited: at first longer than an application's transaction takes and shorter than its users notice. The next time what
+    /// is waited for shows only while it is written (another one is making the same row), and then each time that it is looked for in halves.
+    fn patience(self) -> &'static str {
+        match self {
+            Self::WaitedFor => "SET LOCAL lock_timeout = '1s'",
+            Self::LeftOut => "SET LOCAL lock_timeout = '200ms'",
+        }
+    }
+
+    /// How often writes that wait in vain are looked for among those of a batch, one of which takes some ten times.
+    pub(super) fn searches(self) -> usize {
+        match self {
+            Self::WaitedFor => 0,
+            Self::LeftOut => 30,
+        }
+    }
+}
 
 /// Why a transaction came to nothing.
 pub(super) struct Failed {
@@ -75,16 +91,13 @@ impl PostgresStore {
         session: &mut Session,
         (layout, mapped): (&Layout, &Mapped),
         keys: &BTreeSet<&RecordKey>,
-        lock: Lock,
+        (lock, held): (fn(Held) -> Lock, Held),
     ) -> Result<(BTreeMap<RecordKey, Vec<Found>>, BTreeSet<RecordKey>), sqlx::Error> {
-        let waits = !matches!(lock, Lock::Update(Held::LeftOut) | Lock::Delete(Held::LeftOut));
-        if waits && !keys.is_empty() {
-            session.run(PATIENCE).await?;
-        }
-        let found = find(session, layout, mapped, keys, lock).await?;
+        session.run(held.patience()).await?;
+        let found = find(session, layout, mapped, keys, lock(held)).await?;
         let rest: BTreeSet<&RecordKey> =
             keys.iter().copied().filter(|key| !found.contains_key(*key)).collect();
-        if waits || rest.is_empty() {
+        if held == Held::WaitedFor || rest.is_empty() {
             return Ok((found, BTreeSet::new()));
         }
         let there = find(session, layout, mapped, &rest, Lock::None).await?;

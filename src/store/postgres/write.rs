@@ -77,8 +77,9 @@ impl PostgresStore {
         let keys: BTreeSet<&RecordKey> =
             batch.writes.iter().filter(looked_for).map(|write| &write.key).collect();
         let deletes = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Delete { .. }));
-        let lock = if deletes { Lock::Delete(held) } else { Lock::Update(held) };
-        let found = self.locked(&mut session, (&layout, mapped), &keys, lock).await;
+        let lock = if deletes { Lock::Delete } else { Lock::Update };
+        let searches = held.searches();
+        let found = self.locked(&mut session, (&layout, mapped), &keys, (lock, held)).await;
         let (found, held) = found.map_err(|error| self.failed(&error))?;
         let known = found.values().flatten().all(|row| self.own.knows(layout.info.oid, row.writer));
         let mut outcomes = BTreeMap::new();
@@ -104,6 +105,7 @@ impl PostgresStore {
             outcomes,
             written: BTreeSet::new(),
             assured: BTreeSet::new(),
+            searches,
             session,
         };
         work.write_all(planned).await.map_err(|error| self.failed(&error))?;
@@ -279,6 +281,8 @@ pub(super) struct Work<'a> {
     written: BTreeSet<RecordKey>,
     /// Those of them that surely are as they were given, and that another one stands for, written together with them.
     assured: BTreeSet<RecordKey>,
+    /// How often those may still be looked for that wait for another transaction.
+    searches: usize,
     pub(super) session: Session,
 }
 
@@ -309,6 +313,10 @@ impl Work<'_> {
                 }
                 Ok(false) => None,
                 Err(error) if error::is_refusal(&error) => Some(error),
+                Err(error) if error::is_held(&error) && self.searches > 0 => {
+                    self.searches -= 1;
+                    Some(error)
+                }
                 Err(error) => return Err(error),
             };
             self.session.run("ROLLBACK TO SAVEPOINT trueup_writes; RELEASE SAVEPOINT trueup_writes").await?;
