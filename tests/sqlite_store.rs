@@ -808,7 +808,7 @@ async fn a_write_that_leaves_no_row_of_its_key_is_undone_and_told() {
     for (at, outcome) in outcomes.iter().enumerate() {
         match outcome {
             Outcome::Refused(error) => {
-                assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("trigger")), "{error}")
+                assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("trigger")), "{error}");
             }
             outcome => assert!(at == 2 && matches!(outcome, Outcome::Applied(_)), "{at}: {outcome:?}"),
         }

@@ -176,7 +176,7 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
         "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())
             .hint("raise `max_connections`, or connect through a pooler"),
         "55P03" => new(ErrorKind::Unavailable, "another transaction holds a lock for too long".into())
-            .hint("it is tried again in the next pass; find who keeps a transaction open"),
+            .hint("find who keeps a transaction open (`pg_stat_activity` shows them); it is tried again"),
         "57014" => new(ErrorKind::Unavailable, "the server cancelled a statement that took too long".into())
             .hint("raise `statement_timeout` of the login, or lower the store's `limits.batch_size`"),
         "40001" | "40P01" => {

@@ -95,6 +95,8 @@ pub(super) struct TableInfo {
     pub(super) rowid: Option<&'static str>,
     /// Whether a row is what was written: nothing is computed in it, and no trigger changes it.
     pub(super) literal: bool,
+    /// Whether a write may lead to something else: the table has triggers that are not ours.
+    pub(super) triggers: bool,
 }
 
 impl TableInfo {
@@ -164,13 +166,14 @@ pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Resul
             })
         })?
         .collect::<rusqlite::Result<Vec<ColumnInfo>>>()?;
-    let triggers: i64 = connection
+    let (all, theirs): (i64, i64) = connection
         .prepare_cached(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
+            "SELECT count(*), count(*) FILTER (WHERE name NOT LIKE 'trueup\\_%' ESCAPE '\\') FROM sqlite_schema \
+             WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
         )?
-        .query_row([name], |row| row.get(0))?;
-    let literal = is_table && triggers == 0 && !columns.iter().any(|column| column.generated);
-    let mut info = TableInfo { columns, rowid: None, literal };
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let literal = is_table && all == 0 && !columns.iter().any(|column| column.generated);
+    let mut info = TableInfo { columns, rowid: None, literal, triggers: theirs > 0 };
     if is_table && !without_rowid {
         info.rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|name| info.position(name).is_none());
     }

@@ -285,7 +285,7 @@ impl<'a> Task<'a> {
         values: impl Iterator<Item = &'v Native>,
     ) -> Result<(), StoreError> {
         let failed = |error| store_error(&self.store.name, &error);
-        if self.layout.info.literal {
+        if !self.layout.info.triggers {
             return self.written(connection, sql, values);
         }
         connection.execute_batch("SAVEPOINT trueup_write").map_err(failed)?;
