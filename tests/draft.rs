@@ -71,6 +71,45 @@ async fn what_stands_in_two_stores_is_drafted_and_comes_to_agree() {
     .unwrap();
 }
 
+/// A key that is counted up is a key, and who refers to another column than the key refers to no record.
+#[tokio::test]
+async fn keys_that_the_database_counts_up_are_keys_and_what_refers_to_none_is_a_text() {
+    let database = server::database().await;
+    database
+        .sql(
+            "CREATE TABLE members (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE,
+               number int GENERATED ALWAYS AS IDENTITY, handle uuid NOT NULL UNIQUE);
+             CREATE TABLE visits (id text PRIMARY KEY, member bigint REFERENCES members, by_email text REFERENCES members (email))",
+        )
+        .await;
+    let stores = store("hub", "canonical: true, sqlite: {path: ../stores/hub.db}")
+        + &store("app", &format!("postgres: {{url: \"{}\"}}", database.url));
+    let place = Place::with(&stores);
+    tokio::task::spawn_blocking(move || {
+        std::fs::File::create(place.path().join("stores/hub.db")).unwrap();
+        place.sql(
+            "hub",
+            "CREATE TABLE guests (guest TEXT PRIMARY KEY, mail TEXT UNIQUE);
+             CREATE TABLE notes (note TEXT PRIMARY KEY, guest TEXT REFERENCES guests, mail TEXT REFERENCES guests (mail))",
+        );
+        let drafted = place.run(&["draft"], 0);
+        for line in [
+            "  key: {id: int64}\n",
+            "# not mapped: number (int64, computed)",
+            "    member: {type: int64, references: members}\n",
+            "    by_email: string\n",
+            "    guest: {type: string, references: guests}\n",
+            "    mail: string\n",
+        ] {
+            assert!(drafted.contains(line), "{line}: {drafted}");
+        }
+        assert!(!drafted.contains("no table declares a primary key"), "{drafted}");
+        database
+    })
+    .await
+    .unwrap();
+}
+
 #[test]
 fn a_store_that_is_not_there_is_an_error() {
     let place = Place::with(&store("hub", "canonical: true, sqlite: {path: ../stores/hub.db}"));

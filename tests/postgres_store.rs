@@ -313,6 +313,23 @@ async fn computed_columns_are_read_and_not_written() {
         "read back after the write"
     );
     assert_eq!(text(&database, "SELECT number::text FROM things").await, "1");
+    // A key may be given where the database counts it up otherwise, and cannot where it follows from other columns.
+    database
+        .sql(
+            "CREATE TABLE numbered (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, count int8);
+             CREATE TABLE derived (id text GENERATED ALWAYS AS (lower(name)) STORED UNIQUE, name text, count int8)",
+        )
+        .await;
+    let numbered = plain(Words { table: "numbered", ..name_and_count() }, |_| {});
+    for many in [7..8, 100..400] {
+        let made = many.map(|n| (key(&n.to_string()), create(&numbered, &[], &none())));
+        let outcomes = apply(&store, &numbered, made.collect()).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Applied(_))), "{outcomes:?}");
+    }
+    let derived = plain(Words { table: "derived", ..name_and_count() }, |_| {});
+    let outcomes = apply(&store, &derived, vec![(key("x"), create(&derived, &[], &none()))]).await;
+    let hint = refused(&outcomes[0]).hint.clone().expect("a hint");
+    assert!(hint.contains("key"), "{hint}");
 }
 
 #[tokio::test]
@@ -585,7 +602,7 @@ async fn a_database_that_is_set_to_be_read_only_is_not_written() {
 #[tokio::test]
 async fn a_value_that_does_not_fit_is_refused_with_the_fields_that_it_may_be_in() {
     type Case<'a> = (&'a [(&'a str, Value)], &'a [&'a str]);
-    let (_database, store) = theirs(
+    let (database, store) = theirs(
         "CREATE DOMAIN short AS text CONSTRAINT short_check CHECK (length(VALUE) < 4);
          CREATE TABLE things (id text PRIMARY KEY, name varchar(3), other text, count numeric(4,2), code short, at int4)",
     )
@@ -606,6 +623,12 @@ async fn a_value_that_does_not_fit_is_refused_with_the_fields_that_it_may_be_in(
         assert!(told.iter().all(|told| error.message.contains(told)), "{at}: {error}");
         assert!(!error.to_string().contains("s3cret"), "{error}");
     }
+    // It may be the key as well.
+    database.sql("CREATE TABLE shorts (id short PRIMARY KEY, name text, count int8)").await;
+    let shorts = plain(Words { table: "shorts", ..name_and_count() }, |_| {});
+    let outcomes = apply(&store, &shorts, vec![(key("s3cret"), create(&shorts, &[], &none()))]).await;
+    let error = refused(&outcomes[0]);
+    assert!(error.message.starts_with("`shorts.id`: "), "{error}");
 }
 
 #[tokio::test]
@@ -757,6 +780,8 @@ async fn a_lock_that_is_held_is_waited_for_and_then_told() {
     assert_eq!(text(&database, "SELECT name FROM things").await, "x", "compared with the row as it was left");
 }
 
+#[path = "postgres_store/hands.rs"]
+mod hands;
 #[path = "postgres_store/marks.rs"]
 mod marks;
 #[path = "postgres_store/wire.rs"]

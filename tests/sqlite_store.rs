@@ -781,3 +781,59 @@ async fn another_file_in_the_place_of_one_in_use_is_the_one_that_counts() {
     let gone = store.read(&mapped, &[key("a")]).await.expect_err("nothing there");
     assert!(gone.hint.is_some(), "{gone:?}");
 }
+
+/// A trigger that puts rows elsewhere would do so at every pass.
+#[tokio::test]
+async fn a_write_that_leaves_no_row_of_its_key_is_undone_and_told() {
+    let theirs = Theirs::new(
+        "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER); CREATE TABLE archive (id, name);
+         INSERT INTO things VALUES ('kept', 'n', 1), ('b', 'n', 1);
+         CREATE TRIGGER moves AFTER INSERT ON things WHEN NEW.name = 'away' BEGIN
+           DELETE FROM things WHERE id = NEW.id; INSERT INTO archive VALUES (NEW.id, NEW.name); END;
+         CREATE TRIGGER renames AFTER UPDATE ON things WHEN NEW.name = 'away' BEGIN UPDATE things SET id = 'x' || id WHERE id = NEW.id; END;
+         CREATE TRIGGER keeps BEFORE DELETE ON things WHEN OLD.id = 'kept' BEGIN
+           INSERT INTO archive VALUES (OLD.id, 'asked for'); SELECT RAISE(IGNORE); END",
+    )
+    .await;
+    let (store, mapped) = (theirs.open().await, bare(|_| {}));
+    let away = || vec![("name", Value::text("away"))];
+    let stands = || guard(&mapped, &[], &none());
+    let writes = vec![
+        (key("a"), create(&mapped, &away(), &none())),
+        (key("b"), update(&mapped, &away(), None, stands())),
+        (key("c"), create(&mapped, &[("name", Value::text("stays"))], &none())),
+        (key("kept"), WriteOp::Delete { guard: stands() }),
+    ];
+    let outcomes = apply(&store, &mapped, writes).await;
+    for (at, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Refused(error) => {
+                assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("trigger")), "{error}");
+            }
+            outcome => assert!(at == 2 && matches!(outcome, Outcome::Applied(_)), "{at}: {outcome:?}"),
+        }
+    }
+    assert_eq!(
+        theirs.text("SELECT group_concat(id || name, ' ') FROM (SELECT * FROM things ORDER BY id)").await,
+        "bn cstays keptn"
+    );
+    assert_eq!(theirs.text("SELECT count(*) || '' FROM archive").await, "0", "what was undone left nothing");
+}
+
+/// `ANY` is a type in STRICT tables, and the name of one that is none in others.
+#[tokio::test]
+async fn a_column_for_anything_takes_texts_as_they_are() {
+    for (strict, refused) in [("STRICT", false), ("", true)] {
+        let theirs = Theirs::new(&format!(
+            "CREATE TABLE things (id ANY PRIMARY KEY, name ANY, count INTEGER) {strict}"
+        ))
+        .await;
+        let (store, mapped) = (theirs.open().await, bare(|_| {}));
+        let made = vec![(key("007"), create(&mapped, &[("name", Value::text("1.50"))], &none()))];
+        let outcomes = apply(&store, &mapped, made).await;
+        assert_eq!(matches!(outcomes[0], Outcome::Refused(_)), refused, "{strict}: {outcomes:?}");
+        if !refused {
+            assert_eq!(theirs.text("SELECT id || ' ' || name FROM things").await, "007 1.50");
+        }
+    }
+}

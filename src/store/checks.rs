@@ -19,6 +19,18 @@ pub(super) fn repeated_keys(batch: &Batch) -> BTreeSet<&RecordKey> {
     batch.writes.iter().map(|write| &write.key).filter(|key| !seen.insert(*key)).collect()
 }
 
+/// What is said of a write that a table took without an error, and after which it is not as it was to be.
+pub(super) fn came_to_nothing(store: &StoreName, title: &str, write: &Write) -> StoreError {
+    let key = &write.key;
+    let message = match write.op {
+        WriteOp::Delete { .. } => format!("deleting {key} from `{title}` came to nothing"),
+        _ => format!("writing {key} to `{title}` came to nothing"),
+    };
+    StoreError::new(ErrorKind::Corrupt, store, message).hint(
+        "a trigger or rule of the table does something else with the row, or a column of the key makes another key of it",
+    )
+}
+
 /// Refuses a write that no store may take, whatever it could do with it: a mistake in the plan, not in the data.
 pub(super) fn check_write(
     store: &StoreName,

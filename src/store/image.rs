@@ -37,12 +37,18 @@ impl Table<'_> {
     /// What is said of a key that would stand in its columns as another one, or not at all.
     pub(super) fn no_key(&self, key: &RecordKey) -> StoreError {
         self.invalid(format!("the key {key} is none that its column can hold"))
+            .hint("declare the column as text, or correct the key where the record comes from")
     }
 
     /// What is said of a column that is only read.
     pub(super) fn computed(&self, column: &str) -> StoreError {
         self.invalid(format!("`{}.{column}` is computed by the database", self.title))
             .hint("map it with `direction: from-store`")
+    }
+
+    /// What is said of a column of the key that is only read.
+    pub(super) fn computed_key(&self, column: &str) -> StoreError {
+        self.computed(column).hint("make new records in this store alone, or map another column as the key")
     }
 
     fn lacks(&self, what: &str) -> StoreError {

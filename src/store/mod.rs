@@ -35,7 +35,7 @@ mod tables;
 pub mod twenty;
 
 pub use checks::guard_holds;
-use checks::{check_write, form_suits, letting_go, repeated_keys};
+use checks::{came_to_nothing, check_write, form_suits, letting_go, repeated_keys};
 pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.

@@ -40,6 +40,7 @@ mod read;
 mod refusal;
 mod rows;
 mod session;
+mod tries;
 mod triggers;
 
 pub(crate) use error::store_error;

@@ -101,12 +101,17 @@ pub(super) fn gave_way(error: &sqlx::Error) -> bool {
     matches!(code(error), Some("40001" | "40P01"))
 }
 
+/// Whether another transaction holds what was to be locked.
+pub(super) fn is_held(error: &sqlx::Error) -> bool {
+    code(error) == Some("55P03")
+}
+
 /// Whether it was the statement that was refused, so that others in the same transaction may go through: not so when the
 /// connection, the server or a lock is the trouble.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     let Some(code) = code(error) else { return false };
     let class = code.get(..2).unwrap_or("");
-    !matches!(class, "08" | "25" | "40" | "53" | "57" | "58") && code != "55P03"
+    !matches!(class, "08" | "25" | "40" | "53" | "57" | "58") && !is_held(error)
 }
 
 /// Whether a commit that failed this way certainly left everything as it was.
@@ -182,7 +187,7 @@ fn database_error(store: &StoreName, error: &PgDatabaseError) -> StoreError {
         "53300" => new(ErrorKind::Unavailable, "the server has no connection left".into())
             .hint("raise `max_connections`, or connect through a pooler"),
         "55P03" => new(ErrorKind::Unavailable, "another transaction holds a lock for too long".into())
-            .hint("it is tried again in the next pass; find who keeps a transaction open"),
+            .hint("find who keeps a transaction open (`pg_stat_activity` shows them); it is tried again"),
         "57014" => new(ErrorKind::Unavailable, "the server cancelled a statement that took too long".into())
             .hint("raise `statement_timeout` of the login, or lower the store's `limits.batch_size`"),
         "40001" | "40P01" => {

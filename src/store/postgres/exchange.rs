@@ -8,6 +8,7 @@ use crate::model::{RecordKey, Write};
 use super::super::letting_go;
 use super::error;
 use super::read::{Lock, find};
+use super::tries::Held;
 use super::write::{Act, Planned, Work};
 
 impl Work<'_> {
@@ -31,7 +32,8 @@ impl Work<'_> {
         let keys: BTreeSet<&RecordKey> = blocked.iter().map(|planned| &planned.write.key).collect();
         let letting_go = |planned: &Planned<'_>| letting_go(self.mapped, planned.write);
         let free: Vec<Write> = blocked.iter().filter_map(letting_go).collect();
-        let found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::Update).await?;
+        let found =
+            find(&mut self.session, self.layout, self.mapped, &keys, Lock::Update(Held::WaitedFor)).await?;
         let repeated = BTreeSet::new();
         let mut freed = Vec::new();
         for write in &free {
@@ -45,7 +47,8 @@ impl Work<'_> {
             return Ok(false);
         }
         // Rows are found by where they are, and that is another place now.
-        let found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::Update).await?;
+        let found =
+            find(&mut self.session, self.layout, self.mapped, &keys, Lock::Update(Held::WaitedFor)).await?;
         let mut takes = Vec::new();
         for Planned { write, act } in blocked {
             let (Act::Update(_, columns), Some([row])) = (act, found.get(&write.key).map(Vec::as_slice))

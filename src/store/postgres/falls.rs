@@ -9,9 +9,10 @@ use super::super::falls::none_of;
 use super::PostgresStore;
 use super::error::{self, delete_error};
 use super::layout::Layout;
-use super::read::{Lock, find};
+use super::read::Lock;
 use super::session::{Session, WRITE};
-use super::write::{Act, Failed, delete_rows};
+use super::tries::{Failed, Held, Tries};
+use super::write::{Act, delete_rows};
 
 /// Why a fall does not happen: the write that it is about, and what became of it.
 type Why = (IntentId, Outcome);
@@ -22,16 +23,16 @@ impl PostgresStore {
         falls: &Falls,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
         self.may_write()?;
-        let mut tries = 0;
+        let mut tries = Tries::new();
         loop {
-            match self.attempt_falls(falls).await {
-                Err(failed) if failed.again && tries < error::DEADLOCK_RETRIES => tries += 1,
+            match self.attempt_falls(falls, tries.held).await {
+                Err(failed) if tries.again(&failed) => {}
                 done => return done.map_err(|failed| failed.told),
             }
         }
     }
 
-    async fn attempt_falls(&self, falls: &Falls) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
+    async fn attempt_falls(&self, falls: &Falls, held: Held) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
         let mut session = self.server.begin(WRITE).await?;
         let mut layouts = Vec::new();
         for mapped in &falls.mapped {
@@ -41,7 +42,7 @@ impl PostgresStore {
         let mut left: Vec<&[Fall]> = vec![&falls.falls];
         while let Some(some) = left.pop() {
             session.run("SAVEPOINT trueup_falls").await.map_err(|error| self.failed(&error))?;
-            let why = self.delete_all(&mut session, falls, &layouts, some).await;
+            let why = self.delete_all(&mut session, (falls, held), &layouts, some).await;
             let why = match why {
                 Ok(why) => why,
                 Err((_, error)) if !error::is_refusal(&error) => return Err(self.failed(&error)),
@@ -79,7 +80,7 @@ impl PostgresStore {
     async fn delete_all(
         &self,
         session: &mut Session,
-        falls: &Falls,
+        (falls, held): (&Falls, Held),
         layouts: &[Layout],
         some: &[Fall],
     ) -> Result<Option<Why>, (Option<IntentId>, sqlx::Error)> {
@@ -89,8 +90,12 @@ impl PostgresStore {
             let writes: Vec<_> = of_it.map(|(_, write)| write).collect();
             let keys: BTreeSet<&RecordKey> = writes.iter().map(|write| &write.key).collect();
             // Whoever refers to these rows has to wait, and finds them gone.
-            let found = find(session, layout, mapped, &keys, Lock::Delete).await;
-            let found = found.map_err(|error| (last.clone(), error))?;
+            let found = self.locked(session, (layout, mapped), &keys, (Lock::Delete, held)).await;
+            let (found, held) = found.map_err(|error| (last.clone(), error))?;
+            if let Some(write) = writes.iter().find(|write| held.contains(&write.key)) {
+                let told = self.held(layout, &write.key);
+                return Ok(Some((write.intent.clone(), Outcome::Refused(told))));
+            }
             let repeated = BTreeSet::new();
             let mut places: [Vec<String>; 2] = Default::default();
             for write in &writes {

@@ -9,16 +9,19 @@ use super::session::Session;
 
 /// The tables of a schema, but for those that extensions brought.
 pub(super) async fn tables(session: &mut Session, schema: &str) -> Result<Vec<FoundTable>, sqlx::Error> {
-    // A domain is taken for what it is made of. Numbers of columns become places in the key by looking them up in its index.
+    // A domain is taken for what it is made of. Numbers of columns become places in the key by looking them up in its index. A key may be
+    // given where the database counts it up otherwise. What refers to anything but a key refers to no record.
     let sql = "SELECT c.relname::text, a.attname::text, b.oid::int8, \
-        a.attnotnull OR COALESCE(d.typnotnull, false), a.attgenerated <> '' OR a.attidentity = 'a', \
+        a.attnotnull OR COALESCE(d.typnotnull, false), a.attgenerated <> '' OR (a.attidentity = 'a' AND NOT EXISTS \
+            (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey::int2[]))), \
         (SELECT pg_catalog.array_position(i.indkey::int2[], a.attnum)::int8 FROM pg_catalog.pg_index i \
             WHERE i.indrelid = c.oid AND i.indisprimary), \
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisprimary \
             AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 1 \
             AND (i.indkey::int2[])[0] = a.attnum), \
         (SELECT r.relname::text FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class r ON r.oid = f.confrelid \
-            WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.conkey = ARRAY[a.attnum] \
+            JOIN pg_catalog.pg_index k ON k.indrelid = r.oid AND k.indisprimary AND k.indnkeyatts = 1 \
+            WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.conkey = ARRAY[a.attnum] AND (k.indkey::int2[])[0] = f.confkey[1] \
             AND r.relnamespace = c.relnamespace ORDER BY f.conname LIMIT 1) \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \

@@ -4,7 +4,7 @@ use crate::model::{Flat, Mapped, Native, RecordKey, StoreError, StoreName, Value
 
 use super::super::image::{self, Table};
 use super::kind::{Kind, is_number, is_uuid};
-use super::layout::Layout;
+use super::layout::{ColumnInfo, Layout};
 
 /// Columns by their place in the table, with the text that each gets; none: NULL.
 pub(super) type Columns = Flat<usize, Option<String>>;
@@ -24,7 +24,7 @@ impl image::Row for Row<'_> {
     }
 
     fn is_computed(&self, slot: usize) -> bool {
-        self.layout.column(slot).is_some_and(|column| column.generated)
+        self.layout.column(slot).is_some_and(ColumnInfo::is_computed)
     }
 
     fn position(&self, slot: usize) -> usize {
@@ -70,7 +70,7 @@ impl<'a> Image<'a> {
         let layout = self.row.layout;
         for ((at, column), part) in layout.key.iter().zip(layout.key_columns()).zip(key.parts()) {
             if column.generated {
-                return Err(self.table.computed(&column.name));
+                return Err(self.table.computed_key(&column.name));
             }
             let fits = match column.kind {
                 Kind::Int2 | Kind::Int4 | Kind::Int8 => canonical_integer(part).is_some(),

@@ -24,6 +24,8 @@ pub(super) struct ColumnInfo {
     pub(super) base: String,
     /// The database computes it: it is read, never written.
     pub(super) generated: bool,
+    /// The database counts it up: a new row is given one as its key all the same, where that is asked for, and nothing is changed.
+    pub(super) identity: bool,
     /// Its type has a length or precision that what is written is fitted to.
     pub(super) fitted: bool,
     /// What its text depends on besides the row: an enum's labels. None: on what cannot be told.
@@ -31,10 +33,15 @@ pub(super) struct ColumnInfo {
 }
 
 impl ColumnInfo {
+    /// Whether the database sees to the column's values by itself.
+    pub(super) fn is_computed(&self) -> bool {
+        self.generated || self.identity
+    }
+
     /// Whether the column gives every value of a type that it takes back as it was.
     fn keeps(&self, ty: FieldType) -> bool {
         !self.fitted
-            && !self.generated
+            && !self.is_computed()
             && matches!(
                 (self.kind, ty),
                 (Kind::Text, FieldType::String)
@@ -60,9 +67,10 @@ pub(super) struct TableInfo {
     /// A table, and not a view.
     pub(super) writable: bool,
     pub(super) columns: Vec<ColumnInfo>,
-    /// Sets of columns, by number, of which no two rows have the same values.
+    /// Sets of columns, by number, of which no two rows have the same values. A table's own say nothing of rows in those that inherit.
     unique: Vec<Vec<i16>>,
-    /// No write to a row can lead to another write to the table (by a trigger or rule of somebody's), but for deletes.
+    /// No write to a row can lead to another write to the table, or to another row than was given (by a trigger or rule of somebody's, of
+    /// the table or of one that its rows stand in), but for deletes.
     pub(super) quiet: bool,
     /// No delete of a row can.
     pub(super) quiet_deletes: bool,
@@ -151,22 +159,28 @@ pub(super) async fn table_info(
     session: &mut Session,
     names: &TableNames,
 ) -> Result<Option<TableInfo>, sqlx::Error> {
-    let sql = "SELECT c.oid::int8, c.relkind::text, pg_catalog.pg_relation_filenode(c.oid)::int8, \
+    // A row may stand in a partition or in a table that inherits, and what these have of their own acts on it as well.
+    let sql = "WITH RECURSIVE kin (oid, root) AS (SELECT c.oid, true FROM pg_catalog.pg_class c \
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 \
+          AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+          UNION SELECT i.inhrelid, false FROM pg_catalog.pg_inherits i JOIN kin ON i.inhparent = kin.oid) \
+        SELECT c.oid::int8, c.relkind::text, pg_catalog.pg_relation_filenode(c.oid)::int8, \
         c.relkind = 'r' AND NOT c.relhassubclass, \
-        NOT c.relhasrules AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid \
-            AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgname NOT LIKE 'trueup\\_%') \
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
-            AND f.contype = 'f' AND f.confupdtype IN ('c', 'n', 'd')), \
-        NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.confrelid = c.oid \
-            AND f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')), \
+        NOT c.relhasrules AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g JOIN kin ON g.tgrelid = kin.oid \
+            WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgname NOT LIKE 'trueup\\_%') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_class k JOIN kin ON k.oid = kin.oid WHERE k.relkind = 'f') \
+          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f JOIN kin ON f.confrelid = kin.oid \
+            WHERE f.contype = 'f' AND f.confupdtype IN ('c', 'n', 'd')), \
+        NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f JOIN kin ON f.confrelid = kin.oid \
+            WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd')), \
         ARRAY(SELECT pg_catalog.array_to_string((i.indkey::int2[])[0:i.indnkeyatts - 1], ' ') \
             FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
-            AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL), \
+            AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+            AND (c.relkind = 'p' OR NOT c.relhassubclass)), \
         pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(), \
         pg_catalog.current_setting('server_encoding'), \
         (SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+        FROM pg_catalog.pg_class c JOIN kin ON kin.oid = c.oid WHERE kin.root";
     let query = session.query(sql).bind(names.schema.clone()).bind(names.name.clone());
     let Some(row) = session.all(query).await?.into_iter().next() else { return Ok(None) };
     let kind: String = row.try_get(1)?;
@@ -189,7 +203,7 @@ pub(super) async fn table_info(
     // A domain is read as what it is made of, and a domain of a domain too.
     let sql = "SELECT a.attname::text, a.attnum, b.oid::int8, \
         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(b.typname), \
-        a.attgenerated <> '' OR a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
+        a.attidentity = 'a', a.attgenerated::text, b.typtype::text, \
         n.nspname = 'pg_catalog' AND b.typname !~ '^_?reg', \
         a.atttypmod <> -1 OR t.typtypmod <> -1 OR COALESCE(d.typtypmod <> -1, false), \
         (SELECT pg_catalog.md5(pg_catalog.string_agg(e.oid::text || ' ' || e.enumlabel, ',' ORDER BY e.oid)) \
@@ -203,9 +217,10 @@ pub(super) async fn table_info(
     for row in session.all(query).await? {
         let (base, typtype): (String, String) = (row.try_get(3)?, row.try_get(6)?);
         let (labels, builtin): (Option<String>, bool) = (row.try_get(9)?, row.try_get(7)?);
-        let computed_when_read = row.try_get::<String, _>(5)? == "v";
+        let generated: String = row.try_get(5)?;
         let depends = match typtype.as_str() {
-            _ if computed_when_read => None,
+            // Computed when it is read.
+            _ if generated == "v" => None,
             "e" => labels,
             "b" | "r" if builtin => Some(String::new()),
             _ => None,
@@ -215,7 +230,8 @@ pub(super) async fn table_info(
             number: row.try_get(1)?,
             kind: Kind::of(row.try_get(2)?),
             base,
-            generated: row.try_get(4)?,
+            generated: !generated.is_empty(),
+            identity: row.try_get(4)?,
             fitted: row.try_get(8)?,
             depends,
         });
@@ -383,6 +399,12 @@ impl Layout {
                 let written = fields.contains_key(&field.id);
                 !written || (field.form == Form::Native && keeps(&field.place, field.ty))
             })
+    }
+
+    /// Whether the key of a new row surely is the one that it was given, as that was written.
+    pub(super) fn keeps_keys(&self) -> bool {
+        let kept = [Kind::Text, Kind::Int2, Kind::Int4, Kind::Int8, Kind::Uuid];
+        self.key_columns().all(|column| !column.fitted && kept.contains(&column.kind))
     }
 
     /// Whether the table itself sees to it that no two rows have one key.

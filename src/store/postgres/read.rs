@@ -23,6 +23,7 @@ use super::kind::{Kind, is_number, is_uuid};
 use super::layout::{ColumnInfo, Layout};
 use super::rows::{Cutter, Decoder, Torn, Values};
 use super::session::{READ, Session, quoted};
+use super::tries::Held;
 
 /// Rows a piece of a snapshot: enough that the channel costs nothing, few enough that nothing piles up.
 pub(super) const CHUNK_ROWS: usize = 1000;
@@ -326,8 +327,21 @@ fn key_of(layout: &Layout, mapped: &Mapped, row: &PgRow) -> Option<RecordKey> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lock {
     None,
-    Update,
-    Delete,
+    Update(Held),
+    Delete(Held),
+}
+
+impl Lock {
+    fn clause(self) -> &'static str {
+        match self {
+            Self::None => "",
+            // Rows that refer to these may still be written by others.
+            Self::Update(Held::WaitedFor) => " FOR NO KEY UPDATE OF t",
+            Self::Update(Held::LeftOut) => " FOR NO KEY UPDATE OF t SKIP LOCKED",
+            Self::Delete(Held::WaitedFor) => " FOR UPDATE OF t",
+            Self::Delete(Held::LeftOut) => " FOR UPDATE OF t SKIP LOCKED",
+        }
+    }
 }
 
 /// Finds rows by key. Several rows of one key are all there. Rows that are going to be written are locked, in the order of their
@@ -341,15 +355,9 @@ pub(super) async fn find(
 ) -> Result<BTreeMap<RecordKey, Vec<Found>>, sqlx::Error> {
     let place = if layout.info.writable { ", t.tableoid::text, t.ctid::text, t.xmin::text" } else { "" };
     let select = format!("{} {}{place}", layout.types(), layout.select_list());
-    let tail = match lock {
-        Lock::None => "",
-        // Rows that refer to these may still be written by others.
-        Lock::Update => " FOR NO KEY UPDATE OF t",
-        Lock::Delete => " FOR UPDATE OF t",
-    };
     let (key_count, slots) = (layout.key.len(), layout.slots.len());
     let mut found: BTreeMap<RecordKey, Vec<Found>> = BTreeMap::new();
-    for sent in rows_of(session, layout, &select, keys, tail).await? {
+    for sent in rows_of(session, layout, &select, keys, lock.clause()).await? {
         // The comparison in SQL takes more than the key itself where a column folds case or pads with spaces.
         let Some(key) = key_of(layout, mapped, &sent).filter(|key| keys.contains(key)) else { continue };
         let text = |at: usize| -> Result<String, sqlx::Error> {

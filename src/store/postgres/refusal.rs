@@ -11,7 +11,7 @@ use super::write::Act;
 /// So many fields are named at most.
 const NAMED: usize = 5;
 
-/// A refusal of one write, with the fields that it may be about.
+/// A refusal of one write, with the fields and parts of the key that it may be about.
 pub(super) fn told(
     store: &PostgresStore,
     mapped: &Mapped,
@@ -28,12 +28,15 @@ pub(super) fn told(
     if told.kind != ErrorKind::Invalid || !of_a_value || names_a_column(error) {
         return told;
     }
-    let written = layout.fields.iter().filter_map(|field| {
-        let at = layout.slots.get(field.place.slot)?;
-        let column = columns.get(at).and_then(Option::as_ref).and(layout.info.columns.get(*at))?;
-        may_be(code, column).then(|| mapped.entity.field(field.id).name.as_str())
+    let keys = layout.key.iter().zip(&mapped.entity.key).map(|(at, part)| (at, part.name.as_str()));
+    let fields = layout.fields.iter().filter_map(|field| {
+        Some((layout.slots.get(field.place.slot)?, mapped.entity.field(field.id).name.as_str()))
     });
-    let mut names: Vec<String> = written.map(|name| format!("`{}.{name}`", layout.title)).collect();
+    let written = keys.chain(fields).filter(|(at, _)| {
+        let column = columns.get(*at).and_then(Option::as_ref).and(layout.info.columns.get(**at));
+        column.is_some_and(|column| may_be(code, column))
+    });
+    let mut names: Vec<String> = written.map(|(_, name)| format!("`{}.{name}`", layout.title)).collect();
     names.dedup();
     let which = match names.as_slice() {
         [] => return told,

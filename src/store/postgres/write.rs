@@ -12,7 +12,7 @@ use crate::model::{
     Batch, BatchId, ErrorKind, IntentId, Mapped, Outcome, RecordKey, StoreError, Write, WriteOp,
 };
 
-use super::super::{check_write, repeated_keys};
+use super::super::{came_to_nothing, check_write, repeated_keys};
 use super::PostgresStore;
 use super::error::{self, store_error};
 use super::image::{Columns, Image};
@@ -21,22 +21,10 @@ use super::mark::{bounds, whole};
 use super::read::{Found, Lock, find};
 use super::refusal;
 use super::session::{READ, Session, WRITE, quoted};
+use super::tries::{Failed, Held, Tries};
 
 /// From so many new rows on they are sent as a stream.
 const STREAMED_FROM: usize = 100;
-
-/// Why a transaction came to nothing.
-pub(super) struct Failed {
-    pub(super) told: StoreError,
-    /// Another transaction was in the way, which is gone now.
-    pub(super) again: bool,
-}
-
-impl From<StoreError> for Failed {
-    fn from(told: StoreError) -> Self {
-        Self { told, again: false }
-    }
-}
 
 /// What is done to the table for one write.
 pub(super) enum Act {
@@ -53,20 +41,16 @@ pub(super) struct Planned<'a> {
 }
 
 impl PostgresStore {
-    pub(super) fn failed(&self, error: &sqlx::Error) -> Failed {
-        Failed { told: store_error(&self.name, error), again: error::gave_way(error) }
-    }
-
     pub(super) async fn apply_batch(
         &self,
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
         self.may_write()?;
-        let mut tries = 0;
+        let mut tries = Tries::new();
         loop {
-            match self.attempt(mapped, batch).await {
-                Err(failed) if failed.again && tries < error::DEADLOCK_RETRIES => tries += 1,
+            match self.attempt(mapped, batch, tries.held).await {
+                Err(failed) if tries.again(&failed) => {}
                 done => return done.map_err(|failed| failed.told),
             }
         }
@@ -80,7 +64,12 @@ impl PostgresStore {
         Err(refused.hint("the manifest says so: `read_only: true`"))
     }
 
-    async fn attempt(&self, mapped: &Mapped, batch: &Batch) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
+    async fn attempt(
+        &self,
+        mapped: &Mapped,
+        batch: &Batch,
+        held: Held,
+    ) -> Result<BTreeMap<IntentId, Outcome>, Failed> {
         let (mut session, layout) = self.writing(mapped, batch).await?;
         // A row that is in the way of a new one is found out about when the table refuses that.
         let looked_for =
@@ -89,14 +78,19 @@ impl PostgresStore {
             batch.writes.iter().filter(looked_for).map(|write| &write.key).collect();
         let deletes = batch.writes.iter().any(|write| matches!(write.op, WriteOp::Delete { .. }));
         let lock = if deletes { Lock::Delete } else { Lock::Update };
-        let found = find(&mut session, &layout, mapped, &keys, lock).await;
-        let found = found.map_err(|error| self.failed(&error))?;
+        let searches = held.searches();
+        let found = self.locked(&mut session, (&layout, mapped), &keys, (lock, held)).await;
+        let (found, held) = found.map_err(|error| self.failed(&error))?;
         let known = found.values().flatten().all(|row| self.own.knows(layout.info.oid, row.writer));
         let mut outcomes = BTreeMap::new();
         let mut planned = Vec::new();
         let repeated = repeated_keys(batch);
         for write in &batch.writes {
             let there = found.get(&write.key).map_or(&[][..], Vec::as_slice);
+            if held.contains(&write.key) {
+                outcomes.insert(write.intent.clone(), Outcome::Refused(self.held(&layout, &write.key)));
+                continue;
+            }
             match self.plan(mapped, &layout, write, there, &repeated) {
                 Ok(act) => planned.push(Planned { write, act }),
                 Err(outcome) => {
@@ -111,6 +105,7 @@ impl PostgresStore {
             outcomes,
             written: BTreeSet::new(),
             assured: BTreeSet::new(),
+            searches,
             session,
         };
         work.write_all(planned).await.map_err(|error| self.failed(&error))?;
@@ -286,6 +281,8 @@ pub(super) struct Work<'a> {
     written: BTreeSet<RecordKey>,
     /// Those of them that surely are as they were given, and that another one stands for, written together with them.
     assured: BTreeSet<RecordKey>,
+    /// How often those may still be looked for that wait for another transaction.
+    searches: usize,
     pub(super) session: Session,
 }
 
@@ -316,6 +313,10 @@ impl Work<'_> {
                 }
                 Ok(false) => None,
                 Err(error) if error::is_refusal(&error) => Some(error),
+                Err(error) if error::is_held(&error) && self.searches > 0 => {
+                    self.searches -= 1;
+                    Some(error)
+                }
                 Err(error) => return Err(error),
             };
             self.session.run("ROLLBACK TO SAVEPOINT trueup_writes; RELEASE SAVEPOINT trueup_writes").await?;
@@ -334,10 +335,7 @@ impl Work<'_> {
             for Planned { write, act } in writes {
                 let told = match &refused {
                     Some(error) => refusal::told(self.store, self.mapped, self.layout, &act, error),
-                    None => self.store.refusal(
-                        ErrorKind::Corrupt,
-                        format!("writing {} to `{}` touched no row", write.key, self.layout.title),
-                    ),
+                    None => came_to_nothing(&self.store.name, &self.layout.title, write),
                 };
                 if refused.as_ref().is_some_and(error::is_taken) && matches!(act, Act::Update(..)) {
                     blocked.push(Planned { write, act });
@@ -404,8 +402,30 @@ impl Work<'_> {
             return Ok(false);
         }
         // Constraints that would be checked at the end are checked now, while it is known which writes they are about.
-        self.session.run("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT trueup_writes").await?;
-        Ok(true)
+        if self.surely_there(writes) {
+            self.session.run("SET CONSTRAINTS ALL IMMEDIATE; RELEASE SAVEPOINT trueup_writes").await?;
+            return Ok(true);
+        }
+        self.session.run("SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let there = self.are_there(writes).await?;
+        if there {
+            self.session.run("RELEASE SAVEPOINT trueup_writes").await?;
+        }
+        Ok(there)
+    }
+
+    /// Whether rows that were written certainly are there, under the keys that they were to have.
+    fn surely_there(&self, writes: &[Planned<'_>]) -> bool {
+        let makes_none = || !writes.iter().any(|planned| matches!(planned.act, Act::Insert(_)));
+        self.layout.info.quiet && (self.layout.keeps_keys() || makes_none())
+    }
+
+    /// Whether they are: what a trigger moved away would be written again by every pass.
+    async fn are_there(&mut self, writes: &[Planned<'_>]) -> Result<bool, sqlx::Error> {
+        let left = writes.iter().filter(|planned| !matches!(planned.act, Act::Delete(_)));
+        let keys: BTreeSet<&RecordKey> = left.map(|planned| &planned.write.key).collect();
+        let found = find(&mut self.session, self.layout, self.mapped, &keys, Lock::None).await?;
+        Ok(found.len() == keys.len())
     }
 
     async fn delete(&mut self, places: [Vec<String>; 2]) -> Result<u64, sqlx::Error> {
@@ -442,7 +462,7 @@ impl Work<'_> {
         let values: Vec<String> =
             named.iter().enumerate().map(|(at, (_, base))| format!("u.c{at}::{base}")).collect();
         let sql = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {}",
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             self.layout.table,
             names.join(", "),
             values.join(", "),

@@ -26,6 +26,7 @@ pub(super) fn tables(connection: &mut Connection) -> rusqlite::Result<Vec<FoundT
     names.into_iter().map(|name| table(&transaction, name)).collect()
 }
 
+/// What refers to anything but another table's key refers to no record.
 fn table(connection: &Connection, name: String) -> rusqlite::Result<FoundTable> {
     let mut key: Vec<(i64, String)> = Vec::new();
     let mut statement = connection.prepare_cached(
@@ -34,7 +35,9 @@ fn table(connection: &Connection, name: String) -> rusqlite::Result<FoundTable> 
              AND (SELECT count(*) FROM pragma_index_info(i.name, 'main')) = 1 \
              AND (SELECT name FROM pragma_index_info(i.name, 'main')) = c.name), \
            (SELECT f.\"table\" FROM pragma_foreign_key_list(?1, 'main') AS f WHERE f.\"from\" = c.name \
-             AND (SELECT count(*) FROM pragma_foreign_key_list(?1, 'main') AS g WHERE g.id = f.id) = 1 LIMIT 1) \
+             AND (SELECT count(*) FROM pragma_foreign_key_list(?1, 'main') AS g WHERE g.id = f.id) = 1 \
+             AND (f.\"to\" IS NULL OR f.\"to\" COLLATE NOCASE = \
+               (SELECT iif(count(*) = 1, max(k.name), '') FROM pragma_table_xinfo(f.\"table\", 'main') AS k WHERE k.pk > 0)) LIMIT 1) \
          FROM pragma_table_xinfo(?1, 'main') AS c WHERE c.hidden <> 1 ORDER BY c.cid",
     )?;
     let columns = statement.query_map([&name], |row| {

@@ -69,7 +69,7 @@ impl<'a> Image<'a> {
         for ((place, part), text) in layout.key.iter().zip(&task.mapped.entity.key).zip(key.parts()) {
             let column = layout.column(place.slot);
             if let Some(column) = column.filter(|column| column.generated) {
-                return Err(self.table.computed(&column.name));
+                return Err(self.table.computed_key(&column.name));
             }
             let affinity = column.map_or(Affinity::None, |column| column.affinity);
             let native = key_native(text, part.ty, affinity).ok_or_else(|| self.table.no_key(key))?;

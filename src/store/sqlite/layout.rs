@@ -95,6 +95,8 @@ pub(super) struct TableInfo {
     pub(super) rowid: Option<&'static str>,
     /// Whether a row is what was written: nothing is computed in it, and no trigger changes it.
     pub(super) literal: bool,
+    /// Whether a write may lead to something else: the table has triggers that are not ours.
+    pub(super) triggers: bool,
 }
 
 impl TableInfo {
@@ -143,13 +145,13 @@ pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, St
 
 /// A table as it is; none if it is not there.
 pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Result<Option<TableInfo>> {
-    let found: Option<(String, bool)> = connection
+    let found: Option<(String, bool, bool)> = connection
         .prepare_cached(
-            "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE",
+            "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE",
         )?
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((kind, without_rowid)) = found else { return Ok(None) };
+    let Some((kind, without_rowid, strict)) = found else { return Ok(None) };
     let is_table = kind == "table";
     let columns = connection
         .prepare_cached(
@@ -158,33 +160,35 @@ pub(super) fn table_info(connection: &Connection, name: &str) -> rusqlite::Resul
         .query_map([name], |row| {
             Ok(ColumnInfo {
                 name: row.get(0)?,
-                affinity: affinity(&row.get::<_, String>(1)?),
+                affinity: affinity(&row.get::<_, String>(1)?, strict),
                 generated: row.get::<_, i64>(2)? != 0,
                 has_default: row.get(3)?,
             })
         })?
         .collect::<rusqlite::Result<Vec<ColumnInfo>>>()?;
-    let triggers: i64 = connection
+    let (all, theirs): (i64, i64) = connection
         .prepare_cached(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
+            "SELECT count(*), count(*) FILTER (WHERE name NOT LIKE 'trueup\\_%' ESCAPE '\\') FROM sqlite_schema \
+             WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE",
         )?
-        .query_row([name], |row| row.get(0))?;
-    let literal = is_table && triggers == 0 && !columns.iter().any(|column| column.generated);
-    let mut info = TableInfo { columns, rowid: None, literal };
+        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let literal = is_table && all == 0 && !columns.iter().any(|column| column.generated);
+    let mut info = TableInfo { columns, rowid: None, literal, triggers: theirs > 0 };
     if is_table && !without_rowid {
         info.rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|name| info.position(name).is_none());
     }
     Ok(Some(info))
 }
 
-fn affinity(declared: &str) -> Affinity {
+/// In a STRICT table ANY takes everything as it is; elsewhere it is a word like any other.
+fn affinity(declared: &str, strict: bool) -> Affinity {
     let declared = declared.to_ascii_uppercase();
     let has = |part: &str| declared.contains(part);
     if has("INT") {
         Affinity::Integer
     } else if has("CHAR") || has("CLOB") || has("TEXT") {
         Affinity::Text
-    } else if has("BLOB") || declared.trim().is_empty() {
+    } else if has("BLOB") || declared.trim().is_empty() || (strict && declared == "ANY") {
         Affinity::None
     } else if has("REAL") || has("FLOA") || has("DOUB") {
         Affinity::Real

@@ -13,7 +13,7 @@ use crate::model::{
     Row, StoreError, Value, Write, WriteOp,
 };
 
-use super::super::{check_write, repeated_keys};
+use super::super::{came_to_nothing, check_write, repeated_keys};
 use super::SqliteStore;
 use super::digest;
 use super::error::{did_not_happen, store_error};
@@ -276,7 +276,29 @@ impl<'a> Task<'a> {
         done.map_or_else(Outcome::Refused, Outcome::Applied)
     }
 
+    /// Runs a statement that is to write one row. Where triggers may do something else with it, it is looked at whether that row is there
+    /// then, and what they did is undone if it is not: it would be done again by every pass.
     fn execute<'v>(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        values: impl Iterator<Item = &'v Native>,
+    ) -> Result<(), StoreError> {
+        let failed = |error| store_error(&self.store.name, &error);
+        if !self.layout.info.triggers {
+            return self.written(connection, sql, values);
+        }
+        connection.execute_batch("SAVEPOINT trueup_write").map_err(failed)?;
+        let done = self.written(connection, sql, values).and_then(|()| self.is_there(connection));
+        // One of them may have thrown the whole transaction away.
+        if !connection.is_autocommit() {
+            let undo = if done.is_err() { "ROLLBACK TO trueup_write; " } else { "" };
+            connection.execute_batch(&format!("{undo}RELEASE trueup_write")).map_err(failed)?;
+        }
+        done
+    }
+
+    fn written<'v>(
         &self,
         connection: &Connection,
         sql: &str,
@@ -286,12 +308,20 @@ impl<'a> Task<'a> {
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(params_from_iter(values)))
             .map_err(|error| store_error(&self.store.name, &error))?;
-        if done == 1 {
+        if done == 1 { Ok(()) } else { Err(self.came_to_nothing()) }
+    }
+
+    fn is_there(&self, connection: &Connection) -> Result<(), StoreError> {
+        if matches!(self.write.op, WriteOp::Delete { .. }) {
             return Ok(());
         }
-        let (key, title) = (&self.write.key, &self.layout.title);
-        let message = format!("writing {key} to `{title}` touched {done} rows instead of one");
-        Err(self.store.refusal(ErrorKind::Corrupt, message))
+        let found = find(connection, self.layout, self.mapped, &BTreeSet::from([&self.write.key]));
+        let found = found.map_err(|error| store_error(&self.store.name, &error))?;
+        if found.is_empty() { Err(self.came_to_nothing()) } else { Ok(()) }
+    }
+
+    fn came_to_nothing(&self) -> StoreError {
+        came_to_nothing(&self.store.name, &self.layout.title, self.write)
     }
 
     /// The columns that are set in a row that stands like this.
