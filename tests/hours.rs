@@ -87,7 +87,9 @@ async fn other_manifests_hold_however_many_hints_come() {
         let world = world.clone();
         async move {
             for second in 0.. {
-                (0..2_000).for_each(|number| drop(world.inbox.record(world.record(second * 2_000 + number))));
+                for number in 0..2_000 {
+                    world.inbox.record(world.record(second * 2_000 + number));
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
