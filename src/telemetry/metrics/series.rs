@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use prometheus::IntGaugeVec;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 
 use crate::spec::Spec;
@@ -72,19 +73,7 @@ impl Metrics {
     /// Other manifests hold: series of what left are dropped, those of what is new begin at zero, and the others go on.
     pub fn adopt(&self, spec: &Spec) {
         let known = &Known::of(spec);
-        for vec in [
-            &self.drift_records,
-            &self.drift_fields,
-            &self.records,
-            &self.standings,
-            &self.converged,
-            &self.pending,
-            &self.snapshot_complete,
-            &self.conflicts_open,
-            &self.validation_errors,
-            &self.running.away,
-            &self.running.guards,
-        ] {
+        for vec in self.of_the_last_pass().into_iter().chain([&self.running.away, &self.running.guards]) {
             prune(vec, known);
         }
         for vec in [&self.drift_ratio, &self.oldest_drift, &self.last_sync, &self.running.stores_down] {
@@ -113,9 +102,9 @@ impl Metrics {
         self.start_at_zero(spec);
     }
 
-    /// Another controller makes the passes: what this one last found is not what there is now, and alerts about it would never end.
-    pub(super) fn stand_by(&self) {
-        for vec in [
+    /// What the last pass found.
+    fn of_the_last_pass(&self) -> [&IntGaugeVec; 9] {
+        [
             &self.drift_records,
             &self.drift_fields,
             &self.records,
@@ -125,7 +114,12 @@ impl Metrics {
             &self.snapshot_complete,
             &self.conflicts_open,
             &self.validation_errors,
-        ] {
+        ]
+    }
+
+    /// Another controller makes the passes: what this one last found is not what there is now, and alerts about it would never end.
+    pub(super) fn stand_by(&self) {
+        for vec in self.of_the_last_pass() {
             vec.reset();
         }
         self.drift_ratio.reset();
