@@ -70,11 +70,15 @@ struct World {
     app: server::Database,
     engine: Engine,
     _folder: tempfile::TempDir,
+    _server: server::Server,
 }
 
 impl World {
     async fn new() -> Self {
-        let (hub, app) = (server::database().await, server::database().await);
+        // A server of its own, on which nobody else does anything: a row counts as seen only if it is older than every transaction that
+        // was under way in any database of its server when it was read, and is given once more otherwise.
+        let server = server::Server::start_with(server::Disk::Lazy, "autovacuum = off\n");
+        let (hub, app) = (server.database().await, server.database().await);
         let folder = tempfile::tempdir().expect("a folder");
         let text = MANIFESTS.replace("HUB", &hub.url).replace("APP", &app.url);
         std::fs::write(folder.path().join("all.yaml"), text).expect("written");
@@ -83,7 +87,7 @@ impl World {
         for database in [&hub, &app] {
             database.sql(FILL).await;
         }
-        Self { hub, app, engine, _folder: folder }
+        Self { hub, app, engine, _folder: folder, _server: server }
     }
 
     async fn plan(&self, options: PassOptions) -> (Plan, u64) {
