@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Migrate(MigrateArgs),
     /// Show where every record stands.
     Status,
+    /// Show a record as every store has it, what it should be, and why.
+    Explain(ExplainArgs),
     /// List, show and settle conflicts that wait for a person.
     Conflicts(ConflictsArgs),
     /// List and show records that were deleted, and put them back.
@@ -241,6 +243,14 @@ pub(crate) struct ResolveArgs {
     pub approval: Approval,
     #[command(flatten)]
     pub work: WorkArgs,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The record: `contacts["C000127"]`.
+    #[arg(value_name = "RECORD")]
+    pub record: String,
 }
 
 /// `deleted`

@@ -8,6 +8,7 @@ mod conflicts;
 mod deleted;
 mod demo;
 mod draft;
+mod explain;
 mod identity;
 pub mod load;
 mod manifests;
@@ -152,6 +153,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Show(args) => planfile::show(session, &args),
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
+        Command::Explain(args) => explain::explain(session, &args).await,
         Command::Conflicts(args) => Box::pin(conflicts::conflicts(session, &args)).await,
         Command::Deleted(args) => Box::pin(deleted::deleted(session, &args)).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,

@@ -173,11 +173,10 @@ pub(super) fn page(errors: &[KnownError]) -> String {
     text
 }
 
-/// The pauses that hold, for people.
-pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String), Failure> {
-    let pauses = engine.pauses().await?;
+/// Pauses, a line each.
+pub(super) fn list(pauses: &[Pause]) -> String {
     let mut text = String::new();
-    for pause in &pauses {
+    for pause in pauses {
         let _ = writeln!(
             text,
             "  {} since {} by {}, {}: {}",
@@ -188,5 +187,12 @@ pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String),
             clean(&pause.reason)
         );
     }
+    text
+}
+
+/// The pauses that hold, for people.
+pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String), Failure> {
+    let pauses = engine.pauses().await?;
+    let text = list(&pauses);
     Ok((pauses, text))
 }

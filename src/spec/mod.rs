@@ -364,6 +364,14 @@ impl Spec {
         all.any(|reference| reference.to == *name && reference.on_delete != OnDelete::Ignore)
     }
 
+    /// Whether what becomes of one record of an entity may matter to another record.
+    pub fn hangs_together(&self, entity: &Entity) -> bool {
+        let mut all = self.entities.iter().flat_map(|other| &other.references);
+        !entity.references.is_empty()
+            || entity.fields.iter().any(|field| field.unique)
+            || all.any(|reference| reference.to == entity.name)
+    }
+
     /// Where an entity lives in a store.
     pub fn mapping(&self, entity: &EntityName, store: &StoreName) -> Option<&Arc<Mapping>> {
         self.mappings.get(entity)?.get(store)
