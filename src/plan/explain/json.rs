@@ -40,7 +40,7 @@ fn fate(fate: Fate) -> &'static str {
 
 fn store_json(side: &InStore) -> Value {
     json!({
-        "canonical": side.canonical, "there": side.there, "metadata": meta_json(&side.meta), "updated": side.updated,
+        "canonical": side.canonical, "there": side.there, "remembered": side.remembered, "metadata": meta_json(&side.meta), "updated": side.updated,
         "store_id": side.store_id, "standing": side.standing,
         "action": side.action.as_ref().map(|action| match action.kind {
             ActionKind::Bookkeeping => ActionKind::Metadata,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::diff::{Action, Outline, SidePlan, Standing};
 use crate::model::{
     Cell, Entity, FieldId, FieldName, Presence, RecordId, StoreName, StoreRecordId, SyncMeta, Timestamp,
-    Value, Version,
+    Unknown, Value, Version,
 };
 use crate::resolve::{ClaimEnd, Conflict, Fate, Origin, Overrides, Resolution, Side, View};
 
@@ -51,6 +51,8 @@ pub struct InStore {
     pub canonical: bool,
     /// Whether the record is there; none: it cannot be told.
     pub there: Option<bool>,
+    /// Whether this is what the last pass left: what stands inside another entity's rows cannot be read by its key.
+    pub remembered: bool,
     /// What the row says of itself.
     pub meta: SyncMeta,
     /// The store's own time of its last update.
@@ -121,6 +123,21 @@ impl Explanation {
 }
 
 fn in_store(side: &Side<'_>, plans: &[SidePlan]) -> InStore {
+    if let Some(shadow) = side.shadow.filter(|_| *side.presence == Presence::Unknown(Unknown::Unidentified))
+        && side.mapping.embedded().is_some()
+    {
+        return InStore {
+            store: side.store.clone(),
+            canonical: side.canonical,
+            there: Some(shadow.present),
+            remembered: true,
+            meta: shadow.meta.clone(),
+            updated: shadow.updated,
+            store_id: shadow.store_id.clone(),
+            standing: None,
+            action: None,
+        };
+    }
     let plan = plans.iter().find(|plan| plan.store == *side.store);
     let row = side.row();
     InStore {
@@ -131,6 +148,7 @@ fn in_store(side: &Side<'_>, plans: &[SidePlan]) -> InStore {
             Presence::Absent => Some(false),
             Presence::Unknown(_) => None,
         },
+        remembered: false,
         meta: row.map(|row| row.meta.clone()).unwrap_or_default(),
         updated: row.and_then(|row| row.updated),
         store_id: row.and_then(|row| row.store_id.clone()),

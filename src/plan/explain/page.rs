@@ -70,6 +70,9 @@ fn store_row(side: &InStore) -> Vec<String> {
 
 /// Where the record stands in a store, and what would be written there.
 fn standing(side: &InStore) -> String {
+    if side.remembered {
+        return "as the last pass left it".to_owned();
+    }
     let Some(action) = &side.action else {
         return side.standing.map_or_else(
             || "-".to_owned(),
