@@ -251,6 +251,8 @@ fn every_command_answers_programs_in_json() {
     assert!(!json(&["schema", "--dir", "written", "-json"], 0)["wrote"].as_array().unwrap().is_empty());
     assert_eq!(json(&["schema", "--check", "--dir", "written", "-json"], 0)["current"], true);
     assert_eq!(json(&["version", "-json"], 0)["trueup_version"], env!("CARGO_PKG_VERSION"));
+    let script = json(&["completion", "bash", "-json"], 0)["script"].as_str().unwrap().to_owned();
+    assert!(script.contains("--lock-timeout") && place.run(&["completion", "bash"], 0) == script);
     place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
     assert!(
         json(&["migrate", "-json"], 1)["diagnostic"]["detail"].as_str().unwrap().contains("migrate --print")

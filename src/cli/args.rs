@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Serve a stand-in for a system that is hard to come by, as strict as the real one.
     Sandbox(SandboxArgs),
+    /// Write what lets a shell complete commands and options: `source <(trueup completion bash)`.
+    Completion(CompletionArgs),
     /// Show the version.
     Version,
 }
@@ -434,6 +436,14 @@ pub(crate) struct DemoArgs {
     pub twenty: bool,
     #[command(flatten)]
     pub approval: Approval,
+}
+
+/// `completion`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
 /// `sandbox`
