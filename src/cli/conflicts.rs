@@ -201,6 +201,7 @@ async fn carry_out(
     let target = Target { entity: conflict.record.entity.clone(), key: Some(conflict.record.key.clone()) };
     let options = crate::controller::PassOptions { targets: vec![target], ..work_options(&args.work) };
     let plan = planning::make(session, engine, &options).await?;
+    planning::start_stream(session.ui);
     planning::show(session, engine, &plan);
     session.ui.advice("\n");
     planning::carry_out(session, engine, plan, false, &options).await

@@ -189,6 +189,7 @@ async fn restore(session: &Session<'_>, engine: &Engine, args: &RestoreArgs) -> 
         back.into_iter().map(|of| Target { entity: of.record.entity, key: Some(of.record.key) }).collect();
     let options = PassOptions { targets, ..work_options(&args.work) };
     let plan = planning::make(session, engine, &options).await?;
+    planning::start_stream(session.ui);
     planning::show(session, engine, &plan);
     session.ui.advice("\n");
     planning::carry_out(session, engine, plan, false, &options).await

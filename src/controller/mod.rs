@@ -153,6 +153,9 @@ impl From<OpeningFailed> for EngineError {
 /// Migration steps by store.
 pub type Migration = BTreeMap<StoreName, Vec<MigrationStep>>;
 
+/// Why stores could not do what was asked of them.
+pub type Refused = BTreeMap<StoreName, EngineError>;
+
 /// Opened stores and state, ready for passes.
 pub struct Engine {
     spec: Arc<Spec>,

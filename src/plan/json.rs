@@ -326,20 +326,11 @@ pub mod stream {
     }
 
     /// A write was acknowledged.
-    pub fn apply_complete(
-        store: &StoreName,
-        entity: &EntityName,
-        action: ActionKind,
-        at: Timestamp,
-    ) -> Value {
-        let hook = json!({"store": store, "entity": entity, "action": action});
-        message(
-            "info",
-            &format!("{store}.{entity}: {} complete", action.as_str()),
-            at,
-            "apply_complete",
-            json!({"hook": hook}),
-        )
+    pub fn apply_complete(store: &StoreName, record: &RecordId, action: ActionKind, at: Timestamp) -> Value {
+        let address = address(store, record);
+        let text = format!("{address}: {} complete", action.as_str());
+        let hook = json!({"address": address, "store": store, "entity": record.entity, "action": action});
+        message("info", &text, at, "apply_complete", json!({"hook": hook}))
     }
 
     /// What a pass did: a message for every write that did not happen, then the sums.

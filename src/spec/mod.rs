@@ -27,6 +27,7 @@ use crate::model::{
 pub use compile::compile_all;
 pub use render::{render, render_lines};
 pub use schema::schemas;
+pub(crate) use words::duration_ms;
 
 /// A file of manifests, read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -99,6 +99,16 @@ impl Dialect {
     }
 }
 
+/// What is said where a mapping's table is not there, or one of the system's.
+pub(super) fn no_table(store: &StoreName, system: bool, title: &str) -> StoreError {
+    let hint = if system {
+        "run `trueup migrate` to add it"
+    } else {
+        "check the mapping's `table`, or run `trueup migrate` to add it"
+    };
+    StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`")).hint(hint)
+}
+
 /// Refuses a table that is there without a column of the key: a key's columns come with their table, for they cannot be added to rows
 /// that would lack them.
 pub(super) fn has_key(
@@ -117,6 +127,10 @@ pub(super) fn has_key(
 
 /// What is said of a step that a store refused.
 pub(super) fn not_added(step: &MigrationStep, told: StoreError) -> StoreError {
-    StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
-        .hint("plan the migration again: the store may have changed since")
+    let hint = if told.kind == ErrorKind::Unauthorised {
+        "let whoever may do it run the statements (`trueup migrate --print`), or give the login the right to"
+    } else {
+        "plan the migration again: the store may have changed since"
+    };
+    StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }.hint(hint)
 }

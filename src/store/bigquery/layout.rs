@@ -86,11 +86,6 @@ impl TableNames {
     pub(super) fn lane(&self) -> String {
         format!("{}.{}", self.dataset, self.table)
     }
-
-    pub(super) fn not_found(&self, store: &StoreName) -> StoreError {
-        StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{}`", self.title))
-            .hint("run `trueup migrate` to add it")
-    }
 }
 
 impl Layout {

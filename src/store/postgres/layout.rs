@@ -10,6 +10,7 @@ use crate::model::{
 
 pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
 use super::super::places::{no_key_column, place_fields, place_meta};
+use super::super::tables::no_table;
 use super::error::store_error;
 use super::kind::Kind;
 use super::session::{Session, quoted};
@@ -120,6 +121,8 @@ pub(super) struct TableNames {
     pub(super) name: String,
     /// For people.
     pub(super) title: String,
+    /// Whether it is the system's, and no mapping of the manifests names it.
+    pub(super) system: bool,
 }
 
 impl TableNames {
@@ -129,6 +132,7 @@ impl TableNames {
                 schema: table.schema.clone().unwrap_or_else(|| schema.to_owned()),
                 name: table.name.clone(),
                 title: table.to_string(),
+                system: mapped.entity.system,
             }),
             Shape::Object(object) => Err(StoreError::new(
                 ErrorKind::Unsupported,
@@ -146,11 +150,6 @@ impl TableNames {
     /// As SQL has it.
     pub(super) fn sql(&self) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(&self.name))
-    }
-
-    pub(super) fn not_found(&self, store: &StoreName) -> StoreError {
-        StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{}`", self.title))
-            .hint("run `trueup migrate` to add it")
     }
 }
 
@@ -266,7 +265,7 @@ impl Layout {
         mapped: &Mapped,
     ) -> Result<Self, StoreError> {
         let info = table_info(session, names).await.map_err(|error| store_error(store, &error))?;
-        let info = info.ok_or_else(|| names.not_found(store))?;
+        let info = info.ok_or_else(|| no_table(store, names.system, &names.title))?;
         check_server(store, info.standby, &info.encoding)?;
         let mut layout = Self {
             table: names.sql(),

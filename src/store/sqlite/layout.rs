@@ -6,6 +6,7 @@ use crate::model::{Column, ErrorKind, Mapped, Native, Shape, StoreError, StoreNa
 
 pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
 use super::super::places::{no_key_column, place_fields, place_meta};
+use super::super::tables::no_table;
 use super::error::store_error;
 use super::native::quoted;
 
@@ -209,10 +210,7 @@ impl Layout {
     ) -> Result<Self, StoreError> {
         let (table, title) = table_of(store, mapped)?;
         let info = table_info(connection, &title).map_err(|error| store_error(store, &error))?;
-        let info = info.ok_or_else(|| {
-            StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`"))
-                .hint("run `trueup migrate` to add it")
-        })?;
+        let info = info.ok_or_else(|| no_table(store, mapped.entity.system, &title))?;
         let mut layout = Self {
             table,
             title,
