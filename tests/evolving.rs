@@ -24,6 +24,8 @@ struct Says {
     a_there: bool,
     /// Whether `a` is only read in `app`.
     only_read: bool,
+    /// Whether `b` is only read in the canonical store.
+    works_out: bool,
     /// `where` in `local`: none, not z, only x.
     scope: usize,
     remove: bool,
@@ -40,6 +42,7 @@ const WHOLE: Says = Says {
     local: true,
     a_there: true,
     only_read: false,
+    works_out: false,
     scope: 0,
     remove: false,
     group: false,
@@ -79,6 +82,11 @@ fn manifests(says: Says) -> String {
         if says.a_there { r#"{"*": same}"#.to_owned() } else { r#"{"*": same, a: none}"#.to_owned() };
     let app_fields =
         if says.only_read { r#"{"*": same, a: {direction: from-store}}"# } else { r#"{"*": same}"# };
+    let hub_fields = if says.works_out && says.b {
+        r#"{"*": same, b: {direction: from-store}}"#
+    } else {
+        r#"{"*": same}"#
+    };
     let sync = |yes: bool| if yes { ", sync: {columns: same}" } else { "" };
     let local = if says.local {
         format!("    local: {{table: things, fields: {local_fields}{}{scope}}}\n", sync(says.local_sync))
@@ -101,7 +109,7 @@ metadata: {{name: things}}
 spec:
   entity: things
   stores:
-    hub: {{table: things, fields: {{"*": same}}, sync: {{columns: same}}}}
+    hub: {{table: things, fields: {hub_fields}, sync: {{columns: same}}}}
     app: {{table: things, fields: {app_fields}{}}}
 {local}"#,
         three_stores!(""),
@@ -142,7 +150,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::KeepState),
         1 => Just(Op::StaleState),
         1 => (0..3usize).prop_map(|side| Op::Decide { side }),
-        7 => (0..12usize, 0..3usize).prop_map(|(what, to)| Op::Manifests { what, to }),
+        7 => (0..13usize, 0..3usize).prop_map(|(what, to)| Op::Manifests { what, to }),
         1 => Just(Op::Rest),
     ];
     prop::collection::vec(op, 1..24)
@@ -289,6 +297,7 @@ impl Run {
                     8 => says.sync = yes,
                     9 => says.local_sync = yes,
                     10 => says.unique = yes,
+                    11 => says.works_out = !yes,
                     _ => says.deletes = to,
                 }
                 self.set(says);

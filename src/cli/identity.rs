@@ -64,13 +64,15 @@ async fn say(
     let store = StoreName::new(store).map_err(|error| Failure::new(error.to_string()))?;
     let engine = session.open().await?;
     let record = engine.identify(&entity, &store, &StoreRecordId(id.to_owned()), key, wait).await?;
+    let is_new = matches!(engine.has(&record).await, Ok(false));
     if session.ui.json {
-        session.ui.json_page(
-            &json!({"format_version": "1.0", "record": record.to_string(), "store": store, "id": id}),
-        );
+        session.ui.json_page(&json!({
+            "format_version": "1.0", "record": record.to_string(), "store": store, "id": id, "is_new": is_new,
+        }));
     } else {
+        let new = if is_new { ", a new record" } else { "" };
         session.ui.out(&clean(&format!(
-            "The row {id} in {store} is {record}. The next pass puts the key into it, once it carries no other."
+            "The row {id} in {store} is {record}{new}. The next pass puts the key into it, once it carries no other."
         )));
         session.ui.out("\n");
     }

@@ -15,9 +15,20 @@ use crate::state::{PAGE, Pages};
 use crate::store::SnapshotItem;
 use crate::telemetry::Silent;
 
+use super::related::rows;
 use super::{Engine, EngineError, PassOptions};
 
 impl Engine {
+    /// Whether the canonical store has a record.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn has(&self, record: &RecordId) -> Result<bool, EngineError> {
+        let mapped = self.in_canonical(&record.entity)?;
+        let found = rows(self.canonical_store()?, &mapped, std::slice::from_ref(&record.key)).await?;
+        Ok(!found.is_empty())
+    }
+
     /// Looks at everything; the plan says which rows wait.
     ///
     /// # Errors
