@@ -169,6 +169,35 @@ fn the_last_life_is_put_back_where_the_canonical_row_went_first() {
 }
 
 #[test]
+fn what_was_deleted_before_a_record_was_made_anew_is_kept_when_that_goes_too() {
+    let place = Place::with(&manifests("sqlite: {path: ../stores/hub.db}"));
+    place.run(&["migrate", "-auto-approve"], 0);
+    place.sql("hub", "INSERT INTO people (id, name) VALUES ('p1', 'Ann Example'), ('p2', 'Bob')");
+    place.run(&["apply", "-auto-approve"], 0);
+    place.sql("app", "DELETE FROM persons WHERE id = 'p1'");
+    place.run(&["apply", "-auto-approve"], 0);
+
+    // Somebody makes it anew, with less in it, and nobody's change wins over a delete with that.
+    place.sql("app", "INSERT INTO persons (id, name) VALUES ('p1', 'A.')");
+    let page = place.run(&["apply", "-auto-approve"], 0);
+    assert!(!page.contains("change_over_delete"), "{page}");
+    assert_eq!(place.text("hub", "SELECT CAST(count(*) AS TEXT) FROM sync_conflicts"), "0");
+
+    place.sql("app", "DELETE FROM persons WHERE id = 'p1'");
+    place.run(&["apply", "-auto-approve"], 0);
+    let kept = |status: &str| {
+        let of = "SELECT group_concat(json_extract(records, '$.hub.name')) FROM trueup_tombstones";
+        place.text("hub", &format!("{of} WHERE status = '{status}'"))
+    };
+    assert_eq!(kept("confirmed"), "A.");
+    assert_eq!(kept("left"), "Ann Example", "the earlier one is not written over");
+
+    place.run(&["deleted", "restore", r#"people["p1"]"#, "-auto-approve"], 0);
+    assert_eq!(place.text("hub", "SELECT name FROM people WHERE id = 'p1'"), "A.");
+    place.run(&["plan", "-detailed-exitcode"], 0);
+}
+
+#[test]
 fn nothing_is_put_back_where_nothing_may_be_written() {
     let place = Place::with(&manifests("sqlite: {path: ../stores/hub.db}"));
     place.run(&["migrate", "-auto-approve"], 0);

@@ -157,6 +157,38 @@ fn the_first_value_where_none_could_be_put_is_an_edit() {
     assert_eq!(world.everywhere("1", "b"), ["b0"; 3]);
 }
 
+#[test]
+fn what_a_store_is_never_given_of_a_group_does_not_go_along_with_what_is_changed_there() {
+    let one_way = THREE_STORES.replace(
+        "local: {table: things, fields: {\"*\": same}",
+        "local: {table: things, fields: {\"*\": same, code: {direction: from-store}}",
+    );
+    let mut world = World::new(&one_way);
+    for at in ["hub", "local"] {
+        world.insert(at, "1", &[("kind", "x"), ("code", "x1"), ("must", "m")], Stamp::None);
+    }
+    world.settle();
+    world.edit("hub", "1", "code", "y2", Stamp::None);
+    world.edit("hub", "1", "kind", "y", Stamp::None);
+    world.settle();
+    world.edit("hub", "1", "code", "x2", Stamp::None);
+    world.edit("hub", "1", "kind", "x", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "code"), ["x2", "x2", "x1"]);
+    // Who changes the one field there leaves the other one as it is by now.
+    world.edit("hub", "1", "code", "null", Stamp::None);
+    world.settle();
+    world.edit("local", "1", "kind", "y", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "kind"), ["y"; 3]);
+    assert_eq!(world.everywhere("1", "code"), ["null", "null", "x1"]);
+    assert_eq!(world.conflicts(), []);
+    // And what is changed there of the other one is meant.
+    world.edit("local", "1", "code", "y1", Stamp::None);
+    world.settle();
+    assert_eq!(world.everywhere("1", "code"), ["y1"; 3]);
+}
+
 const FAMILY: &str = "---
 apiVersion: trueup/v1
 kind: Entity

@@ -219,3 +219,46 @@ fn where_nobody_changed_anything_all_of_it_goes() {
     world.settle();
     assert_eq!(there(&mut world, "local"), Vec::<String>::new());
 }
+
+/// Two things that all stores have.
+fn things() -> World {
+    let mut world = World::three();
+    world.allow.extend([GuardName::Deletes, GuardName::Emptied]);
+    for id in ["1", "2"] {
+        world.insert("hub", id, &[("a", "x"), ("must", "m")], Stamp::None);
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn a_delete_waits_for_no_store_once_all_confirmed_it_however_its_pass_ended() {
+    for lives in 0..24 {
+        let mut world = things();
+        world.delete("app", "1");
+        world.lives = Some(lives);
+        let _ = world.pass();
+        world.lives = None;
+        world.settle();
+        assert_eq!(world.everywhere("1", "a"), ["-", "-", "-"]);
+        let tombstones = world.tombstones();
+        assert!(tombstones.contains("confirmed") && !tombstones.contains("pending"), "{lives}: {tombstones}");
+    }
+}
+
+#[test]
+fn what_was_put_back_before_every_store_had_let_it_go_is_not_deleted_when_the_state_is_lost() {
+    let mut world = things();
+    world.delete("app", "1");
+    world.reach("local", false);
+    world.pass().unwrap();
+    assert_eq!(world.get("hub", "1", "a"), "-");
+
+    // It is put back, as it was, and what is remembered is lost before a pass brings it to the others.
+    world.insert("hub", "1", &[("a", "x"), ("must", "m")], Stamp::Raise);
+    world.reach("local", true);
+    world.lose_state();
+    world.settle();
+    assert_eq!(world.everywhere("1", "a"), ["x", "x", "x"]);
+    assert!(!world.tombstones().contains("pending"), "{}", world.tombstones());
+}

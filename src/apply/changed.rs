@@ -146,7 +146,7 @@ impl Sight<'_> {
                 .ledger
                 .tombstones
                 .iter()
-                .any(|(id, tombstone)| id.entity == entity.name && !tombstone.memory.stores.is_empty()),
+                .any(|(id, tombstone)| id.entity == entity.name && tombstone.is_pending()),
         };
         let wanted: Vec<RecordKey> = changed.rows.keys().chain(&changed.called).cloned().collect();
         changed.there = self.remember(entity, &wanted).await?;
@@ -163,8 +163,8 @@ impl Sight<'_> {
     fn called(&self, entity: &Entity, marks: &Marks) -> BTreeSet<RecordKey> {
         let opened = self.opened;
         let conflicts = opened.ledger.conflicts.keys();
-        let pending = opened.ledger.tombstones.iter();
-        let pending = pending.filter(|(_, tombstone)| !tombstone.memory.stores.is_empty()).map(|(id, _)| id);
+        let tombstones = opened.ledger.tombstones.iter();
+        let pending = tombstones.filter(|(_, tombstone)| tombstone.is_pending()).map(|(id, _)| id);
         let unresolved = opened.unresolved.iter().map(|(id, _)| id);
         let all = conflicts.chain(pending).chain(unresolved).chain(opened.overlay.keys());
         let of_entity = all.filter(|id| id.entity == entity.name).map(|id| id.key.clone());

@@ -64,7 +64,8 @@ async fn say(
     let store = StoreName::new(store).map_err(|error| Failure::new(error.to_string()))?;
     let engine = session.open().await?;
     let record = engine.identify(&entity, &store, &StoreRecordId(id.to_owned()), key, wait).await?;
-    let new = !engine.is_known(&record).await?;
+    // What was said stands, also where this cannot be told.
+    let new = matches!(engine.has(&record).await, Ok(false));
     if session.ui.json {
         let page = json!({"format_version": "1.0", "record": record.to_string(), "new": new, "store": store, "id": id});
         session.ui.json_page(&page);

@@ -15,9 +15,20 @@ use crate::state::{PAGE, Pages};
 use crate::store::SnapshotItem;
 use crate::telemetry::Silent;
 
+use super::related::rows;
 use super::{Engine, EngineError, PassOptions};
 
 impl Engine {
+    /// Whether the canonical store has a record.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn has(&self, record: &RecordId) -> Result<bool, EngineError> {
+        let mapped = self.in_canonical(&record.entity)?;
+        let found = rows(self.canonical_store()?, &mapped, std::slice::from_ref(&record.key)).await?;
+        Ok(!found.is_empty())
+    }
+
     /// Looks at everything; the plan says which rows wait.
     ///
     /// # Errors
@@ -99,18 +110,6 @@ impl Engine {
         lease.keep(&*self.state).await.map_err(EngineError::new)?;
         self.state.commit(&transition).await?;
         Ok(record)
-    }
-
-    /// Whether the canonical store has a record.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn is_known(&self, record: &RecordId) -> Result<bool, EngineError> {
-        let canonical = &self.spec.canonical;
-        let mapped = self.spec.mapped_in(canonical).find(|mapped| *mapped.name() == record.entity);
-        let (Some(Ok(store)), Some(mapped)) = (self.stores.get(canonical), mapped) else { return Ok(false) };
-        let rows = store.read(&mapped, std::slice::from_ref(&record.key)).await?;
-        Ok(rows.get(&record.key).is_some_and(|presence| presence.row().is_some()))
     }
 
     /// A key that a person wrote, if a record can have it: another one would be refused by a store in every pass.

@@ -117,19 +117,19 @@ pub(super) fn field(mapped: &FieldMapping, held: Cell, stands_for: &Value, versi
 
 /// What is known of a row just by having seen it, once the canonical store has the result.
 fn as_observed(view: &View<'_>, resolution: &Resolution, side: &Side<'_>, row: &Row) -> Shadow {
-    let known = side.shadow.filter(|shadow| shadow.present).map(|shadow| &shadow.fields);
+    let known = side.shadow.filter(|shadow| shadow.present);
     let mut fields = Vec::with_capacity(row.fields.len());
     for (name, id) in view.entity.by_name() {
-        let before = known.and_then(|known| view.entity.named(known, *id));
         let Some(mapped) = side.mapping.fields.get(id) else { continue };
         let Some(cell) = row.fields.get_near(id.index(), id) else {
             // A column that is gone takes its shadow with it: should it come back empty, that is no clear but a first meeting. A relation
             // to a row whose record is not known yet is no gone column: what it was is still known.
+            let before = known.and_then(|known| view.entity.named(&known.fields, *id));
             let before = before.filter(|_| mapped.relation.is_some());
             fields.extend(before.map(|before| (name.clone(), before.clone())));
             continue;
         };
-        let before = before.filter(|shadow| shadow.tag == mapped.tag);
+        let before = known.and_then(|known| known.known(view.entity, mapped));
         let shadow = match before.and_then(|before| stays(resolution, side, *id, cell, before)) {
             Some(same) => Some(same),
             None => observed_field(view, resolution, side, (mapped, row), cell, before.cloned()),
@@ -238,13 +238,8 @@ pub(super) fn stands_for(
     desired: &Value,
 ) -> bool {
     let shadow = side.shadow.filter(|shadow| shadow.present);
-    let shadow = shadow.and_then(|shadow| view.entity.named(&shadow.fields, mapped.field));
-    shadow.is_some_and(|shadow| {
-        shadow.tag == mapped.tag
-            && !shadow.unsure
-            && shadow.held == *cell
-            && shadow.canonical() == Some(desired)
-    })
+    let shadow = shadow.and_then(|shadow| shadow.known(view.entity, mapped));
+    shadow.is_some_and(|shadow| !shadow.unsure && shadow.held == *cell && shadow.canonical() == Some(desired))
 }
 
 /// Version, time and origin; bookkeeping is no evidence. A store without a place for metadata stands at the record's version.

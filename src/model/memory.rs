@@ -72,6 +72,13 @@ impl Shadow {
         }
     }
 
+    /// What is known of a field, as far as its mapping decides the meaning now. Its name does not: what manifests call otherwise now stands
+    /// where it stood.
+    pub fn known(&self, entity: &Entity, mapped: &FieldMapping) -> Option<&FieldShadow> {
+        let same = |known: &&FieldShadow| known.tag == mapped.tag;
+        entity.named(&self.fields, mapped.field).filter(same).or_else(|| self.fields.values().find(same))
+    }
+
     /// The highest version this shadow knows of.
     pub fn highest_version(&self) -> Version {
         self.fields.values().map(|field| field.version).fold(self.meta.version_or_none(), Version::max)

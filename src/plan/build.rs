@@ -9,7 +9,7 @@ use crate::diff::{Outline, Standing, is_in_order, telling_fields};
 use crate::model::{
     ConflictId, Entity, EntityName, FieldId, FieldRef, RecordId, RecordKey, Row, StoreName, Unknown,
 };
-use crate::resolve::{Conflict, Fate, Overrides};
+use crate::resolve::{Conflict, Fate, Overrides, Tombstone};
 
 use super::counts::{count, still_open};
 use super::falls::Fall;
@@ -177,6 +177,8 @@ pub struct Planner {
     pub(super) approvals: BTreeMap<EntityName, String>,
     /// Conflicts about what no manifest names any more, ended.
     withdrawn: Vec<Conflict>,
+    /// Deleted records whose tombstones wait for nobody.
+    over: BTreeSet<RecordId>,
     /// The targets, by their places, of which there are records.
     met: BTreeSet<usize>,
     pub(super) shelf: Box<dyn Shelf>,
@@ -202,6 +204,7 @@ impl Planner {
             guards: Vec::new(),
             approvals: BTreeMap::new(),
             withdrawn,
+            over: BTreeSet::new(),
             met: BTreeSet::new(),
             shelf,
             lost: None,
@@ -232,6 +235,7 @@ impl Planner {
             self.note_outside(entity, &entry);
             return;
         }
+        self.note_over(entity, &entry);
         let cascadable = self.may_be_cascaded(entity, &entry) || odd;
         let news = entry.is_news();
         if !news && !cascadable {
@@ -242,6 +246,20 @@ impl Planner {
             work.met += 1;
         } else {
             self.keep(entity, entry, cascadable);
+        }
+    }
+
+    /// Notes a deleted record whose tombstone waits for stores although none has it any more, or although it is back.
+    fn note_over(&mut self, entity: &Entity, entry: &Entry) {
+        let id = RecordId { entity: entity.name.clone(), key: entry.observed.key.clone() };
+        if !self.inputs.tombstones.get(&id).is_some_and(Tombstone::is_pending) {
+            return;
+        }
+        let canonical = entry.observed.presences.get(&self.inputs.spec.canonical);
+        let is_back = canonical.is_some_and(|presence| presence.row().is_some());
+        let fate = entry.resolution.fate;
+        if fate == Fate::Gone || (fate == Fate::Alive && is_back) {
+            self.over.insert(id);
         }
     }
 
@@ -498,7 +516,7 @@ impl Planner {
     }
 
     fn assemble(self) -> Plan {
-        let Self { inputs, mut work, guards, approvals, withdrawn, met, shelf, .. } = self;
+        let Self { inputs, mut work, guards, approvals, withdrawn, over, met, shelf, .. } = self;
         let unmet = inputs.targets.iter().enumerate().filter(|(at, _)| !met.contains(at));
         let mut plan = Plan {
             made_at: inputs.now,
@@ -517,6 +535,7 @@ impl Planner {
             notices: Vec::new(),
             open_conflicts: BTreeMap::new(),
             withdrawn,
+            over,
             targets: inputs.targets.clone(),
             unmet: unmet.map(|(_, target)| target.clone()).collect(),
             unsettled: BTreeMap::new(),

@@ -303,6 +303,10 @@ pub struct Plan {
     /// Open conflicts about fields or entities that no manifest names any more, as they stand afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub withdrawn: Vec<Conflict>,
+    /// Deleted records of which no store has anything to confirm any more although that is not on record, because a pass died before it said
+    /// so, or the record is back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub over: BTreeSet<RecordId>,
     /// The records that it is about; none: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<Target>,
@@ -376,7 +380,10 @@ impl Plan {
 
     /// Whether anything at all has to be written or remembered.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.records.noted() == 0 && self.withdrawn.is_empty()
+        self.records.is_empty()
+            && self.records.noted() == 0
+            && self.withdrawn.is_empty()
+            && self.over.is_empty()
     }
 
     /// The stores that could not be read, each with why.

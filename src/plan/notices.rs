@@ -152,8 +152,11 @@ pub(super) fn of_record(
     }
 }
 
-/// The field and the other record that a broken rule that spans records is about.
+/// What a broken rule is about, where its name does not say it: of one that spans records, the field and the other record.
 fn about(entity: &Entity, entry: &Entry, rejection: &Rejection) -> String {
+    if rejection.rule == Rule::Canonical {
+        return ": the canonical store has no way to hold it".to_owned();
+    }
     let Some((from, other)) = &entry.overrides.about else { return String::new() };
     let name = match from {
         FieldRef::Field(field) => &entity.field(*field).name,

@@ -186,13 +186,16 @@ pub(super) fn view<'a>(
 ) -> View<'a> {
     let spec = &inputs.spec;
     let tombstone = inputs.tombstones.get(id);
+    // Once the canonical store has the record again, what was known when it went is of an earlier life.
+    let is_back = observed.presences.get(&spec.canonical).is_some_and(|presence| presence.row().is_some());
+    let remembers = tombstone.filter(|_| !is_back);
     let mappings = spec.mappings.get(&entity.name);
     let mut sides: Vec<Side<'a>> = mappings
         .into_iter()
         .flatten()
         .filter_map(|(store, mapping)| {
             let own = observed.memory.as_ref().and_then(|memory| memory.stores.get(store));
-            let shadow = own.or_else(|| tombstone.and_then(|tombstone| tombstone.memory.stores.get(store)));
+            let shadow = own.or_else(|| remembers.and_then(|tombstone| tombstone.memory.stores.get(store)));
             let presence = observed.presences.get(store);
             // What went with the row that it stood in was deleted by nobody.
             let went_along = overrides.anew.contains(store) && presence == Some(&Presence::Absent);

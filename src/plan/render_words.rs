@@ -53,21 +53,23 @@ fn new_in(action: &Action) -> Option<&StoreName> {
 }
 
 fn differs(action: &Action) -> String {
+    use OriginRule::{Canonical, Derived, FirstMeeting, Person};
     let changed: BTreeSet<&str> = action
         .changes
         .iter()
-        .filter(|change| !matches!(change.origin.rule, OriginRule::Canonical | OriginRule::Derived))
+        .filter(|change| !matches!(change.origin.rule, Canonical | Derived | FirstMeeting))
         .filter_map(|change| change.origin.store.as_ref())
         .filter(|store| **store != action.store)
         .map(StoreName::as_str)
         .collect();
     if changed.is_empty() {
-        let person = action.changes.iter().any(|change| change.origin.rule == OriginRule::Person);
-        return if person {
-            "(a person decided)".to_owned()
-        } else {
-            "(it differs from the canonical record)".to_owned()
+        let stands_by = |rule| action.changes.iter().any(|change| change.origin.rule == rule);
+        let why = match (stands_by(Person), stands_by(FirstMeeting)) {
+            (true, _) => "(a person decided)",
+            (false, true) => "(it is met for the first time)",
+            (false, false) => "(it differs from the canonical record)",
         };
+        return why.to_owned();
     }
     let changed: Vec<&str> = changed.into_iter().collect();
     format!("(because {} changed it)", changed.join(" and "))

@@ -51,9 +51,8 @@ pub(super) struct Standing {
 
 /// A field's shadow in a side, if it is of the present mapping and the record was there.
 pub(super) fn field_shadow<'a>(entity: &Entity, side: &Side<'a>, field: FieldId) -> Option<&'a FieldShadow> {
-    let tag = side.mapping.fields.get(&field)?.tag;
-    let shadow = side.shadow.filter(|shadow| shadow.present)?;
-    entity.named(&shadow.fields, field).filter(|shadow| shadow.tag == tag)
+    let mapped = side.mapping.fields.get(&field)?;
+    side.shadow.filter(|shadow| shadow.present)?.known(entity, mapped)
 }
 
 /// Whether a cell is what the shadow says.
@@ -154,8 +153,14 @@ pub(super) fn claim(view: &View<'_>, unit: &Unit, at: usize, standing: &Standing
             continue;
         };
         let shadow = field_shadow(entity, side, field);
+        let stands = shadow.filter(|shadow| unchanged(shadow, cell));
+        if stands.is_some() && !mapped.direction.writes() && !canonical_meets {
+            // What a store is never given it has not kept, and who changes another field of the group there does not mean it.
+            claim.values.insert(field, canonical);
+            continue;
+        }
         claim.has_seen &= shadow.is_some_and(|shadow| has_seen(view, field, shadow, &canonical));
-        if let Some(shadow) = shadow.filter(|shadow| unchanged(shadow, cell)) {
+        if let Some(shadow) = stands {
             // A meeting field of the canonical store meets everywhere: what this store holds fills it.
             if canonical_meets && shadow.canonical().is_some_and(|value| !value.is_null()) {
                 claim.changed.insert(field);

@@ -2,7 +2,7 @@
 
 use crate::model::{Cell, Derive, FieldId, FieldRef, FieldShadow, Fields, Recompute, Value};
 
-use super::merge::rules_of;
+use super::validate::rules_of;
 use super::{ClaimEnd, Origin, OriginRule, Rejection, Resolution, Side, View, claims};
 
 /// What the canonical store has now; null where it has nothing.

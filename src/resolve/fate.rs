@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::{DeletePolicy, Fields, Presence, StoreName, Version};
 
 use super::claims::{field_shadow, unchanged};
-use super::{Fate, LeftReason, Side, View};
+use super::{Fate, LeftReason, Side, Tombstone, View};
 
 /// What is decided of a record as a whole.
 #[derive(Debug, Default)]
@@ -94,6 +94,11 @@ fn not_in_canonical(view: &View<'_>, found: Decided) -> Decided {
     }
     let kept = found.touched || view.overrides.keep.is_some() || has_open_conflict(view);
     let fate = if kept { Fate::Alive } else { Fate::Dead };
+    // Whoever makes a record anew that every store had let go of wins over nobody. A row with a version may be of before.
+    let unconfirmed = view.tombstone.is_some_and(Tombstone::is_pending);
+    let of_before =
+        || view.sides.iter().filter_map(Side::row).any(|row| row.meta.version_or_none() > Version::NONE);
+    let kept = kept && (just_deleted || unconfirmed || !deleted_by.is_empty() || of_before());
     Decided { deleted_by, kept, ..found }.fate(fate)
 }
 

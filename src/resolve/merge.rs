@@ -10,7 +10,7 @@ use super::conflict::{
 };
 use super::derived::{agreed_value, derive, derive_anew, standing_value};
 use super::settle::{self, Settled};
-use super::validate::{named_in_pattern, stands_as_it_did, violations};
+use super::validate::{named_in_pattern, rules_of, stands_as_it_did};
 use super::{
     ClaimEnd, Evidence, Fate, KeepReason, LeftReason, Origin, OriginRule, Rejection, Resolution, Rule, Side,
     View, fate,
@@ -230,15 +230,6 @@ fn check_merged(view: &View<'_>, resolution: &mut Resolution, gathered: &mut Gat
             return;
         }
     }
-}
-
-pub(super) fn rules_of(view: &View<'_>, field: FieldId, values: &Fields<Value>) -> Vec<Rule> {
-    let declared = view.entity.field(field);
-    let value = values.get(&field).cloned().unwrap_or_default();
-    if declared.checks.is_empty() && !declared.required && declared.ty.admits(&value) {
-        return Vec::new();
-    }
-    violations(view.entity, field, &Cell::Value(value), &view.lookup(values))
 }
 
 /// Takes the changes that make a field break a rule back; says whether there were any.

@@ -91,6 +91,13 @@ pub struct Tombstone {
     pub memory: Memory,
 }
 
+impl Tombstone {
+    /// Whether it waits for a store to confirm the delete.
+    pub fn is_pending(&self) -> bool {
+        !self.memory.stores.is_empty()
+    }
+}
+
 /// What the look at other records of the plan adds to the rules of this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -207,6 +214,15 @@ impl<'a> View<'a> {
                 representable(value, ty, mapped.form, &side.mapping.timezone)
             }
         }
+    }
+
+    /// Whether a value can stand in the canonical store, if the field does. What stands there can.
+    fn can_stand(&self, field: FieldId, value: &Value) -> bool {
+        let canonical = self.canonical();
+        let Some(mapped) = canonical.mapping.fields.get(&field) else { return true };
+        let stands = canonical.row().and_then(|row| row.fields.get(&field)).and_then(Cell::value);
+        let stands = stands.map_or(value.is_null(), |stands| stands == value);
+        stands || (mapped.direction.writes() && self.held_as(canonical, mapped, value).is_ok())
     }
 
     /// Looks fields up in `fields`, and parts of the key in the key. What is not in `fields` (a store has no place for it, or its column

@@ -11,8 +11,8 @@ use super::conflict::{
     Conflict, ConflictReason, ConflictSide, ConflictStatus, Decision, SUPERSEDED, SideRecord,
 };
 use super::evidence;
-use super::validate::stands_as_it_did;
-use super::{ClaimEnd, Evidence, Origin, OriginRule, Rejection, Rule, View, violations};
+use super::validate::{rules_of, stands_as_it_did};
+use super::{ClaimEnd, Evidence, Origin, OriginRule, Rejection, Rule, View};
 
 /// What a unit should be.
 #[derive(Debug, Default)]
@@ -201,8 +201,7 @@ fn broken_rules(view: &View<'_>, claim: &Claim, standing: &Standing) -> Vec<(Fie
         if claim.kind == Kind::Meeting && after.get(field).is_none_or(Value::is_null) {
             continue;
         }
-        let cell = Cell::Value(after.get(field).cloned().unwrap_or_default());
-        let rules = violations(view.entity, *field, &cell, &view.lookup(&after));
+        let rules = rules_of(view, *field, &after);
         if !rules.is_empty() && !stands_as_it_did(view.entity, *field, &before, &after) {
             broken.extend(rules.into_iter().map(|rule| (*field, rule)));
         }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Cell, Check, Entity, FieldId, FieldRef, Fields, Range, Value};
 
+use super::View;
+
 /// A rule, by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,11 +34,13 @@ pub enum Rule {
     Unique,
     /// The record referred to exists.
     Reference,
+    /// The canonical store has a way to hold it.
+    Canonical,
 }
 
 impl Rule {
     /// All rules, for metrics that begin at zero.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Type,
         Self::Required,
         Self::Enum,
@@ -45,6 +49,7 @@ impl Rule {
         Self::Schema,
         Self::Unique,
         Self::Reference,
+        Self::Canonical,
     ];
 
     /// The word used in plans, metrics and `sync_errors`.
@@ -58,6 +63,7 @@ impl Rule {
             Self::Schema => "schema",
             Self::Unique => "unique",
             Self::Reference => "reference",
+            Self::Canonical => "canonical",
         }
     }
 }
@@ -81,6 +87,23 @@ pub fn violations(
         return if declared.required { vec![Rule::Required] } else { Vec::new() };
     }
     declared.checks.iter().filter_map(|check| broken(entity, check, value, value_of)).collect()
+}
+
+/// The rules that a value breaks in a record that has these others, and the one that the canonical store must be able to hold it: what it
+/// never holds would stand elsewhere only until the next look, which takes it back.
+pub(super) fn rules_of(view: &View<'_>, field: FieldId, values: &Fields<Value>) -> Vec<Rule> {
+    let declared = view.entity.field(field);
+    let value = values.get(&field).unwrap_or(&Value::Null);
+    let checked = !declared.checks.is_empty() || declared.required || !declared.ty.admits(value);
+    let mut broken = if checked {
+        violations(view.entity, field, &Cell::Value(value.clone()), &view.lookup(values))
+    } else {
+        Vec::new()
+    };
+    if broken.is_empty() && !view.can_stand(field, value) {
+        broken.push(Rule::Canonical);
+    }
+    broken
 }
 
 fn broken(

@@ -195,6 +195,7 @@ pub fn empty() -> Plan {
         notices: Vec::new(),
         open_conflicts: BTreeMap::new(),
         withdrawn: Vec::new(),
+        over: std::collections::BTreeSet::new(),
         targets: Vec::new(),
         unmet: Vec::new(),
         unsettled: BTreeMap::new(),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use trueup::identity::{Identified, Identify};
 use trueup::model::{
-    Cell, EntityName, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreName, Timestamp,
-    Unknown, Value, Version,
+    Cell, EntityName, ErrorKind, FieldName, Mapped, Presence, RecordId, RecordKey, StateId, StoreError,
+    StoreName, Timestamp, Unknown, Value, Version,
 };
 use trueup::plan::{
     GuardName, MemoryShelf, Observed, Orders, Plan, PlanInputs, Planner, SnapshotReport, Target,
@@ -532,8 +532,10 @@ impl World {
             }
             Effect::Receipts(batches) => Event::Receipts(self.stores[&canonical].receipts(&batches)),
             Effect::Read { store, entity, keys } => {
-                let mapped = self.any_mapped(&entity, &store);
-                let rows = self.stores[&store].read(&mapped, &keys);
+                // Other manifests than those that a write was noted under may not know of its place.
+                let unmapped = || StoreError::new(ErrorKind::NotFound, &store, "it is not mapped here");
+                let mapped = self.if_mapped(&entity, &store).ok_or_else(unmapped);
+                let rows = mapped.and_then(|mapped| self.stores[&store].read(&mapped, &keys));
                 Event::Rows { store, entity, rows }
             }
             Effect::Recheck(records) => {
@@ -569,9 +571,13 @@ impl World {
     }
 
     fn any_mapped(&self, entity: &EntityName, at: &StoreName) -> Mapped {
+        self.if_mapped(entity, at).expect("mapped there")
+    }
+
+    fn if_mapped(&self, entity: &EntityName, at: &StoreName) -> Option<Mapped> {
         let ledger = Ledger::new(&self.spec.canonical);
         let system = ledger.all().into_iter().find(|mapped| mapped.name() == entity).cloned();
-        system.or_else(|| mapped(&self.spec, entity, at)).expect("mapped there")
+        system.or_else(|| mapped(&self.spec, entity, at))
     }
 
     fn look(&self, record: &RecordId) -> Observed {

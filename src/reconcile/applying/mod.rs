@@ -92,10 +92,17 @@ struct Endings {
     closes: Vec<Conflict>,
     /// Deletes that every store confirmed.
     confirmed: Vec<(RecordId, TombstoneDraft)>,
-    /// Records that were to be deleted and are kept after all.
-    kept: Vec<RecordId>,
+    /// Records that were to be deleted and are there after all, or of whose delete no store has anything to confirm any more.
+    kept: BTreeSet<RecordId>,
     /// Canonical records whose replicas are in trouble, with their metadata as it was written.
     troubled: Vec<(RecordId, SyncMeta, Vec<SyncError>)>,
+}
+
+impl Endings {
+    /// Whether there is nothing to be put on record, whatever becomes of the plan's records.
+    fn is_empty(&self) -> bool {
+        self.closes.is_empty() && self.kept.is_empty()
+    }
 }
 
 /// The machine.
@@ -154,6 +161,8 @@ impl Applying {
         };
         let paused = |conflict: &Conflict| inputs.holds.has(&conflict.record, &inputs.spec.canonical);
         let closes = plan.withdrawn.iter().filter(|conflict| !paused(conflict)).cloned().collect();
+        let kept = plan.over.iter().filter(|record| !inputs.holds.has(record, &inputs.spec.canonical));
+        let kept = kept.cloned().collect();
         let chunks = chunks(&inputs.spec, &plan, inputs.chunk.max(1), &[], &BTreeSet::new());
         let pass = inputs
             .header
@@ -181,7 +190,7 @@ impl Applying {
             unconfirmed: BTreeSet::new(),
             missing: BTreeSet::new(),
             staying: BTreeMap::new(),
-            endings: Endings { closes, ..Endings::default() },
+            endings: Endings { closes, kept, ..Endings::default() },
             receipts: Vec::new(),
             along: BTreeMap::new(),
             stop: false,
@@ -266,7 +275,7 @@ impl Applying {
     }
 
     fn begin(&mut self) -> Vec<Effect> {
-        if self.plan.records.is_empty() && self.endings.closes.is_empty() {
+        if self.plan.records.is_empty() && self.endings.is_empty() {
             return self.to(Stage::Done);
         }
         self.drop_held();
@@ -311,7 +320,7 @@ impl Applying {
         if self.failed.is_some() {
             return Vec::new();
         }
-        if self.dropped.len() == self.plan.records.len() && self.endings.closes.is_empty() {
+        if self.dropped.len() == self.plan.records.len() && self.endings.is_empty() {
             return self.to(Stage::Done);
         }
         self.flight.stage = Stage::Announce;

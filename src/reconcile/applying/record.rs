@@ -9,6 +9,7 @@ use crate::model::{
     StoreName, SyncError, SyncMeta, SyncStatus, Write, WriteOp,
 };
 use crate::plan::RecordPlan;
+use crate::resolve::Tombstone;
 
 use super::super::{Effect, Ledger};
 use super::{Applying, Stage, create, update};
@@ -88,6 +89,7 @@ impl Applying {
     /// Conflicts and tombstones: nothing of a record is written before they are acknowledged.
     pub(super) fn put_on_record(&mut self) -> Vec<Effect> {
         self.flight.stage = Stage::Note;
+        let now = self.inputs.now;
         let mut conflicts = Vec::new();
         let mut tombstones = Vec::new();
         for (at, record) in self.present() {
@@ -101,13 +103,16 @@ impl Applying {
             if let Some(draft) = &record.tombstone {
                 let rows = self.image_of(&record);
                 let fields = self.ledger.tombstone_fields(&record.record, draft, false, rows.as_ref());
-                let known = self.inputs.ledger.tombstones.contains_key(&record.record);
-                let op = if known { update(fields, Fields::new()) } else { create(fields) };
+                let known = self.inputs.ledger.tombstones.get(&record.record);
+                let op = if known.is_some() { update(fields, Fields::new()) } else { create(fields) };
                 tombstones.push((Ledger::tombstone_key(&record.record), op));
+                if let (Some(rows), Some(before)) = (self.of_earlier_life(&record), known) {
+                    let fields = self.ledger.left_fields(&record.record, before.version, now, &rows);
+                    tombstones.push((Ledger::left_key(&record.record, self.pass), create(fields)));
+                }
             } else if let Some(rows) = self.image_of(&record) {
                 let version = record.actions.iter().map(|action| action.meta_before.version_or_none()).max();
-                let (version, now) = (version.unwrap_or_default(), self.inputs.now);
-                let fields = self.ledger.left_fields(&record.record, version, now, &rows);
+                let fields = self.ledger.left_fields(&record.record, version.unwrap_or_default(), now, &rows);
                 tombstones.push((Ledger::left_key(&record.record, self.pass), create(fields)));
             }
         }
@@ -123,21 +128,31 @@ impl Applying {
 
     /// The native rows of a record that goes, by store, with those that went earlier; none where nothing goes.
     pub(super) fn image_of(&self, record: &RecordPlan) -> Option<serde_json::Value> {
-        let going: Vec<(String, serde_json::Value)> = record
-            .actions
-            .iter()
-            .filter_map(|action| {
-                let row = self.flight.images.get(&(action.store.clone(), record.record.clone()))?;
-                Some((action.store.to_string(), row.clone()))
-            })
-            .collect();
-        if going.is_empty() {
-            return None;
-        }
+        let mut going = self.going(record).peekable();
+        going.peek()?;
         let mut rows =
             self.flight.kept.get(&Ledger::tombstone_key(&record.record)).cloned().unwrap_or_default();
-        rows.extend(going);
+        rows.extend(going.map(|(store, row)| (store.to_owned(), row.clone())));
         Some(serde_json::Value::Object(rows))
+    }
+
+    /// The rows of a record that go now, by store.
+    fn going<'r>(&'r self, record: &'r RecordPlan) -> impl Iterator<Item = (&'r str, &'r serde_json::Value)> {
+        record.actions.iter().filter_map(|action| {
+            let row = self.flight.images.get(&(action.store.clone(), record.record.clone()))?;
+            Some((action.store.as_str(), row))
+        })
+    }
+
+    /// Rows that went when the record was deleted before it was made anew, and in whose place others go now; none where there are none.
+    fn of_earlier_life(&self, record: &RecordPlan) -> Option<serde_json::Value> {
+        let kept = self.flight.kept.get(&Ledger::tombstone_key(&record.record))?;
+        let earlier = self.going(record).filter_map(|(store, row)| {
+            let before = kept.get(store).filter(|before| *before != row)?;
+            Some((store.to_owned(), before.clone()))
+        });
+        let earlier: serde_json::Map<String, serde_json::Value> = earlier.collect();
+        (!earlier.is_empty()).then_some(serde_json::Value::Object(earlier))
     }
 
     /// A write to a system table. It needs no intent: its key is its content, so that doing it again does no harm.
@@ -181,11 +196,10 @@ impl Applying {
                 continue;
             }
             let needs = record.conflicts.iter().map(|conflict| conflict.id.0.clone());
-            let key = match record.tombstone {
-                Some(_) => Some(Ledger::tombstone_key(&record.record)),
-                None => record.deletes().then(|| Ledger::left_key(&record.record, self.pass)),
-            };
-            let needs: Vec<String> = needs.chain(key.map(|key| key.parts().join("/"))).collect();
+            let tombstone = record.tombstone.is_some().then(|| Ledger::tombstone_key(&record.record));
+            let left = record.deletes().then(|| Ledger::left_key(&record.record, self.pass));
+            let keys = tombstone.into_iter().chain(left);
+            let needs: Vec<String> = needs.chain(keys.map(|key| key.parts().join("/"))).collect();
             if let Some(message) = needs.iter().find_map(|need| missing.get(need)).cloned() {
                 self.fail_record(at, &message);
                 continue;
@@ -216,8 +230,8 @@ impl Applying {
         let written = present.iter().filter(|(at, record)| metas.contains_key(at) && !record.goes());
         for (_, record) in written {
             let begun = self.inputs.ledger.tombstones.get(&record.record);
-            if begun.is_some_and(|tombstone| !tombstone.memory.stores.is_empty()) {
-                self.endings.kept.push(record.record.clone());
+            if begun.is_some_and(Tombstone::is_pending) {
+                self.endings.kept.insert(record.record.clone());
             }
         }
         for (at, record) in &self.flight.loaded {
@@ -245,8 +259,7 @@ impl Applying {
             let fields = self.ledger.tombstone_fields(record, draft, true, None);
             (Ledger::tombstone_key(record), update(fields, Fields::new()))
         });
-        let kept = endings.kept.iter();
-        let kept = kept.map(|record| {
+        let kept = endings.kept.iter().map(|record| {
             (Ledger::tombstone_key(record), update(self.ledger.ended_tombstone(), Fields::new()))
         });
         let tombstones: Vec<_> = confirmed.chain(kept).collect();

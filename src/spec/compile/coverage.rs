@@ -272,8 +272,7 @@ fn canonical_field(
         Diagnostic::error(format!(
             "`{name}` is required, and has no place in the canonical store `{canonical}`"
         ))
-    } else if field.derive.is_some() {
-        // It is computed from what the canonical store has.
+    } else if field.derive.is_some() && elsewhere.is_empty() {
         return;
     } else if elsewhere.is_empty() {
         Diagnostic::warning(format!("`{name}` has no place in any store"))

@@ -45,6 +45,7 @@ pub(in crate::telemetry) fn plan(changed: u64) -> Plan {
         notices: Vec::new(),
         open_conflicts: [(contacts(), 2)].into(),
         withdrawn: Vec::new(),
+        over: std::collections::BTreeSet::new(),
         targets: Vec::new(),
         unmet: Vec::new(),
         unsettled: BTreeMap::new(),
