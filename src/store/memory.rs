@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, Falls, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
-    StoreError, StoreName,
+    Batch, BatchId, Capabilities, Falls, IntentId, Mapped, Mark, Outcome, Presence, RecordKey, StoreError,
+    StoreName,
 };
 
 use super::{Changes, LazyRow, MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
@@ -105,10 +105,6 @@ impl Store for MemoryStore {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    fn audit(&self, _mapped: &[Mapped]) -> Vec<Diagnostic> {
-        Vec::new()
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

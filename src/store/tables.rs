@@ -1,12 +1,10 @@
 //! Tables as mappings need them, whatever the types of their columns are called.
 
-use std::collections::BTreeSet;
-
 use crate::model::{
-    Column, ErrorKind, FieldType, Form, Mapped, SYNC_PARTS, Shape, StoreError, StoreName, SyncPlace,
+    Column, ErrorKind, FieldType, Form, Mapped, SYNC_PARTS, StoreError, StoreName, SyncPlace,
 };
 
-use super::{MigrationStep, form_suits};
+use super::MigrationStep;
 
 /// What columns are called and made with in a kind of store.
 pub(super) struct Dialect {
@@ -63,39 +61,6 @@ impl Dialect {
             }
         }
         wanted
-    }
-
-    /// All names that a mapping takes to be there, or makes.
-    pub(super) fn names(&self, mapped: &Mapped) -> impl Iterator<Item = String> {
-        let table = match &mapped.mapping.shape {
-            Shape::Table(table) => table.schema.iter().cloned().chain([table.name.clone()]).collect(),
-            Shape::Object(name) => vec![name.clone()],
-            Shape::Embedded(embedded) => vec![embedded.parent.to_string()],
-        };
-        let keys: Vec<String> = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect();
-        table.into_iter().chain(keys).chain(self.wanted_columns(mapped).into_iter().map(|(name, _)| name))
-    }
-
-    /// Complains, in a message and a hint, of fields that no table can hold as they are mapped.
-    pub(super) fn audit_fields(&self, mapped: &Mapped, complain: &mut impl FnMut(&str, &str)) {
-        let mut taken: BTreeSet<String> = BTreeSet::new();
-        for (id, field) in &mapped.mapping.fields {
-            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
-            if !form_suits(known.ty, field.form) {
-                let message = format!(
-                    "the {} `{}` cannot stand in the form `{}`",
-                    known.ty.as_str(),
-                    known.name,
-                    field.form.as_str()
-                );
-                complain(&message, "leave the form out, or use `text`");
-            }
-            let column = field.column.to_string();
-            if !taken.insert(if self.tells_case { column } else { column.to_ascii_lowercase() }) {
-                let message = format!("two fields stand in the column `{}`", field.column);
-                complain(&message, "give each field a column of its own");
-            }
-        }
     }
 }
 

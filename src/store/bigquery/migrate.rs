@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::model::{Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
 
 use super::super::tables::{Dialect, has_key, not_added};
 use super::super::{MigrationStep, sync};
@@ -256,52 +256,21 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
 
 /// Names that the service takes: what else stands in one would be a statement's business.
 fn check_names(store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
-    match bad_name(mapped) {
-        Some(name) => {
-            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
-            Err(StoreError::new(ErrorKind::Invalid, store, message).hint(NAMES_HINT))
-        }
-        None => Ok(()),
-    }
-}
-
-const NAMES_HINT: &str = "use letters, digits and `_`";
-
-fn bad_name(mapped: &Mapped) -> Option<String> {
-    let cannot_be = |name: &String| {
-        name.is_empty()
-            || name.len() > LONGEST_NAME
-            || !name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
+    let taken = |name: &&str| {
+        !name.is_empty()
+            && name.len() <= LONGEST_NAME
+            && name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
     };
-    DIALECT.names(mapped).find(cannot_be)
-}
-
-/// What of these mappings BigQuery cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: &str, hint: &str| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        if !matches!(one.mapping.shape, Shape::Table(_)) {
-            complain("BigQuery has tables, no objects", "write `table:` instead of `object:`");
-        }
-        if one.mapping.triggers {
-            complain("BigQuery has no triggers", "leave `triggers` out");
-        }
-        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
-            complain("a key cannot stand inside a STRUCT or JSON column", "give the key a column of its own");
-        }
-        let is_key = |ty| matches!(ty, FieldType::String | FieldType::Int64);
-        if one.entity.key.iter().any(|part| !is_key(part.ty)) {
-            complain("a key's column is STRING or INT64", "use a key of another type");
-        }
-        DIALECT.audit_fields(one, &mut complain);
-        if let Some(name) = bad_name(one) {
-            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
-            complain(&message, NAMES_HINT);
-        }
-    }
-    found
+    let table = match &mapped.mapping.shape {
+        Shape::Table(table) => table.schema.as_deref().into_iter().chain([table.name.as_str()]).collect(),
+        Shape::Object(_) | Shape::Embedded(_) => Vec::new(),
+    };
+    let keys = mapped.mapping.key.iter().map(|part| part.column.head());
+    let wanted = DIALECT.wanted_columns(mapped);
+    let columns = wanted.iter().map(|(name, _)| name.as_str());
+    let Some(name) = table.into_iter().chain(keys).chain(columns).find(|name| !taken(name)) else {
+        return Ok(());
+    };
+    let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
+    Err(StoreError::new(ErrorKind::Invalid, store, message).hint("use letters, digits and `_`"))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::model::{Diagnostic, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{FieldType, Form, Mapped, StoreError, StoreName};
 
 use super::super::MigrationStep;
 use super::super::tables::{Dialect, has_key, not_added};
@@ -147,39 +147,4 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         (Form::Native, FieldType::Float64) => "REAL",
         _ => "TEXT",
     }
-}
-
-/// What of these mappings `SQLite` cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: &str, hint: &str| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        match &one.mapping.shape {
-            Shape::Object(_) | Shape::Embedded(_) => {
-                complain("SQLite has tables, no objects", "write `table:` instead of `object:`");
-            }
-            Shape::Table(table) => {
-                if table.schema.as_deref().is_some_and(|schema| schema != "main") {
-                    complain("an SQLite file has no schemas", "name the table alone");
-                }
-                if table.name.to_ascii_lowercase().starts_with("sqlite_") {
-                    complain("names beginning with `sqlite_` are SQLite's own", "use another table");
-                }
-            }
-        }
-        if matches!(one.mapping.sync, SyncPlace::Struct(_)) {
-            complain("SQLite has no structs", "keep the sync metadata in `json:` or in `columns:`");
-        }
-        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
-            complain("a key cannot stand inside a JSON column", "give the key a column of its own");
-        }
-        DIALECT.audit_fields(one, &mut complain);
-        if DIALECT.names(one).any(|name| name.is_empty() || name.contains('\0')) {
-            complain("a table or column has a name that SQLite cannot have", "use another name");
-        }
-    }
-    found
 }
