@@ -31,6 +31,15 @@ pub(super) fn came_to_nothing(store: &StoreName, title: &str, write: &Write) -> 
     )
 }
 
+/// Refuses to write where the manifest says not to.
+pub(super) fn may_write(store: &StoreName, read_only: bool) -> Result<(), StoreError> {
+    if !read_only {
+        return Ok(());
+    }
+    let refused = StoreError::new(ErrorKind::Unauthorised, store, "the store is only read, never written");
+    Err(refused.hint("the manifest says so: `read_only: true`"))
+}
+
 /// Refuses a write that no store may take, whatever it could do with it: a mistake in the plan, not in the data.
 pub(super) fn check_write(
     store: &StoreName,

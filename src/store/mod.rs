@@ -34,7 +34,7 @@ mod tables;
 pub mod twenty;
 
 pub use checks::guard_holds;
-use checks::{came_to_nothing, check_write, letting_go, repeated_keys};
+use checks::{came_to_nothing, check_write, letting_go, may_write, repeated_keys};
 pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.

@@ -20,6 +20,7 @@ use crate::model::{
     Presence, RecordKey, StoreError, StoreName,
 };
 
+use super::tables::no_table;
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store};
 use error::URL_HINT;
 use layout::TableNames;
@@ -134,7 +135,7 @@ impl PostgresStore {
     async fn lock(&self, session: &mut Session, names: &TableNames, mode: &str) -> Result<(), StoreError> {
         let locked = session.run(&format!("LOCK TABLE {} IN {mode} MODE", names.sql())).await;
         locked.map_err(|error| match error::code(&error) {
-            Some("42P01" | "3F000") => names.not_found(&self.name),
+            Some("42P01" | "3F000") => no_table(&self.name, &names.title),
             Some("42809") => self
                 .refusal(ErrorKind::Unsupported, format!("`{}` is neither a table nor a view", names.title)),
             _ => {

@@ -1,7 +1,8 @@
 //! Tables as mappings need them, whatever the types of their columns are called.
 
 use crate::model::{
-    Column, ErrorKind, FieldType, Form, Mapped, SYNC_PARTS, StoreError, StoreName, SyncPlace,
+    Column, ErrorKind, FieldType, Form, Mapped, SYNC_PARTS, Shape, StoreError, StoreName, SyncPlace,
+    TableName,
 };
 
 use super::MigrationStep;
@@ -62,6 +63,34 @@ impl Dialect {
         }
         wanted
     }
+}
+
+/// The table that an entity is mapped to, in a kind of store that has tables only.
+pub(super) fn table_of<'a>(
+    store: &StoreName,
+    kind: &str,
+    mapped: &'a Mapped,
+) -> Result<&'a TableName, StoreError> {
+    match &mapped.mapping.shape {
+        Shape::Table(table) => Ok(table),
+        Shape::Object(_) | Shape::Embedded(_) => {
+            let message = format!("`{}` is mapped to an object: {kind} has tables only", mapped.name());
+            Err(StoreError::new(ErrorKind::Unsupported, store, message))
+        }
+    }
+}
+
+/// What is said of a table that is not there.
+pub(super) fn no_table(store: &StoreName, title: &str) -> StoreError {
+    StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`"))
+        .hint("run `trueup migrate` to add it")
+}
+
+/// What is said of a view, or of what else can only be read.
+pub(super) fn only_read(store: &StoreName, title: &str) -> StoreError {
+    let message = format!("`{title}` is no table, and cannot be written");
+    StoreError::new(ErrorKind::Unsupported, store, message)
+        .hint("map the table behind it, or set `read_only: true`")
 }
 
 /// Refuses a table that is there without a column of the key: a key's columns come with their table, for they cannot be added to rows

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use crate::model::{Mapped, Presence, RecordKey, Row, StoreError, Unknown, canonical_integer};
 
+use super::super::tables::no_table;
 use super::BigQueryStore;
 use super::error::Failure;
 use super::layout::{Layout, Slot, TableNames};
@@ -27,7 +28,7 @@ impl BigQueryStore {
     /// The mapping laid onto its table as it is now.
     pub(super) async fn layout(&self, mapped: &Mapped) -> Result<Layout, StoreError> {
         let names = self.names(mapped)?;
-        let info = self.table_info(&names).await?.ok_or_else(|| names.not_found(&self.name))?;
+        let info = self.table_info(&names).await?.ok_or_else(|| no_table(&self.name, &names.title))?;
         Layout::of(&self.name, names, info, mapped)
     }
 

@@ -50,37 +50,20 @@ impl PostgresStore {
                 });
             }
         };
-        // Columns that an earlier step of this plan adds, by table: two entities may share one.
-        let mut planned: BTreeSet<(TableNames, String)> = BTreeSet::new();
-        let mut created: BTreeSet<TableNames> = BTreeSet::new();
         for one in mapped {
             let names = self.names(one)?;
-            let info = table_info(&mut session, &names).await.map_err(failed)?;
             let wanted = DIALECT.wanted_columns(one);
-            if info.is_none() && created.insert(names.clone()) {
+            let Some(info) = table_info(&mut session, &names).await.map_err(failed)? else {
                 need_schema(&names.schema, &mut steps);
                 steps.push(create_table("CREATE TABLE", &names, one, &wanted));
-                let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
-                let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
-                planned.extend(all.map(|name| (names.clone(), name)));
                 continue;
-            }
-            if let Some(info) = &info {
-                has_key(&self.name, one, &names.title, |column| info.position(column).is_some())?;
-            }
-            for (name, declared) in wanted {
-                let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
-                if !there && planned.insert((names.clone(), name.clone())) {
-                    steps.push(MigrationStep {
-                        adds: format!("column `{}.{name}`", names.title),
-                        statement: format!(
-                            "ALTER TABLE {} ADD COLUMN {} {declared}",
-                            names.sql(),
-                            quoted(&name)
-                        ),
-                    });
-                }
-            }
+            };
+            has_key(&self.name, one, &names.title, |column| info.position(column).is_some())?;
+            let missing = wanted.into_iter().filter(|(name, _)| info.position(name).is_none());
+            steps.extend(missing.map(|(name, declared)| MigrationStep {
+                adds: format!("column `{}.{name}`", names.title),
+                statement: format!("ALTER TABLE {} ADD COLUMN {} {declared}", names.sql(), quoted(&name)),
+            }));
         }
         // After the columns that they name.
         for one in mapped.iter().filter(|one| one.mapping.triggers) {

@@ -1,7 +1,5 @@
 //! Tables and columns that mappings need. They are added; nothing is ever dropped or rewritten.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::model::{FieldType, Form, Mapped, StoreError, StoreName};
@@ -36,31 +34,19 @@ impl SqliteStore {
         // One transaction: all tables as they are at one time.
         let transaction = connection.transaction().map_err(failed)?;
         let mut steps = Vec::new();
-        // Columns that an earlier step of this plan adds, by table: two entities may share one.
-        let mut planned: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut created: BTreeSet<String> = BTreeSet::new();
         for one in mapped {
             let (table, title) = table_of(&self.name, one)?;
-            let info = table_info(&transaction, &title).map_err(failed)?;
             let wanted = DIALECT.wanted_columns(one);
-            if info.is_none() && created.insert(title.to_ascii_lowercase()) {
+            let Some(info) = table_info(&transaction, &title).map_err(failed)? else {
                 steps.push(create_table("CREATE TABLE", &table, &title, one, &wanted));
-                planned.extend(wanted.iter().map(|(name, _)| place(&title, name)));
-                planned.extend(one.mapping.key.iter().map(|part| place(&title, part.column.head())));
                 continue;
-            }
-            if let Some(info) = &info {
-                has_key(&self.name, one, &title, |column| info.position(column).is_some())?;
-            }
-            for (name, declared) in wanted {
-                let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
-                if !there && planned.insert(place(&title, &name)) {
-                    steps.push(MigrationStep {
-                        adds: format!("column `{title}.{name}`"),
-                        statement: format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(&name)),
-                    });
-                }
-            }
+            };
+            has_key(&self.name, one, &title, |column| info.position(column).is_some())?;
+            let missing = wanted.into_iter().filter(|(name, _)| info.position(name).is_none());
+            steps.extend(missing.map(|(name, declared)| MigrationStep {
+                adds: format!("column `{title}.{name}`"),
+                statement: format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(&name)),
+            }));
         }
         // After the columns that they name.
         for one in mapped.iter().filter(|one| one.mapping.triggers) {
@@ -93,10 +79,6 @@ impl SqliteStore {
         }
         transaction.commit().map_err(failed)
     }
-}
-
-fn place(table: &str, column: &str) -> (String, String) {
-    (table.to_ascii_lowercase(), column.to_ascii_lowercase())
 }
 
 /// Statements that give an empty file the tables of these mappings, and any file those that it lacks. `SQLite` cannot be told to add a
