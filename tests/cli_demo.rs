@@ -286,4 +286,8 @@ fn a_crm_takes_part_and_is_served_again_as_the_demo_says() {
     );
     demo.run(&["apply", "-auto-approve"], 0);
     demo.run(&["plan", "-detailed-exitcode"], 0);
+    // What stands inside a person there is not to be read by itself.
+    let page = demo.run(&["explain", "contact_identifiers[\"I1003-1\"]"], 0);
+    says(&page, &["as the last pass left it\n"]);
+    assert_eq!(page.matches("in sync\n").count(), 3, "{page}");
 }

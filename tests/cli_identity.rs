@@ -100,6 +100,8 @@ fn a_person_says_whose_a_row_is() {
     assert!(page.contains("waits for a person"), "{page}");
     let page = world.run(&["identity", "link", "contacts", "local_sqlite", &who, "1"], 1);
     assert!(page.contains("have no ids of their own"), "{page}");
+    let page = world.run(&["identity", "link", "contacts", "twentyy", &who, "1"], 1);
+    assert!(page.contains("there is no store `twentyy`"), "{page}");
     for wrong in ["Bo", "02", "1.5"] {
         let page = world.run(&["identity", "link", "contacts", "twenty", &who, wrong], 1);
         assert!(
@@ -108,7 +110,7 @@ fn a_person_says_whose_a_row_is() {
         );
     }
     let page = world.run(&["identity", "link", "contacts", "twenty", &who, "2"], 0);
-    assert!(page.contains(&format!("The row {who} in twenty is contacts[\"2\"]")), "{page}");
+    assert!(page.contains(&format!("The row {who} in twenty is contacts[\"2\"]. ")), "known already: {page}");
     world.apply();
     assert_eq!(world.key(&who), "2");
     assert!(world.run(&["identity"], 0).contains("No row waits for a person."));
@@ -121,7 +123,7 @@ fn a_row_is_said_to_be_nobodys_who_is_known() {
     let who = world.make("Dee", "home@example.com");
     world.apply();
     let page = world.run(&["identity", "split", "contacts", "twenty", &who], 0);
-    assert!(page.contains("contacts[\"4\"]"), "keys are numbers here: {page}");
+    assert!(page.contains("contacts[\"4\"], a new record"), "keys are numbers here: {page}");
     world.apply();
     assert_eq!(world.key(&who), "4");
     let names =

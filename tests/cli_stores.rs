@@ -143,6 +143,9 @@ fn a_stream_of_what_is_applied_is_an_object_a_line_and_ends_with_the_sums() {
     for kind in ["version", "planned_change", "change_summary", "apply_start", "apply_complete"] {
         assert!(kinds.contains(&kind), "{kind} is not among {kinds:?}");
     }
+    let complete = lines.iter().filter(|line| line["type"] == "apply_complete");
+    let written: Vec<&str> = complete.map(|line| line["hook"]["address"].as_str().unwrap()).collect();
+    assert!(written.contains(&"hub.parts[\"P05\"]"), "{written:?}");
     for line in &lines {
         assert!(
             line["@level"].is_string() && line["@message"].is_string() && line["@timestamp"].is_string(),

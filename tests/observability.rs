@@ -109,7 +109,7 @@ fn alert_rules_have_what_people_need_and_name_metrics_that_there_are() {
         .collect();
     let families = families();
     let rules = rules();
-    assert_eq!(rules.len(), 9);
+    assert_eq!(rules.len(), 10);
     for rule in rules {
         let text = |path: &[&str]| {
             let found = path.iter().fold(&rule, |at, name| &at[*name]);

@@ -61,6 +61,8 @@ fn a_prompt_about_a_contact() {
     assert_eq!(said, "");
     let (text, _) = output(&place, &["prompt", "contacts[\"8\"]"], 0);
     assert_eq!(text, "## Contact Context\n**Contact**: Bo Sample\n");
+    let (_, said) = output(&place, &["prompt", "contact_identifiers[\"i1\"]"], 0);
+    assert!(said.starts_with("Warning: the template names no field of contact_identifiers"), "{said}");
 
     let (text, said) =
         output(&place, &["prompt", "contacts[\"7\"]", "--base", "base.md", "--budget", "300"], 0);

@@ -160,7 +160,7 @@ fn the_stream() {
     let mut lines = vec![stream::version("0.1.0", at(1))];
     lines.extend(stream::plan(&troubled(), at(2)));
     lines.push(stream::apply_start(&store("local"), &entity("contacts"), 1, at(3)));
-    lines.push(stream::apply_complete(&store("local"), &entity("contacts"), ActionKind::Update, at(4)));
+    lines.push(stream::apply_complete(&store("local"), &id("1"), ActionKind::Update, at(4)));
     lines.extend(stream::report(&report(), at(5)));
     for line in &lines {
         for key in ["@level", "@message", "@timestamp", "type"] {

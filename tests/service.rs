@@ -379,6 +379,24 @@ fn files_are_watched_where_manifests_say_so() {
 }
 
 #[test]
+fn a_command_that_has_the_lease_for_a_while_makes_no_pass_fail() {
+    let place = settled("  interval: 200ms\n", 2);
+    let service = started(&place);
+    let state = rusqlite::Connection::open(place.path().join("state.db")).unwrap();
+    state.busy_timeout(Duration::from_secs(10)).unwrap();
+    let end = std::time::SystemTime::now() + Duration::from_secs(2);
+    let lapses = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros().to_string();
+    let take = "INSERT OR IGNORE INTO lease (one, holder, expires) VALUES (1, 'by hand', CAST(? AS INTEGER))";
+    while state.execute(take, [&lapses]).unwrap() == 0 {}
+    let clean = "trueup_passes_total{result=\"clean\"}";
+    let before = service.metric(clean);
+    service.until("passes go on afterwards", |service| service.metric(clean) >= before + 2.0);
+    assert!(std::time::SystemTime::now() >= end, "nobody worked meanwhile");
+    assert_eq!(service.metric("trueup_passes_total{result=\"failed\"}"), 0.0);
+    assert_eq!(service.get("/healthz", None).0, 200);
+}
+
+#[test]
 fn commands_pause_approve_and_tell() {
     let place = settled("  interval: 300ms\n", 20);
     let service = started(&place);

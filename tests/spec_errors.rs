@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use trueup::model::{Diagnostics, Severity};
+use trueup::model::{Diagnostic, Diagnostics, Severity};
 use trueup::spec::{Source, compile, render, render_lines};
 
 /// A small set of manifests without a mistake; each case changes one thing in it.
@@ -439,6 +439,21 @@ fn rendered_with_the_line_underlined() {
         let coloured = render(&found, &[source], true);
         assert!(coloured.contains("\u{1b}[") && !text.contains("\u{1b}["));
         insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn types_by_the_names_of_databases_and_documents_run_together_are_known() {
+    for (from, to, hint) in [
+        ("seen: timestamp", "seen: timestamptz", "did you mean `timestamp`?"),
+        ("seen: timestamp", "seen: TEXT", "did you mean `string`?"),
+        ("seen: timestamp", "seen: Integer", "did you mean `int64`?"),
+        ("---\n", "", "begin another document with a line `---`"),
+    ] {
+        let source = Source { file: "manifests/all.yaml".to_owned(), text: edited(from, to) };
+        let found = compile(Path::new("."), &[source], &side_files()).unwrap_err();
+        let told = |found: &Diagnostic| found.hint.as_ref().is_some_and(|told| told.contains(hint));
+        assert!(found.iter().any(told), "{to}: {found:?}");
     }
 }
 

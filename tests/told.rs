@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use trueup::controller::{Engine, PassOptions};
 use trueup::model::{Cell, StateId};
 use trueup::plan::NoticeKind;
-use trueup::state::StateError;
 use trueup::state::memory::MemoryState;
+use trueup::state::{State as _, StateError};
 use trueup::store::Store;
 use trueup::store::memory::MemoryStore;
 use trueup::telemetry::{Event, Observer, Silent};
@@ -152,6 +152,51 @@ fn agreed(canonical: &[&str]) -> Place {
     place
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_lease_gets_a_turn_between_passes_that_follow_each_other() {
+    let world = World::three();
+    let state = Arc::new(MemoryState::new(StateId("state".to_owned())));
+    let engine = |holder: &str| {
+        let opened = world
+            .stores
+            .iter()
+            .map(|(name, db)| (name.clone(), Ok(Arc::new(MemoryStore::with(db.clone())) as Arc<dyn Store>)));
+        let engine = Engine::with(world.spec.clone(), opened.collect(), state.clone());
+        engine.simulated(holder, Arc::new(trueup::apply::clock))
+    };
+    let (leader, waiter) = (engine("leader"), engine("waiter"));
+    assert!(leader.lead().await.unwrap());
+    let stop = CancellationToken::new();
+    let passes = async {
+        // Whenever the lease is free, a pass takes it: whoever only looks now and then never finds it free.
+        while !stop.is_cancelled() {
+            let patient = PassOptions { lock_timeout_ms: 60_000, ..PassOptions::default() };
+            leader.pass(&patient, &Slow, &CancellationToken::new()).await.unwrap();
+        }
+    };
+    let turn = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let patient = PassOptions { lock_timeout_ms: 5_000, ..PassOptions::default() };
+        let turn = waiter.pass(&patient, &Silent, &CancellationToken::new()).await;
+        stop.cancel();
+        turn
+    };
+    let (turn, ()) = tokio::join!(turn, passes);
+    turn.unwrap();
+    assert_eq!(state.notes("waits").await.unwrap(), BTreeMap::new());
+}
+
+/// Passes take a while.
+struct Slow;
+
+impl Observer for Slow {
+    fn notice(&self, event: &Event<'_>) {
+        if matches!(event, Event::Planned { .. }) {
+            tokio::task::block_in_place(|| std::thread::sleep(std::time::Duration::from_millis(50)));
+        }
+    }
+}
+
 #[test]
 fn the_canonical_place_moves_by_the_steps_that_are_told() {
     let place = agreed(&["hub", "app", "local"]);
@@ -206,16 +251,37 @@ fn every_command_answers_programs_in_json() {
     assert!(!json(&["schema", "--dir", "written", "-json"], 0)["wrote"].as_array().unwrap().is_empty());
     assert_eq!(json(&["schema", "--check", "--dir", "written", "-json"], 0)["current"], true);
     assert_eq!(json(&["version", "-json"], 0)["trueup_version"], env!("CARGO_PKG_VERSION"));
+    let script = json(&["completion", "bash", "-json"], 0)["script"].as_str().unwrap().to_owned();
+    assert!(script.contains("--lock-timeout") && place.run(&["completion", "bash"], 0) == script);
     place.manifests(&shell::manifests(&["hub", "app", "local"], "items", "name: string, extra: string"));
     assert!(
         json(&["migrate", "-json"], 1)["diagnostic"]["detail"].as_str().unwrap().contains("migrate --print")
     );
-    assert!(json(&["migrate", "-print", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra"));
     assert!(
-        json(&["migrate", "-auto-approve", "-json"], 0)["app"][0]["adds"].as_str().unwrap().contains("extra")
+        json(&["migrate", "-print", "-json"], 0)["additions"]["app"][0]["adds"]
+            .as_str()
+            .unwrap()
+            .contains("extra")
+    );
+    assert!(
+        json(&["migrate", "-auto-approve", "-json"], 0)["additions"]["app"][0]["adds"]
+            .as_str()
+            .unwrap()
+            .contains("extra")
     );
     place.sql("app", "create table others (id text primary key, said text)");
     assert!(json(&["draft", "-json"], 0)["manifests"].as_str().unwrap().contains("name: others"));
+    let more = (5..=12).map(|id| format!("('I{id}', 'name {id}')")).collect::<Vec<_>>().join(", ");
+    place.sql("hub", &format!("insert into items (id, name) values {more}"));
+    place.run(&["apply", "-auto-approve"], 0);
+    place.sql("hub", "delete from items where id in ('I1', 'I2')");
+    let status = json(&["status", "-json"], 0);
+    let code = status["approvals"]["items"].as_str().unwrap_or_else(|| panic!("{status:#}"));
+    let approved = json(&["approve", code, "-json"], 0);
+    assert!(approved["approved"] == code && approved["guards"][0]["guard"] == "deletes", "{approved:#}");
+    place.run(&["run", "--once"], 0);
+    let lines = place.stream(&["deleted", "restore", r#"items["I1"]"#, "-auto-approve", "-json"], 0);
+    assert_eq!(lines[0]["type"], "version");
 }
 
 #[test]
@@ -240,4 +306,21 @@ fn a_migration_that_fails_says_of_what_and_what_to_do() {
     place.sql("app", "drop table items; create view items as select 'I1' as id, 'name 1' as name");
     let said = place.run(&["migrate", "-auto-approve"], 1);
     assert!(said.contains("app") && said.contains("items") && said.contains("hint:"), "{said}");
+    // The other stores have what they lacked.
+    assert!(said.contains("Migration incomplete! 2 added."), "{said}");
+    assert_eq!(
+        place.text("local", "select count(*) || '' from pragma_table_info('items') where name = 'extra'"),
+        "1"
+    );
+    // One that cannot even be looked at keeps nothing from the others, and where it is paused nobody waits for it.
+    let file = place.path().join("stores/app.db");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    place.sql("hub", "alter table items drop column extra");
+    let said = place.run(&["migrate", "-auto-approve"], 1);
+    assert!(said.contains("is a folder") && said.contains("Migration incomplete! 1 added."), "{said}");
+    assert!(place.run(&["migrate", "--print"], 1).contains("is a folder"));
+    place.run(&["pause", "app", "--reason", "disk"], 0);
+    let said = place.run(&["migrate"], 0);
+    assert!(said.contains("app is paused (disk), and cannot be looked at: store `app`"), "{said}");
 }

@@ -201,7 +201,11 @@ impl<'a> Executor<'a> {
         };
         match effect {
             Effect::LoadState => Event::State(self.load_state().await),
-            Effect::LoadLedger => Event::Ledger(self.load_ledger().await),
+            Effect::LoadLedger => {
+                let ledger = self.load_ledger().await;
+                ledger.as_ref().err().into_iter().for_each(|error| self.tell_failure(error));
+                Event::Ledger(ledger)
+            }
             Effect::Receipts(batches) => Event::Receipts(self.receipts(&batches).await),
             Effect::Read { store, entity, keys } => {
                 let rows = self.read(&store, &entity, &keys).await;
@@ -474,7 +478,8 @@ impl<'a> Executor<'a> {
                 Err(error) if error.kind == ErrorKind::OutcomeUnknown => WriteResult::Unknown,
                 Ok(Some(Outcome::Refused(error))) | Err(error) => WriteResult::Failed(error.kind),
             };
-            self.observer.notice(&telemetry::Event::Wrote { store, entity, kind, result });
+            let key = &write.key;
+            self.observer.notice(&telemetry::Event::Wrote { store, entity, key, kind, result });
             if let (WriteOp::Update { meta: Some(meta), .. }, WriteResult::Applied, true) =
                 (&write.op, result, self.latency && kind == ActionKind::Update)
                 && let Some(edited) = meta.last_updated.filter(|_| *store != self.spec.canonical)

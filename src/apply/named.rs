@@ -6,14 +6,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{ByStore, Entity, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown};
+use crate::model::{ByStore, Entity, Memory, Presence, RecordId, RecordKey, StoreError, StoreName, Unknown};
 use crate::plan::{Observed, Planner, SnapshotReport};
 use crate::telemetry::Event;
 
 use super::changed::present;
 use super::observe::Sight;
 
+/// What was found of some records of an entity.
+struct Found<'k> {
+    memories: BTreeMap<RecordKey, Memory>,
+    presences: BTreeMap<&'k RecordKey, ByStore<Presence>>,
+    /// The stores that could not be read, and why.
+    errors: BTreeMap<StoreName, StoreError>,
+}
+
 impl Sight<'_> {
+    /// One record as every store has it, and the stores that could not be read, each with why.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub async fn one(
+        &self,
+        entity: &Entity,
+        key: &RecordKey,
+    ) -> Result<(Observed, BTreeMap<StoreName, StoreError>), String> {
+        let mut found = self.find(entity, std::slice::from_ref(key)).await?;
+        let memory = if self.opened.rebuild { None } else { found.memories.remove(key) };
+        let memory = self.overlaid(entity, key, memory);
+        let presences = found.presences.remove(key).unwrap_or_default();
+        Ok((Observed { key: key.clone(), memory, presences }, found.errors))
+    }
+
     /// Feeds the planner with these records; false when that is not enough to decide about them.
     ///
     /// # Errors
@@ -40,6 +64,30 @@ impl Sight<'_> {
         self.opened.ledger.tombstones.contains_key(&id)
     }
 
+    async fn find<'k>(&self, entity: &Entity, keys: &'k [RecordKey]) -> Result<Found<'k>, String> {
+        let executor = self.executor;
+        let memories = executor.state.recall(entity, keys).await.map_err(|error| error.to_string())?;
+        let mut found = Found { memories, presences: BTreeMap::new(), errors: BTreeMap::new() };
+        for store in executor.spec.stores_of(&entity.name) {
+            let mut rows = match executor.read(&store, &entity.name, keys).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    executor.tell_failure(&error);
+                    found.errors.insert(store.clone(), error);
+                    BTreeMap::new()
+                }
+            };
+            let read = rows.values().filter(|presence| presence.row().is_some()).count() as u64;
+            executor.observer.notice(&Event::RowsRead { entity: &entity.name, store: &store, rows: read });
+            for key in keys {
+                let presence = rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable));
+                let presence = self.doubt(entity, key, &store, presence);
+                found.presences.entry(key).or_default().insert(store.clone(), presence);
+            }
+        }
+        Ok(found)
+    }
+
     async fn feed_keys(
         &self,
         entity: &Arc<Entity>,
@@ -50,27 +98,8 @@ impl Sight<'_> {
         if self.opened.rebuild || entity.fields.iter().any(|field| field.unique) {
             return Ok(false);
         }
-        let memories = executor.state.recall(entity, keys).await.map_err(|error| error.to_string())?;
         let stores = executor.spec.stores_of(&entity.name);
-        let mut presences: BTreeMap<&RecordKey, ByStore<Presence>> = BTreeMap::new();
-        let mut errors: BTreeMap<StoreName, StoreError> = BTreeMap::new();
-        for store in &stores {
-            let mut rows = match executor.read(store, &entity.name, keys).await {
-                Ok(rows) => rows,
-                Err(error) => {
-                    executor.tell_failure(&error);
-                    errors.insert(store.clone(), error);
-                    BTreeMap::new()
-                }
-            };
-            let read = rows.values().filter(|presence| presence.row().is_some()).count() as u64;
-            executor.observer.notice(&Event::RowsRead { entity: &entity.name, store, rows: read });
-            for key in keys {
-                let presence = rows.remove(key).unwrap_or(Presence::Unknown(Unknown::Unreachable));
-                let presence = self.doubt(entity, key, store, presence);
-                presences.entry(key).or_default().insert(store.clone(), presence);
-            }
-        }
+        let Found { memories, presences, errors } = self.find(entity, keys).await?;
         // It was deleted just now; or it was before, and a store has it still.
         let goes = presences.iter().any(|(key, stores)| {
             let (memory, known) = (memories.get(*key), self.is_known(entity, key));

@@ -8,6 +8,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::GuardName;
+use crate::spec::duration_ms;
 
 /// Keeps the records of several stores in agreement: says what is out of true, writes the least that puts it right, and goes on
 /// doing so.
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Migrate(MigrateArgs),
     /// Show where every record stands.
     Status,
+    /// Show a record as every store has it, what it should be, and why.
+    Explain(ExplainArgs),
     /// List, show and settle conflicts that wait for a person.
     Conflicts(ConflictsArgs),
     /// List and show records that were deleted, and put them back.
@@ -92,6 +95,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Serve a stand-in for a system that is hard to come by, as strict as the real one.
     Sandbox(SandboxArgs),
+    /// Write what lets a shell complete commands and options: `source <(trueup completion bash)`.
+    Completion(CompletionArgs),
     /// Show the version.
     Version,
 }
@@ -243,6 +248,14 @@ pub(crate) struct ResolveArgs {
     pub work: WorkArgs,
 }
 
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The record: `contacts["C000127"]`.
+    #[arg(value_name = "RECORD")]
+    pub record: String,
+}
+
 /// `deleted`
 #[derive(Debug, Args)]
 pub(crate) struct DeletedArgs {
@@ -289,7 +302,7 @@ pub(crate) struct PauseArgs {
     /// Why, for whoever finds it later.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
-    /// For how long: `30m`, `8h`; until it is resumed unless told.
+    /// For how long: `30m`, `8h`, `2d`; until it is resumed unless told.
     #[arg(long = "for", value_name = "TIME", value_parser = positive_duration)]
     pub duration: Option<Duration>,
 }
@@ -305,8 +318,8 @@ pub(crate) struct ResumeArgs {
 /// `approve`
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// The plan's code, as `errors`, `status` and the log show it, or the first six characters of it or more.
-    #[arg(value_name = "HASH")]
+    /// The plan's code, as `errors` and `status` show it, or the first six characters of it or more.
+    #[arg(value_name = "CODE")]
     pub code: String,
 }
 
@@ -360,7 +373,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub interval: Option<Duration>,
     /// Where to serve, instead of what the manifests say: `127.0.0.1:9464`.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
     pub listen: Option<SocketAddr>,
     #[command(flatten)]
     pub work: WorkArgs,
@@ -423,7 +436,7 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub serve: bool,
     /// Where to serve, instead of `127.0.0.1:9464`.
-    #[arg(long, value_name = "ADDRESS", requires = "serve")]
+    #[arg(long, value_name = "ADDRESS", requires = "serve", value_parser = listen)]
     pub listen: Option<SocketAddr>,
     /// A BigQuery emulator at this address (REST) holds the canonical store, in a new dataset of the project `demo`.
     #[arg(long, value_name = "URL")]
@@ -433,6 +446,14 @@ pub(crate) struct DemoArgs {
     pub twenty: bool,
     #[command(flatten)]
     pub approval: Approval,
+}
+
+/// `completion`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
 /// `sandbox`
@@ -479,19 +500,18 @@ fn guard(name: &str) -> Result<GuardName, String> {
     })
 }
 
-/// `3s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+/// A time as manifests write it; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write a time as `500ms`, `30s`, `5m` or `1h`".to_owned()),
-    };
-    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    millis.map(Duration::from_millis).ok_or_else(|| "write a time as `500ms`, `30s`, `5m` or `1h`".to_owned())
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = if digits { "s" } else { "" };
+    duration_ms(&format!("{text}{seconds}")).map(Duration::from_millis)
+}
+
+/// Where to serve.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write the address and the port of this machine to serve on: `127.0.0.1:9464`".to_owned()
+    })
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

@@ -54,15 +54,19 @@ async fn list(session: &Session<'_>, engine: &Engine, all: bool) -> Result<Exit,
         session.ui.out(if all { "There are no conflicts.\n" } else { "No conflict waits for a person.\n" });
         return Ok(Exit::Ok);
     }
-    let heading =
-        ["ID", "STATUS", "RECORD", "FIELDS", "STORES", "REASON", "SINCE"].map(str::to_owned).to_vec();
-    let mut table = vec![heading];
-    table.extend(conflicts.iter().map(row));
-    session.ui.out(&render_table(&table, 7));
+    session.ui.out(&table(&conflicts));
     if conflicts.iter().any(|conflict| conflict.status.is_open()) {
         session.ui.advice("\n`trueup conflicts show ID` shows all sides; `trueup conflicts resolve ID --take STORE` decides.\n");
     }
     Ok(Exit::Ok)
+}
+
+/// Conflicts as a table.
+pub(super) fn table(conflicts: &[Conflict]) -> String {
+    let heading =
+        ["ID", "STATUS", "RECORD", "FIELDS", "STORES", "REASON", "SINCE"].map(str::to_owned).to_vec();
+    let rows = conflicts.iter().map(row);
+    render_table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>(), 7)
 }
 
 fn row(conflict: &Conflict) -> Vec<String> {
@@ -197,6 +201,7 @@ async fn carry_out(
     let target = Target { entity: conflict.record.entity.clone(), key: Some(conflict.record.key.clone()) };
     let options = crate::controller::PassOptions { targets: vec![target], ..work_options(&args.work) };
     let plan = planning::make(session, engine, &options).await?;
+    planning::start_stream(session.ui);
     planning::show(session, engine, &plan);
     session.ui.advice("\n");
     planning::carry_out(session, engine, plan, false, &options).await

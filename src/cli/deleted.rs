@@ -58,7 +58,7 @@ fn whence(deleted: &Deleted) -> String {
     if deleted.deleted_by.is_empty() { "(with another)".to_owned() } else { deleted.deleted_by.join(", ") }
 }
 
-fn to_json(deleted: &Deleted) -> serde_json::Value {
+pub(super) fn to_json(deleted: &Deleted) -> serde_json::Value {
     json!({
         "address": deleted.record.to_string(), "entity": deleted.record.entity, "key": deleted.record.key,
         "deleted_at": deleted.deleted_at, "deleted_by": deleted.deleted_by, "version": deleted.version,
@@ -94,18 +94,19 @@ fn open_fields(spec: &Spec, deleted: &Deleted, recovered: &Recovered) -> serde_j
     serde_json::Value::Object(named.collect())
 }
 
+/// When and where it was deleted.
+pub(super) fn heading(deleted: &Deleted) -> String {
+    let whence = if deleted.deleted_by.is_empty() {
+        "with another record".to_owned()
+    } else {
+        format!("in {}", whence(deleted))
+    };
+    let record = clean(&deleted.record.to_string());
+    format!("{record} was deleted at {} (version {}): {whence}", deleted.deleted_at, deleted.version)
+}
+
 fn page(spec: &Spec, deleted: &Deleted, recovered: &Recovered, along: &[Deleted]) -> String {
-    let mut lines = vec![format!(
-        "{} was deleted at {} (version {}): {}",
-        clean(&deleted.record.to_string()),
-        deleted.deleted_at,
-        deleted.version,
-        if deleted.deleted_by.is_empty() {
-            "with another record".to_owned()
-        } else {
-            format!("in {}", whence(deleted))
-        }
-    )];
+    let mut lines = vec![heading(deleted)];
     if let Some(entity) = spec.entity(&deleted.record.entity) {
         let held = || recovered.fields.iter().filter(|(_, value)| !value.is_null());
         let width = held().map(|(field, _)| entity.field(*field).name.as_str().len()).max().unwrap_or(0);
@@ -188,6 +189,7 @@ async fn restore(session: &Session<'_>, engine: &Engine, args: &RestoreArgs) -> 
         back.into_iter().map(|of| Target { entity: of.record.entity, key: Some(of.record.key) }).collect();
     let options = PassOptions { targets, ..work_options(&args.work) };
     let plan = planning::make(session, engine, &options).await?;
+    planning::start_stream(session.ui);
     planning::show(session, engine, &plan);
     session.ui.advice("\n");
     planning::carry_out(session, engine, plan, false, &options).await

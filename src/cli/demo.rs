@@ -238,6 +238,7 @@ fn next_steps(dir: &Path, conflict: Option<&str>, crm: Option<&Crm>) -> String {
     }
     line(&format!("{me} status"), "where every record stands");
     if let Some(id) = conflict.map(clean) {
+        line(&format!("{me} explain 'contacts[\"1005\"]'"), "one record, as every store has it");
         line(&format!("{me} conflicts list"), "what waits for a person; then decide it");
         line(&format!("{me} conflicts resolve {id} --take app"), "or --take local, or --set notes='...'");
     }

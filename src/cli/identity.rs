@@ -64,13 +64,14 @@ async fn say(
     let store = StoreName::new(store).map_err(|error| Failure::new(error.to_string()))?;
     let engine = session.open().await?;
     let record = engine.identify(&entity, &store, &StoreRecordId(id.to_owned()), key, wait).await?;
+    let new = !engine.is_known(&record).await?;
     if session.ui.json {
-        session.ui.json_page(
-            &json!({"format_version": "1.0", "record": record.to_string(), "store": store, "id": id}),
-        );
+        let page = json!({"format_version": "1.0", "record": record.to_string(), "new": new, "store": store, "id": id});
+        session.ui.json_page(&page);
     } else {
+        let of_its_own = if new { ", a new record that the canonical store does not have yet" } else { "" };
         session.ui.out(&clean(&format!(
-            "The row {id} in {store} is {record}. The next pass puts the key into it, once it carries no other."
+            "The row {id} in {store} is {record}{of_its_own}. The next pass puts the key into it, once it carries no other."
         )));
         session.ui.out("\n");
     }

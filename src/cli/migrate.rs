@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use crate::controller::{Engine, Migration};
+use crate::controller::{Engine, Migration, Refused};
 use crate::plan::clean;
 
 use super::args::MigrateArgs;
@@ -12,70 +12,114 @@ use super::ask::{Answer, Question, approve};
 use super::session::Session;
 use super::{Exit, Failure};
 
+/// What is missing in stores, and what became of that.
+#[derive(Debug, Default)]
+struct Lacks {
+    /// What is to be added.
+    migration: Migration,
+    /// Why stores could not be looked at, or did not take it.
+    refused: Refused,
+    /// A line for each paused store that lacks something or cannot be looked at.
+    left: Vec<String>,
+}
+
+impl Lacks {
+    fn steps(&self) -> usize {
+        self.migration.values().map(Vec::len).sum()
+    }
+
+    /// How the command ends.
+    fn exit(&self) -> Exit {
+        if self.refused.is_empty() { Exit::Ok } else { Exit::Incomplete }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let refused: serde_json::Map<_, _> = self
+            .refused
+            .iter()
+            .map(|(store, error)| {
+                (store.to_string(), json!({"summary": error.message, "detail": error.hint}))
+            })
+            .collect();
+        json!({"format_version": "1.0", "additions": self.migration, "refused": refused})
+    }
+
+    /// Says why stores could not be looked at, or did not take what they lack.
+    fn say_refused(&self, session: &Session<'_>) {
+        for error in self.refused.values().filter(|_| !session.ui.json) {
+            session.ui.failure(&error.clone().into());
+        }
+    }
+}
+
 pub(super) async fn migrate(session: &Session<'_>, args: &MigrateArgs) -> Result<Exit, Failure> {
     let spec = session.load()?;
     // Printing leaves everything as it is: not even the files of embedded stores are made.
     let engine = if args.print { Engine::open_to_look(spec).await } else { Engine::open(spec, true).await? };
-    let (migration, left) = without_paused(&engine, engine.migration().await?).await?;
-    let steps: usize = migration.values().map(Vec::len).sum();
+    let (migration, refused) = engine.lacking().await;
+    let lacks = without_paused(&engine, Lacks { migration, refused, left: Vec::new() }).await?;
     if args.print {
-        session.ui.out(&if session.ui.json {
-            format!("{:#}\n", json!(migration))
+        if session.ui.json {
+            session.ui.json_page(&lacks.json());
         } else {
-            statements(&migration)
-        });
-        return Ok(Exit::Ok);
-    }
-    if !session.ui.json {
-        session.ui.out(&page(&migration, steps, &left));
-    }
-    if steps > 0 {
-        let question = Question {
-            what: "Do you want to add these?",
-            explanation: "Nothing that is there is dropped or changed.",
-            refused: "Migration cancelled.",
-            unasked: "give --auto-approve; `trueup migrate --print` shows what would be added, and adds nothing",
-        };
-        let answer = approve(session.ui, args.approval.auto_approve, question);
-        if let Answer::Stop(exit) = answer.await? {
-            return Ok(exit);
+            session.ui.out(&statements(&lacks.migration));
         }
+        lacks.say_refused(session);
+        return Ok(lacks.exit());
+    }
+    lacks.say_refused(session);
+    let steps = lacks.steps();
+    if !session.ui.json && (steps > 0 || lacks.refused.is_empty() || !lacks.left.is_empty()) {
+        session.ui.out(&page(&lacks, steps));
+    }
+    if steps == 0 {
+        if session.ui.json {
+            session.ui.json_page(&lacks.json());
+        }
+        return Ok(lacks.exit());
+    }
+    let question = Question {
+        what: "Do you want to add these?",
+        explanation: "Nothing that is there is dropped or changed.",
+        refused: "Migration cancelled.",
+        unasked: "give --auto-approve; `trueup migrate --print` shows what would be added, and adds nothing",
+    };
+    if let Answer::Stop(exit) = approve(session.ui, args.approval.auto_approve, question).await? {
+        return Ok(exit);
     }
     // It may have been paused while the question stood.
-    let (migration, left) = without_paused(&engine, migration).await?;
-    if steps > 0 {
-        engine.migrate(&migration).await?;
-    }
+    let Lacks { migration, refused: unseen, left } =
+        without_paused(&engine, Lacks { left: Vec::new(), ..lacks }).await?;
+    let mut done = Lacks { refused: engine.add(&migration).await, migration, left };
+    done.say_refused(session);
+    done.migration.retain(|store, _| !done.refused.contains_key(store));
+    done.refused.extend(unseen);
     if session.ui.json {
-        session.ui.json_page(&json!(migration));
-    } else if steps > 0 {
-        let steps: usize = migration.values().map(Vec::len).sum();
-        session.ui.out(&format!("{}Migration complete! {steps} added.\n", left.concat()));
+        session.ui.json_page(&done.json());
+    } else {
+        let word = if done.refused.is_empty() { "complete" } else { "incomplete" };
+        session.ui.out(&format!("{}Migration {word}! {} added.\n", done.left.concat(), done.steps()));
     }
-    Ok(Exit::Ok)
+    Ok(done.exit())
 }
 
-/// Nothing is added to a store that is paused as a whole; a line says so of each that lacks something.
-async fn without_paused(
-    engine: &Engine,
-    mut migration: Migration,
-) -> Result<(Migration, Vec<String>), Failure> {
-    let mut left = Vec::new();
+/// Nothing is added to a store that is paused as a whole; a line says so of each that lacks something or cannot be looked at.
+async fn without_paused(engine: &Engine, mut lacks: Lacks) -> Result<Lacks, Failure> {
     for pause in engine.pauses().await?.iter().filter(|pause| pause.entity.is_none()) {
-        let store = pause.store.as_ref().and_then(|store| Some((store, migration.remove(store)?)));
-        if let Some((store, steps)) = store {
-            let reason = clean(&pause.reason);
-            left.push(format!(
-                "{store} is paused ({reason}), so its {} left out; `trueup resume {store}` ends that.\n",
-                if steps.len() == 1 {
-                    "1 addition is".to_owned()
-                } else {
-                    format!("{} additions are", steps.len())
-                }
-            ));
-        }
+        let Some(store) = &pause.store else { continue };
+        let what = match (lacks.migration.remove(store), lacks.refused.remove(store)) {
+            (Some(steps), _) if steps.len() == 1 => "so its 1 addition is left out".to_owned(),
+            (Some(steps), _) => format!("so its {} additions are left out", steps.len()),
+            (None, Some(error)) => format!("and cannot be looked at: {}", error.message),
+            (None, None) => continue,
+        };
+        let reason = clean(&pause.reason);
+        lacks.left.push(format!(
+            "{store} is paused ({reason}), {}; `trueup resume {store}` ends that.\n",
+            clean(&what)
+        ));
     }
-    Ok((migration, left))
+    Ok(lacks)
 }
 
 /// The statements alone, for someone else to run.
@@ -91,7 +135,8 @@ fn statements(migration: &Migration) -> String {
     text
 }
 
-fn page(migration: &Migration, steps: usize, left: &[String]) -> String {
+fn page(lacks: &Lacks, steps: usize) -> String {
+    let Lacks { migration, left, .. } = lacks;
     if steps == 0 && !left.is_empty() {
         return format!("{}Nothing else is missing.\n", left.concat());
     }

@@ -8,6 +8,7 @@ mod conflicts;
 mod deleted;
 mod demo;
 mod draft;
+mod explain;
 mod identity;
 pub mod load;
 mod manifests;
@@ -152,6 +153,7 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Show(args) => planfile::show(session, &args),
         Command::Migrate(args) => migrate::migrate(session, &args).await,
         Command::Status => status::status(session).await,
+        Command::Explain(args) => explain::explain(session, &args).await,
         Command::Conflicts(args) => Box::pin(conflicts::conflicts(session, &args)).await,
         Command::Deleted(args) => Box::pin(deleted::deleted(session, &args)).await,
         Command::Prompt(args) => prompt::prompt(session, &args).await,
@@ -164,6 +166,17 @@ async fn dispatch(session: &Session<'_>, command: Command) -> Result<Exit, Failu
         Command::Schema(args) => check::schema(session, &args),
         Command::Demo(args) => Box::pin(demo::demo(session, &args)).await,
         Command::Sandbox(args) => sandbox::sandbox(session, args).await,
+        Command::Completion(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Arguments::command(), "trueup", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            if session.ui.json {
+                session.ui.json_page(&serde_json::json!({"format_version": "1.0", "script": script}));
+            } else {
+                session.ui.out(&script);
+            }
+            Ok(Exit::Ok)
+        }
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             if session.ui.json {

@@ -138,7 +138,15 @@ pub(super) async fn approve(session: &Session<'_>, args: &ApproveArgs) -> Result
         );
     };
     engine.approve(known, &person()).await?;
-    for trip in plan.guards.iter().filter(|trip| &trip.entity == entity) {
+    let trips = plan.guards.iter().filter(|trip| &trip.entity == entity);
+    if session.ui.json {
+        let (at, guards) = (plan.made_at, trips.collect::<Vec<_>>());
+        let page =
+            json!({"format_version": "1.0", "at": at, "approved": known, "entity": entity, "guards": guards});
+        session.ui.json_page(&page);
+        return Ok(Exit::Ok);
+    }
+    for trip in trips {
         session.ui.out(&format!("Approved: {} in {}: {}\n", trip.entity, trip.store, clean(&trip.message)));
     }
     session.ui.out("The next pass carries it out, unless something moves before: then it is another plan.\n");
@@ -173,11 +181,10 @@ pub(super) fn page(errors: &[KnownError]) -> String {
     text
 }
 
-/// The pauses that hold, for people.
-pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String), Failure> {
-    let pauses = engine.pauses().await?;
+/// Pauses, a line each.
+pub(super) fn list(pauses: &[Pause]) -> String {
     let mut text = String::new();
-    for pause in &pauses {
+    for pause in pauses {
         let _ = writeln!(
             text,
             "  {} since {} by {}, {}: {}",
@@ -188,5 +195,12 @@ pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String),
             clean(&pause.reason)
         );
     }
+    text
+}
+
+/// The pauses that hold, for people.
+pub(super) async fn pauses_page(engine: &Engine) -> Result<(Vec<Pause>, String), Failure> {
+    let pauses = engine.pauses().await?;
+    let text = list(&pauses);
     Ok((pauses, text))
 }

@@ -1,6 +1,7 @@
 //! `plan` and `apply`.
 
 use crate::controller::{Engine, PassOptions};
+use crate::model::RecordId;
 use crate::plan::json::stream;
 use crate::plan::{Plan, ReportOptions, UNSAVED_NOTE, render, render_report};
 use crate::reconcile::Report;
@@ -165,7 +166,7 @@ fn say_report(session: &Session<'_>, report: &Report, refused: bool, exit: Exit)
 }
 
 /// The first message of a JSON stream.
-fn start_stream(ui: &Ui) {
+pub(crate) fn start_stream(ui: &Ui) {
     if ui.json {
         ui.json_line(&stream::version(env!("CARGO_PKG_VERSION"), now()));
     }
@@ -185,8 +186,9 @@ impl Observer for Stream<'_> {
             Event::WriteStarted { store, entity, writes } => {
                 self.ui.json_line(&stream::apply_start(store, entity, *writes, now()));
             }
-            Event::Wrote { store, entity, kind, result: WriteResult::Applied } => {
-                self.ui.json_line(&stream::apply_complete(store, entity, *kind, now()));
+            Event::Wrote { store, entity, key, kind, result: WriteResult::Applied } => {
+                let record = RecordId { entity: (*entity).clone(), key: (*key).clone() };
+                self.ui.json_line(&stream::apply_complete(store, &record, *kind, now()));
             }
             _ => {}
         }

@@ -36,6 +36,12 @@ pub(super) async fn prompt(session: &Session<'_>, args: &PromptArgs) -> Result<E
             .hint("check the key; a record that is only elsewhere gets there with `trueup apply`"));
     };
     let built = prompt::build(&template, base, &found, budget)?;
+    if !prompt::speaks_of(&template, &found) {
+        session.ui.message(&format!(
+            "Warning: the template names no field of {}, so nothing is said of the record; give one that does with --template FILE\n",
+            record.entity
+        ));
+    }
     if !built.left_out.is_empty() {
         session.ui.message(&format!(
             "Warning: left out to keep within the budget: {}\n",

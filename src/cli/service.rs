@@ -134,7 +134,7 @@ async fn start_server(
         .await
         .map_err(|message| Failure::new(message).hint("choose another address with --listen ADDRESS"))?;
     let bound = listener.local_addr().unwrap_or(address);
-    info!(address = %bound, "serving /metrics, /healthz, /readyz, /webhooks and /api/v1");
+    info!(address = %bound, "serving /metrics, /livez, /healthz, /readyz, /webhooks, /api/v1 and the page");
     ui.message(&format!("Serving http://{bound}/metrics and http://{bound}/healthz\n"));
     let (site, stop) = (site.clone(), stop.clone());
     Ok(tokio::spawn(async move {

@@ -88,7 +88,8 @@ fn times_and_guards_are_checked() {
         ("7", Some(7000)),
         ("", None),
         ("s", None),
-        ("1d", None),
+        ("2d", Some(172_800_000)),
+        ("1h30m", Some(5_400_000)),
         ("-1s", None),
         ("99999999999999999999s", None),
     ] {

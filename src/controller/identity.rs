@@ -57,6 +57,9 @@ impl Engine {
     ) -> Result<RecordId, EngineError> {
         let declared = self.spec.entity(entity).cloned();
         let declared = declared.ok_or_else(|| EngineError::new(format!("there is no entity `{entity}`")))?;
+        if !self.spec.stores.contains_key(store) {
+            return Err(EngineError::new(format!("there is no store `{store}`")));
+        }
         let mapping = self.spec.mapping(entity, store);
         if !mapping.is_some_and(|mapping| mapping.own_ids && mapping.embedded().is_none()) {
             return Err(EngineError::new(format!(
@@ -96,6 +99,18 @@ impl Engine {
         lease.keep(&*self.state).await.map_err(EngineError::new)?;
         self.state.commit(&transition).await?;
         Ok(record)
+    }
+
+    /// Whether the canonical store has a record.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn is_known(&self, record: &RecordId) -> Result<bool, EngineError> {
+        let canonical = &self.spec.canonical;
+        let mapped = self.spec.mapped_in(canonical).find(|mapped| *mapped.name() == record.entity);
+        let (Some(Ok(store)), Some(mapped)) = (self.stores.get(canonical), mapped) else { return Ok(false) };
+        let rows = store.read(&mapped, std::slice::from_ref(&record.key)).await?;
+        Ok(rows.get(&record.key).is_some_and(|presence| presence.row().is_some()))
     }
 
     /// A key that a person wrote, if a record can have it: another one would be refused by a store in every pass.

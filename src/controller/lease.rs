@@ -18,6 +18,12 @@ use super::{Engine, EngineError};
 
 const LEADER: &str = "leader";
 
+/// Notes of who waits for the lease, and until when that counts.
+const WAITS: &str = "waits";
+
+/// How long it counts that somebody waits who has not said so again: a few times [`LEASE_WAIT`].
+const WAITS_MS: u64 = 1_000;
+
 /// How far the clocks of two controllers may be apart: a minute.
 const CLOCKS_DIFFER_MICROS: i64 = 60 * 1_000_000;
 
@@ -58,23 +64,47 @@ impl Engine {
         stop: &CancellationToken,
     ) -> Result<KeptLease, EngineError> {
         let length_ms = self.spec.controller.lease_ms;
+        if self.leads.load(Ordering::Relaxed) && self.somebody_waits().await {
+            // Passes may follow each other at once. Who waits looks every so often, and would never find the lease free.
+            tokio::time::sleep(LEASE_WAIT * 2).await;
+        }
         let began = tokio::time::Instant::now();
-        loop {
+        let mut waits = false;
+        let result = loop {
             let now = self.now();
             match self.state.acquire(&self.holder, now, self.lapses(now)).await {
                 Ok(()) => {
                     observer.notice(&Event::Lease { held: true });
-                    return Ok(KeptLease::new(self.holder.clone(), length_ms, self.clock.clone()));
+                    break Ok(KeptLease::new(self.holder.clone(), length_ms, self.clock.clone()));
                 }
                 Err(error) if error.held_elsewhere && began.elapsed() < Duration::from_millis(timeout_ms) => {
+                    waits = true;
+                    self.note_wait(Some(now.saturating_add_ms(WAITS_MS))).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => break Err(error.into()),
             }
             tokio::select! {
                 () = tokio::time::sleep(LEASE_WAIT) => {}
-                () = stop.cancelled() => return Err(EngineError::new("stopped while waiting for the lease")),
+                () = stop.cancelled() => break Err(EngineError::new("stopped while waiting for the lease")),
             }
+        };
+        if waits {
+            self.note_wait(None).await;
         }
+        result
+    }
+
+    /// Says, or no longer says, that this one waits for the lease. Without a word it may wait for longer, which is all.
+    async fn note_wait(&self, until: Option<Timestamp>) {
+        let note = until.and_then(|until| text(&until).ok());
+        let _ = self.state.note(WAITS, &BTreeMap::from([(self.holder.clone(), note)])).await;
+    }
+
+    /// Whether somebody else waits for the lease.
+    async fn somebody_waits(&self) -> bool {
+        let now = self.now();
+        let notes = self.state.notes(WAITS).await.unwrap_or_default();
+        parse::<Timestamp>(notes).any(|(holder, until)| holder != self.holder && until > now)
     }
 
     pub(super) async fn give_lease_up(&self, lease: &KeptLease, observer: &dyn Observer) {

@@ -10,7 +10,7 @@ use crate::state::Pages;
 use crate::store::{MigrationStep, Store};
 use crate::telemetry::Silent;
 
-use super::{Engine, EngineError, KeptLease, Migration};
+use super::{Engine, EngineError, KeptLease, Migration, Refused};
 
 /// Records whose shadows are looked at together.
 const PAGE: usize = 1_000;
@@ -41,43 +41,61 @@ impl Engine {
     /// # Errors
     /// When a store cannot be looked at.
     pub async fn migration(&self) -> Result<Migration, EngineError> {
-        let mut migration = Migration::new();
+        let (migration, refused) = self.lacking().await;
+        refused.into_values().next().map_or(Ok(migration), Err)
+    }
+
+    /// What the stores lack, and why those that cannot be looked at cannot be.
+    pub async fn lacking(&self) -> (Migration, Refused) {
+        let (mut migration, mut refused) = (Migration::new(), Refused::new());
         for (name, store) in &self.stores {
             if self.spec.stores.get(name).is_some_and(|store| store.read_only) {
                 continue;
             }
-            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
-            let steps = store.plan_migration(&self.mapped_in(name)).await.map_err(|error| {
-                let hint = "put that right, and run `trueup migrate` again: nothing was added anywhere yet";
-                EngineError::from(StoreError {
-                    hint: error.hint.clone().or_else(|| Some(hint.to_owned())),
-                    ..error
-                })
-            })?;
-            if !steps.is_empty() {
-                migration.insert(name.clone(), steps);
+            let steps = match store {
+                Ok(store) => store.plan_migration(&self.mapped_in(name)).await,
+                Err(error) => Err(error.clone()),
+            };
+            match steps {
+                Ok(steps) if steps.is_empty() => {}
+                Ok(steps) => drop(migration.insert(name.clone(), steps)),
+                Err(error) => {
+                    let hint = "put that right, and run `trueup migrate` again";
+                    let hint = error.hint.clone().unwrap_or_else(|| hint.to_owned());
+                    refused.insert(name.clone(), EngineError::from(error).hint(hint));
+                }
             }
         }
-        Ok(migration)
+        (migration, refused)
     }
 
     /// Adds what the stores lack.
     ///
     /// # Errors
-    /// When a store or the state refuses; what the stores before it were given stays.
+    /// When a store or the state refuses; what the other stores were given stays.
     pub async fn migrate(&self, migration: &Migration) -> Result<(), EngineError> {
+        self.add(migration).await.into_values().next().map_or(Ok(()), Err)
+    }
+
+    /// Adds what the stores lack, and says why those that did not take it did not. Each takes all of it or nothing where it can.
+    pub async fn add(&self, migration: &Migration) -> Refused {
+        let mut refused = Refused::new();
         for (name, steps) in migration {
-            let store = self
-                .stores
-                .get(name)
-                .ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
-            let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
-            for mapped in self.spec.mapped_in(name) {
-                self.forget_missing(name, store, &mapped).await?;
+            if let Err(error) = self.add_to(name, steps).await {
+                refused.insert(name.clone(), error);
             }
-            store.migrate(steps).await.map_err(|error| unfinished(&error, steps))?;
         }
-        Ok(())
+        refused
+    }
+
+    async fn add_to(&self, name: &StoreName, steps: &[MigrationStep]) -> Result<(), EngineError> {
+        let store =
+            self.stores.get(name).ok_or_else(|| EngineError::new(format!("there is no store `{name}`")))?;
+        let store = store.as_ref().map_err(|error| EngineError::from(error.clone()))?;
+        for mapped in self.spec.mapped_in(name) {
+            self.forget_missing(name, store, &mapped).await?;
+        }
+        store.migrate(steps).await.map_err(|error| unfinished(&error, steps))
     }
 
     /// Forgets what fields held whose column is gone. It will be back, empty, and that must not pass for somebody's clearing it.

@@ -3,6 +3,7 @@
 mod beside;
 mod conflicts;
 mod deleted;
+mod explain;
 mod hints;
 mod identity;
 mod lease;
@@ -41,6 +42,7 @@ use crate::store::MigrationStep;
 use crate::telemetry::{Event, Observer};
 
 pub use conflicts::Choice;
+pub use explain::Explained;
 pub use hints::Inbox;
 pub use notes::{Approval, KnownError, Pause};
 pub use pace::{Hinted, Pace, PaceOptions, Step, Task};
@@ -150,6 +152,9 @@ impl From<OpeningFailed> for EngineError {
 
 /// Migration steps by store.
 pub type Migration = BTreeMap<StoreName, Vec<MigrationStep>>;
+
+/// Why stores could not do what was asked of them.
+pub type Refused = BTreeMap<StoreName, EngineError>;
 
 /// Opened stores and state, ready for passes.
 pub struct Engine {
@@ -298,33 +303,7 @@ impl Engine {
         opened: &Opened,
         options: &PassOptions,
     ) -> Result<Option<Plan>, EngineError> {
-        let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
-            Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
-        };
-        let now = self.now();
-        let mut first_loads = BTreeSet::new();
-        for entity in &self.spec.entities {
-            if self.state.page(entity, None, 1).await?.is_empty() {
-                first_loads.insert(entity.name.clone());
-            }
-        }
-        let inputs = PlanInputs {
-            first_loads,
-            spec: self.spec.clone(),
-            now,
-            recent_deletes: self.state.deletes_since(now.saturating_add_micros(-DAY_MICROS)).await?,
-            state: opened.header.id.clone(),
-            state_pass: opened.header.acknowledged,
-            rebuild: opened.rebuild,
-            rebuilding: if opened.rebuild { BTreeSet::new() } else { self.rebuilding().await? },
-            allow: options.allow.clone(),
-            targets: options.targets.clone(),
-            precision_micros: self.stores.iter().filter_map(precision).collect(),
-            tombstones: opened.ledger.tombstones.clone(),
-            conflicts: opened.ledger.conflicts.clone(),
-            remember: !options.only_look,
-            orders: self.orders(options).await?,
-        };
+        let inputs = self.inputs(opened, options).await?;
         let rebuilding = inputs.rebuilding.clone();
         let mut planner = Planner::new(inputs, Box::new(Spool::new(self.spool_folder())));
         let whole = options.refresh == Refresh::Full || !options.targets.is_empty();
@@ -352,6 +331,37 @@ impl Engine {
         plan.bills = self.bills(&plan).await;
         executor.observer.notice(&Event::Planned { plan: &plan });
         Ok(Some(plan))
+    }
+
+    /// What a plan is made with, besides what the stores hold.
+    async fn inputs(&self, opened: &Opened, options: &PassOptions) -> Result<PlanInputs, EngineError> {
+        let precision = |(name, store): (&StoreName, &Result<Arc<dyn crate::store::Store>, StoreError>)| {
+            Some((name.clone(), store.as_ref().ok()?.capabilities().time_precision_micros))
+        };
+        let now = self.now();
+        let mut first_loads = BTreeSet::new();
+        for entity in &self.spec.entities {
+            if self.state.page(entity, None, 1).await?.is_empty() {
+                first_loads.insert(entity.name.clone());
+            }
+        }
+        Ok(PlanInputs {
+            first_loads,
+            spec: self.spec.clone(),
+            now,
+            recent_deletes: self.state.deletes_since(now.saturating_add_micros(-DAY_MICROS)).await?,
+            state: opened.header.id.clone(),
+            state_pass: opened.header.acknowledged,
+            rebuild: opened.rebuild,
+            rebuilding: if opened.rebuild { BTreeSet::new() } else { self.rebuilding().await? },
+            allow: options.allow.clone(),
+            targets: options.targets.clone(),
+            precision_micros: self.stores.iter().filter_map(precision).collect(),
+            tombstones: opened.ledger.tombstones.clone(),
+            conflicts: opened.ledger.conflicts.clone(),
+            remember: !options.only_look,
+            orders: self.orders(options).await?,
+        })
     }
 
     /// Applies a plan. With `recheck` (a plan that was saved, or looked at by a person) every record is looked at again first,

@@ -52,6 +52,12 @@ impl Pause {
         self.until.is_none_or(|until| until > now)
     }
 
+    /// Whether a record, in some store or in all of them, falls under it.
+    pub fn covers(&self, record: &RecordId) -> bool {
+        self.entity.as_ref().is_none_or(|entity| *entity == record.entity)
+            && self.key.as_ref().is_none_or(|key| *key == record.key)
+    }
+
     fn place(&self) -> Place {
         Place { store: self.store.clone(), entity: self.entity.clone(), key: self.key.clone() }
     }

@@ -114,9 +114,11 @@ pub async fn run(mut running: Running<'_>, options: &RunOptions) -> RunSummary {
         }
         match work.pace.next(now) {
             Step::Pass(task) => {
+                running.observer.notice(&Event::UnderWay { is: true });
                 if work.may_work(&running).await {
                     work.pass(&running, task).await;
                 }
+                running.observer.notice(&Event::UnderWay { is: false });
                 if options.once {
                     break;
                 }
@@ -215,7 +217,10 @@ impl Loop<'_> {
             None => tracing::info_span!("pass", deep = task.deep),
             Some(records) => tracing::info_span!("look", records = records.len()),
         };
+        // A command by hand that has the lease for a while makes no pass fail; what says that this one leads holds for longer.
+        let patience_ms = if self.options.once { 0 } else { engine.spec().controller.lease_ms / 2 };
         let options = PassOptions {
+            lock_timeout_ms: self.options.pass.lock_timeout_ms.max(patience_ms),
             refresh: if task.deep { Refresh::Full } else { self.options.pass.refresh },
             only: task.only.clone(),
             away: task.away.clone(),

@@ -255,7 +255,7 @@ impl Planner {
             && !inputs.rebuild
             && inputs.rebuilding.is_empty()
             && inputs.targets.is_empty()
-            && !self.hangs_together(entity)
+            && !inputs.spec.hangs_together(entity)
             && !inputs.tombstones.keys().any(special)
             && !inputs.conflicts.keys().any(special)
             && mappings.values().all(|mapping| {
@@ -298,7 +298,8 @@ impl Planner {
     }
 
     fn keep(&mut self, entity: &Arc<Entity>, entry: Entry, cascadable: bool) {
-        let link = self.hangs_together(entity).then(|| Box::new(Self::link(entity, &entry, cascadable)));
+        let link =
+            self.inputs.spec.hangs_together(entity).then(|| Box::new(Self::link(entity, &entry, cascadable)));
         let work = self.work.entry(entity.name.clone()).or_default();
         work.told.tell(&self.inputs, entity, &entry, true);
         if link.is_some() {
@@ -320,13 +321,6 @@ impl Planner {
             Err(lost) => drop(self.lost.get_or_insert(lost)),
         }
         work.kept.push(kept);
-    }
-
-    /// Whether what becomes of one record may matter to another.
-    fn hangs_together(&self, entity: &Entity) -> bool {
-        !entity.references.is_empty()
-            || self.referred.contains(&entity.name)
-            || entity.fields.iter().any(|field| field.unique)
     }
 
     /// Takes what the snapshots of an entity were worth; its records have all been added.

@@ -15,7 +15,7 @@ use crate::resolve::{Conflict, SideRecord};
 use super::cost::{self, Rates};
 use super::render::address;
 use super::render_words::showable;
-use super::{Plan, RecordPlan};
+use super::{Notice, Plan, RecordPlan};
 
 /// The version of the JSON plan.
 pub const FORMAT_VERSION: &str = "1.0";
@@ -33,17 +33,7 @@ pub fn plan_json(plan: &Plan, rates: &Rates) -> Value {
             })
         })
         .collect();
-    let notices: Vec<Value> = plan
-        .notices
-        .iter()
-        .map(|notice| {
-            json!({
-                "kind": notice.kind, "address": notice.record.as_ref().map(ToString::to_string),
-                "entity": notice.record.as_ref().map(|record| &record.entity).or(notice.entity.as_ref()),
-                "store": notice.store, "field": notice.field, "message": notice.message,
-            })
-        })
-        .collect();
+    let notices: Vec<Value> = plan.notices.iter().map(notice_json).collect();
     json!({
         "format_version": FORMAT_VERSION,
         "made_at": plan.made_at,
@@ -60,6 +50,15 @@ pub fn plan_json(plan: &Plan, rates: &Rates) -> Value {
         "books": books_json(&plan.books),
         "snapshots": plan.snapshots,
         "cost": cost::cost(plan, rates),
+    })
+}
+
+/// Something that a person should know.
+pub(super) fn notice_json(notice: &Notice) -> Value {
+    json!({
+        "kind": notice.kind, "address": notice.record.as_ref().map(ToString::to_string),
+        "entity": notice.record.as_ref().map(|record| &record.entity).or(notice.entity.as_ref()),
+        "store": notice.store, "field": notice.field, "message": notice.message,
     })
 }
 
@@ -156,7 +155,7 @@ fn fields(action: &Action, show: impl Fn(&Change) -> Value) -> Value {
     Value::Object(open.map(|change| (change.field.to_string(), show(change))).collect())
 }
 
-fn cell_json(cell: &Cell) -> Value {
+pub(super) fn cell_json(cell: &Cell) -> Value {
     match cell {
         Cell::Value(value) => value.to_plain(),
         Cell::Unreadable(what) => json!({"unreadable": what.why}),
@@ -164,7 +163,7 @@ fn cell_json(cell: &Cell) -> Value {
 }
 
 /// Version, time and origin; the bookkeeping's messages are in the notices.
-fn meta_json(meta: &SyncMeta) -> Value {
+pub(super) fn meta_json(meta: &SyncMeta) -> Value {
     json!({
         "version": meta.version, "last_updated": meta.last_updated, "last_updated_by": meta.last_updated_by,
         "sync_status": meta.sync_status,
@@ -327,20 +326,11 @@ pub mod stream {
     }
 
     /// A write was acknowledged.
-    pub fn apply_complete(
-        store: &StoreName,
-        entity: &EntityName,
-        action: ActionKind,
-        at: Timestamp,
-    ) -> Value {
-        let hook = json!({"store": store, "entity": entity, "action": action});
-        message(
-            "info",
-            &format!("{store}.{entity}: {} complete", action.as_str()),
-            at,
-            "apply_complete",
-            json!({"hook": hook}),
-        )
+    pub fn apply_complete(store: &StoreName, record: &RecordId, action: ActionKind, at: Timestamp) -> Value {
+        let address = address(store, record);
+        let text = format!("{address}: {} complete", action.as_str());
+        let hook = json!({"address": address, "store": store, "entity": record.entity, "action": action});
+        message("info", &text, at, "apply_complete", json!({"hook": hook}))
     }
 
     /// What a pass did: a message for every write that did not happen, then the sums.

@@ -237,7 +237,7 @@ pub(super) fn of_stores(
         let Some(certificate) = &report.certificate else { continue };
         for column in &certificate.missing_columns {
             let message = format!(
-                "column `{column}` is missing; its field is unknown there (`trueup migrate` adds it)"
+                "column `{column}` is missing; its field is unknown there (check the mapping; `trueup migrate` adds it)"
             );
             add(NoticeKind::MissingColumn, store, Some(column.clone()), message);
         }

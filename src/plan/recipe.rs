@@ -124,7 +124,7 @@ pub(super) fn is_unseen(
 }
 
 /// What a record should be, and what every store needs for it.
-fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, Vec<SidePlan>) {
+pub(super) fn settle(inputs: &PlanInputs, id: &RecordId, view: &View<'_>) -> (Resolution, Vec<SidePlan>) {
     let (mut resolution, mut sides) = if let Some((resolution, plains)) = express(view) {
         check(view, &resolution, &plains);
         let sides = plains.plans(view, &resolution);
@@ -177,7 +177,7 @@ pub(super) fn is_other_row(mapping: &Mapping, shadow: &Shadow, presence: Option<
     }
 }
 
-fn view<'a>(
+pub(super) fn view<'a>(
     inputs: &'a PlanInputs,
     entity: &'a Arc<Entity>,
     id: &RecordId,

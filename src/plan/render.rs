@@ -12,7 +12,7 @@ use crate::resolve::{ConflictStatus, Origin};
 use super::cost::{Rates, cost};
 use super::render_left::{left, scope};
 use super::render_value::{self as value, Line, clean};
-use super::render_words::{because, heading, notice_line, rule_words, settled_line};
+use super::render_words::{because, heading, notice_line, origin_words, settled_line};
 use super::{Notice, NoticeKind, Plan, Shape};
 
 /// Actions shown in full for an entity, and records named under a heading, unless everything is asked for.
@@ -290,12 +290,7 @@ impl Page<'_> {
     }
 
     fn note(&self, origin: &Origin) -> String {
-        let rule = rule_words(origin.rule);
-        let note = match &origin.store {
-            Some(store) => format!("# from {store} ({rule})"),
-            None => format!("# {rule}"),
-        };
-        format!("  {}", self.paint.dim(&note))
+        format!("  {}", self.paint.dim(&format!("# {}", origin_words(origin))))
     }
 
     /// How many rows of each store get metadata only.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::diff::{Action, Change, Reason};
 use crate::model::{FieldName, RecordId, StoreName, SyncMeta};
-use crate::resolve::{Conflict, ConflictSide, OriginRule, SideRecord};
+use crate::resolve::{Conflict, ConflictSide, Origin, OriginRule, SideRecord};
 
 use super::render::counted;
 use super::render_value as value;
@@ -73,8 +73,13 @@ fn differs(action: &Action) -> String {
     format!("(because {} changed it)", changed.join(" and "))
 }
 
-/// The rule that a value stands by, in words.
-pub(super) fn rule_words(rule: OriginRule) -> &'static str {
+/// Where a value comes from and the rule that it stands by, in words.
+pub(super) fn origin_words(origin: &Origin) -> String {
+    let rule = rule_words(origin.rule);
+    origin.store.as_ref().map_or_else(|| rule.to_owned(), |store| format!("from {store} ({rule})"))
+}
+
+fn rule_words(rule: OriginRule) -> &'static str {
     match rule {
         OriginRule::Canonical => "canonical",
         OriginRule::OnlyChange => "only change",

@@ -119,6 +119,15 @@ pub fn build(
     }
 }
 
+/// Whether a template names the record, one of its fields, or what belongs to it: one made for another kind of record may not.
+pub fn speaks_of(template: &str, record: &serde_json::Value) -> bool {
+    let environment = Environment::new();
+    // A template with a mistake is told of when it is rendered.
+    let Ok(template) = environment.template_from_str(template) else { return true };
+    let known = |name: &String| name == "record" || record.get(name).is_some();
+    template.undeclared_variables(false).iter().any(known)
+}
+
 /// A rendered line: what it says, and how dear it is.
 struct Line {
     text: String,

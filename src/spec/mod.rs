@@ -27,6 +27,7 @@ use crate::model::{
 pub use compile::compile_all;
 pub use render::{render, render_lines};
 pub use schema::schemas;
+pub(crate) use words::duration_ms;
 
 /// A file of manifests, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -362,6 +363,14 @@ impl Spec {
     pub fn is_hung_on(&self, name: &EntityName) -> bool {
         let mut all = self.entities.iter().flat_map(|other| &other.references);
         all.any(|reference| reference.to == *name && reference.on_delete != OnDelete::Ignore)
+    }
+
+    /// Whether what becomes of one record of an entity may matter to another record.
+    pub fn hangs_together(&self, entity: &Entity) -> bool {
+        let mut all = self.entities.iter().flat_map(|other| &other.references);
+        !entity.references.is_empty()
+            || entity.fields.iter().any(|field| field.unique)
+            || all.any(|reference| reference.to == entity.name)
     }
 
     /// Where an entity lives in a store.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::schema;
 use super::secrets;
-use super::words::{list, name_hint, nearest};
+use super::words::{list, name_hint, nearest, type_elsewhere};
 use super::yaml::{Kind, Node, Scalar, shorten};
 use crate::model::{Diagnostic, Diagnostics};
 
@@ -249,8 +249,10 @@ impl Explainer<'_> {
             return self.wrong_type(path, &expected);
         }
         let names = words.iter().map(String::as_str);
-        let near = nearest(node.text().unwrap_or_default(), names.clone());
-        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        let word = node.text().unwrap_or_default();
+        let elsewhere = type_elsewhere(word).filter(|ty| words.iter().any(|known| known == ty));
+        let hint =
+            elsewhere.or_else(|| nearest(word, names.clone())).map(|near| format!("did you mean `{near}`?"));
         let what = if words.len() == 1 {
             format!("is not {}", list(names))
         } else {

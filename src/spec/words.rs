@@ -10,7 +10,7 @@ const DURATION_UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// A duration in milliseconds: `30s`, `5m`, `1h30m`, `250ms`.
-pub(super) fn duration_ms(text: &str) -> Result<u64, String> {
+pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     let bad =
         || format!("`{}` is no duration: write it like `30s`, `5m`, `1h30m`, `250ms` or `7d`", shorten(text));
     let mut rest = text.trim();
@@ -140,6 +140,21 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// What databases and programs call a type by another name than manifests do.
+pub(super) fn type_elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "text" | "varchar" | "char" | "uuid" => "string",
+        "int" | "integer" | "bigint" | "smallint" => "int64",
+        "float" | "double" | "real" => "float64",
+        "decimal" | "money" => "numeric",
+        "boolean" => "bool",
+        "datetime" | "timestamptz" => "timestamp",
+        "jsonb" | "object" | "map" => "json",
+        "list" | "array" | "text[]" => "string_list",
+        _ => return None,
+    })
 }
 
 /// A hint that names the nearest candidate, else all of them where they are few.

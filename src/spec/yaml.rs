@@ -324,9 +324,15 @@ impl<'a> Builder<'a> {
                         entries.push((key, node));
                     }
                     twice.map(|(key, line)| {
+                        let hint = match key.text.as_str() {
+                            "apiVersion" | "kind" | "metadata" | "spec" => {
+                                "remove one of them, or begin another document with a line `---`"
+                            }
+                            _ => "remove one of them",
+                        };
                         Diagnostic::error(format!("`{}` stands twice in one map", shorten(&key.text)))
                             .at(key.mark.in_file(self.file))
-                            .hint(format!("remove one of them; the first is on line {line}"))
+                            .hint(format!("{hint}; the first is on line {line}"))
                     })
                 }
                 None => match node.kind {

@@ -83,7 +83,11 @@ impl SqliteState {
             return Err(StateError::new(format!("`{}` is a folder: name a file", path.display())));
         }
         crate::store::files::create_private(path).map_err(|error| {
-            StateError::new(format!("`{}` cannot be made: {}", path.display(), error.kind()))
+            StateError::new(format!(
+                "`{}` cannot be made: {}: let its folder be written, or name another place (`state: {{sqlite: PATH}}` in a Controller)",
+                path.display(),
+                error.kind()
+            ))
         })?;
         let file = path.to_owned();
         let pool = Pool::new(Some((path, Replaced::Refuse)), CONNECTIONS, PATIENCE, move || connect(&file));

@@ -135,7 +135,7 @@ impl PostgresStore {
     async fn lock(&self, session: &mut Session, names: &TableNames, mode: &str) -> Result<(), StoreError> {
         let locked = session.run(&format!("LOCK TABLE {} IN {mode} MODE", names.sql())).await;
         locked.map_err(|error| match error::code(&error) {
-            Some("42P01" | "3F000") => no_table(&self.name, &names.title),
+            Some("42P01" | "3F000") => no_table(&self.name, names.system, &names.title),
             Some("42809") => self
                 .refusal(ErrorKind::Unsupported, format!("`{}` is neither a table nor a view", names.title)),
             _ => {

@@ -80,10 +80,14 @@ pub(super) fn table_of<'a>(
     }
 }
 
-/// What is said of a table that is not there.
-pub(super) fn no_table(store: &StoreName, title: &str) -> StoreError {
-    StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`"))
-        .hint("run `trueup migrate` to add it")
+/// What is said where a mapping's table is not there, or one of the system's.
+pub(super) fn no_table(store: &StoreName, system: bool, title: &str) -> StoreError {
+    let hint = if system {
+        "run `trueup migrate` to add it"
+    } else {
+        "check the mapping's `table`, or run `trueup migrate` to add it"
+    };
+    StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`")).hint(hint)
 }
 
 /// What is said of a view, or of what else can only be read.
@@ -111,6 +115,10 @@ pub(super) fn has_key(
 
 /// What is said of a step that a store refused.
 pub(super) fn not_added(step: &MigrationStep, told: StoreError) -> StoreError {
-    StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }
-        .hint("plan the migration again: the store may have changed since")
+    let hint = if told.kind == ErrorKind::Unauthorised {
+        "let whoever may do it run the statements (`trueup migrate --print`), or give the login the right to"
+    } else {
+        "plan the migration again: the store may have changed since"
+    };
+    StoreError { message: format!("cannot add {}: {}", step.adds, told.message), ..told }.hint(hint)
 }

@@ -65,6 +65,8 @@ pub struct Logged;
 impl Observer for Logged {
     fn notice(&self, event: &Event<'_>) {
         match event {
+            // Pass and look are told by what becomes of them.
+            Event::UnderWay { .. } => {}
             Event::PassStarted => debug!("pass started"),
             Event::RowsRead { entity, store, rows } => debug!(%store, %entity, rows, "rows read"),
             Event::Planned { plan } => {
@@ -73,7 +75,7 @@ impl Observer for Logged {
             }
             Event::WriteStarted { store, entity, writes } => debug!(%store, %entity, writes, "writing"),
             // Why writes failed is said once by the store, or with the record when the pass ends.
-            Event::Wrote { store, entity, kind, result } => {
+            Event::Wrote { store, entity, kind, result, .. } => {
                 debug!(%store, %entity, action = kind.as_str(), result = result.as_str(), "write ended");
             }
             Event::Called { store, calls, waited_ms, billed_bytes } => {

@@ -3,8 +3,8 @@
 //!
 //! When other manifests hold, series of what is no longer there are dropped, and the others go on.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec,
@@ -98,6 +98,8 @@ struct Since {
     drifting: BTreeMap<(EntityName, StoreName), Timestamp>,
     /// The stores that the last plan could read whole, and that no guard keeps from being written.
     readable: BTreeMap<StoreName, bool>,
+    /// The stores that failed since the pass began or its plan was made: what keeps a pass from making one.
+    failed: BTreeSet<StoreName>,
 }
 
 /// Makes metrics and registers them.
@@ -306,6 +308,10 @@ impl Metrics {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    fn since(&self) -> MutexGuard<'_, Since> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_books(&self, entity: &str, store: &str, books: &Books) {
         let place = [store, entity];
         self.records.with_label_values(&place).set(gauge(books.seen));
@@ -324,8 +330,9 @@ impl Metrics {
     fn planned(&self, plan: &Plan) {
         self.running.planned(plan);
         self.validation_errors_of(plan);
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.since();
         since.readable.clear();
+        since.failed.clear();
         for (entity, stores) in &plan.books {
             for (store, books) in stores {
                 let place = [store.as_str(), entity.as_str()];
@@ -455,7 +462,7 @@ impl Metrics {
             let all = report.skipped.iter().chain(&report.failed).chain(&report.unknown);
             report.stopped || all.into_iter().any(|trouble| &trouble.store == store)
         };
-        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.since();
         for (store, _) in since.readable.iter().filter(|(store, readable)| **readable && !troubled(store)) {
             self.last_sync.with_label_values(&[store.as_str()]).set(now());
         }
@@ -491,16 +498,21 @@ impl Observer for Metrics {
             Event::RowsRead { entity, store, rows } => {
                 self.snapshot_rows.with_label_values(&[store.as_str(), entity.as_str()]).inc_by(*rows);
             }
+            Event::PassStarted => self.since().failed.clear(),
             Event::Planned { plan } => self.planned(plan),
-            Event::Wrote { store, entity, kind, result } => self.wrote(store, entity, *kind, *result),
+            Event::Wrote { store, entity, kind, result, .. } => self.wrote(store, entity, *kind, *result),
             Event::StoreFailed { store, kind, .. } => {
                 self.store_errors.with_label_values(&[store.as_str(), kind.as_str()]).inc();
+                self.since().failed.insert((*store).clone());
             }
             Event::ConflictRecorded { conflict } => self.recorded(conflict),
             Event::Lease { held } => self.lease.set(i64::from(*held)),
             Event::StandsBy => self.stand_by(),
             Event::PassEnded { report, seconds } => self.ended(report, *seconds),
-            Event::PassFailed { seconds, .. } => self.pass("failed", *seconds),
+            Event::PassFailed { seconds, .. } => {
+                self.pass("failed", *seconds);
+                self.since().failed.iter().for_each(|store| self.running.down(store));
+            }
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ mod metrics;
 mod otel;
 
 use crate::diff::ActionKind;
-use crate::model::{EntityName, ErrorKind, StoreName};
+use crate::model::{EntityName, ErrorKind, RecordKey, StoreName};
 use crate::plan::Plan;
 use crate::reconcile::Report;
 use crate::resolve::Conflict;
@@ -25,6 +25,11 @@ pub fn flush() {
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// A pass, or a look at some records, is under way (true), or none is any more (false).
+    UnderWay {
+        /// Whether one is.
+        is: bool,
+    },
     /// A pass began.
     PassStarted,
     /// Rows of a snapshot arrived.
@@ -56,6 +61,8 @@ pub enum Event<'a> {
         store: &'a StoreName,
         /// The entity.
         entity: &'a EntityName,
+        /// The record's key.
+        key: &'a RecordKey,
         /// What it did.
         kind: ActionKind,
         /// How it ended.

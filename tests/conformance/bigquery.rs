@@ -12,6 +12,7 @@ use crate::emulator::{Emulator, PROJECT};
 use crate::harness::{Harness, id_of, store_name};
 
 pub(crate) struct OnBigQuery {
+    emulator: &'static Emulator,
     store: BigQueryStore,
     dataset: String,
 }
@@ -52,7 +53,7 @@ impl OnBigQuery {
     }
 
     async fn run(&self, sql: &str, parameters: &[Json]) -> Json {
-        Emulator::shared().query(sql, parameters).await
+        self.emulator.query(sql, parameters).await
     }
 
     /// A condition for a key, with its parameters.
@@ -98,7 +99,7 @@ impl Harness for OnBigQuery {
         let emulator = Emulator::shared();
         let dataset = emulator.dataset().await;
         let store = BigQueryStore::open(store_name(), emulator.options(&dataset)).expect("opened");
-        Self { store, dataset }
+        Self { emulator, store, dataset }
     }
 
     fn store(&self) -> Arc<dyn Store> {

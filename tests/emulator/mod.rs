@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -61,10 +61,13 @@ impl Emulator {
         emulator
     }
 
-    /// The emulator that the tests of this process share.
+    /// One of two emulators that the tests of this process share, the same one whenever a test's thread asks: each uses no more than one
+    /// processor, and the tests wait for little else.
     pub(crate) fn shared() -> &'static Self {
-        static SHARED: OnceLock<Emulator> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        static SHARED: [OnceLock<Emulator>; 2] = [OnceLock::new(), OnceLock::new()];
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static MINE: usize = TURN.fetch_add(1, Ordering::Relaxed) % SHARED.len());
+        MINE.with(|mine| SHARED[*mine].get_or_init(Self::start))
     }
 
     fn wait_until_ready(&mut self) {

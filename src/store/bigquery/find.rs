@@ -28,7 +28,8 @@ impl BigQueryStore {
     /// The mapping laid onto its table as it is now.
     pub(super) async fn layout(&self, mapped: &Mapped) -> Result<Layout, StoreError> {
         let names = self.names(mapped)?;
-        let info = self.table_info(&names).await?.ok_or_else(|| no_table(&self.name, &names.title))?;
+        let info = self.table_info(&names).await?;
+        let info = info.ok_or_else(|| no_table(&self.name, mapped.entity.system, &names.title))?;
         Layout::of(&self.name, names, info, mapped)
     }
 

@@ -140,7 +140,7 @@ impl BigQueryStore {
             .change_again(&self.receipts_lane(), &sql, vec![structs("rows", &fields, vec![row])])
             .await;
         done.map(drop).map_err(|failure| {
-            if failure.is_not_found() { no_table(&self.name, RECEIPTS) } else { self.told(&failure) }
+            if failure.is_not_found() { no_table(&self.name, true, RECEIPTS) } else { self.told(&failure) }
         })
     }
 

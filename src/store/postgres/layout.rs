@@ -112,6 +112,8 @@ pub(super) struct TableNames {
     pub(super) name: String,
     /// For people.
     pub(super) title: String,
+    /// Whether it is the system's, and no mapping of the manifests names it.
+    pub(super) system: bool,
 }
 
 impl TableNames {
@@ -121,6 +123,7 @@ impl TableNames {
             schema: table.schema.clone().unwrap_or_else(|| schema.to_owned()),
             name: table.name.clone(),
             title: table.to_string(),
+            system: mapped.entity.system,
         })
     }
 
@@ -242,7 +245,7 @@ impl Layout {
         mapped: &Mapped,
     ) -> Result<Self, StoreError> {
         let info = table_info(session, names).await.map_err(|error| store_error(store, &error))?;
-        let info = info.ok_or_else(|| no_table(store, &names.title))?;
+        let info = info.ok_or_else(|| no_table(store, names.system, &names.title))?;
         check_server(store, info.standby, &info.encoding)?;
         let key = mapped.mapping.key.iter().map(|part| {
             let position = info.position(part.column.head());

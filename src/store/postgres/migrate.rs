@@ -80,11 +80,7 @@ impl PostgresStore {
             steps.extend(trigger.map_err(failed)?);
         }
         if mapped.iter().any(|one| one.entity.system) {
-            let names = TableNames {
-                schema: self.schema.clone(),
-                name: RECEIPTS.to_owned(),
-                title: RECEIPTS.to_owned(),
-            };
+            let names = receipts_in(&self.schema);
             if table_info(&mut session, &names).await.map_err(failed)?.is_none() {
                 need_schema(&names.schema, &mut steps);
                 steps.push(MigrationStep {
@@ -139,11 +135,16 @@ pub(in crate::store) fn script(
         }
     }
     if mapped.iter().any(|one| one.entity.system) {
-        let names =
-            TableNames { schema: schema.to_owned(), name: RECEIPTS.to_owned(), title: RECEIPTS.to_owned() };
+        let names = receipts_in(schema);
         statements.push(create_receipts("CREATE TABLE IF NOT EXISTS", &names));
     }
     Ok(statements)
+}
+
+/// The table of receipts.
+fn receipts_in(schema: &str) -> TableNames {
+    let name = || RECEIPTS.to_owned();
+    TableNames { schema: schema.to_owned(), name: name(), title: name(), system: true }
 }
 
 fn create_receipts(how: &str, names: &TableNames) -> String {

@@ -195,7 +195,7 @@ impl Layout {
     ) -> Result<Self, StoreError> {
         let (table, title) = table_of(store, mapped)?;
         let info = table_info(connection, &title).map_err(|error| store_error(store, &error))?;
-        let info = info.ok_or_else(|| no_table(store, &title))?;
+        let info = info.ok_or_else(|| no_table(store, mapped.entity.system, &title))?;
         let mut columns = Positions::new(|name| info.position(name));
         let key = mapped.mapping.key.iter().map(|part| {
             columns.place(&part.column).ok_or_else(|| no_key_column(store, &title, &part.column))

@@ -10,7 +10,7 @@ use crate::plan::{GuardName, Plan};
 use crate::spec::Spec;
 use crate::telemetry::{Event, WebhookResult};
 
-use super::{Maker, gauge, seconds};
+use super::{Maker, gauge, now, seconds};
 
 /// Edits arrive within milliseconds (a hint, embedded stores) or after a long outage.
 const LATENCY_BUCKETS: [f64; 13] =
@@ -36,6 +36,7 @@ pub(super) struct RunningMetrics {
     drift_limit: Gauge,
     latency_limit: Gauge,
     memory: Gauge,
+    under_way: Gauge,
     pub(super) stores_down: GaugeVec,
     pub(super) calls: IntCounterVec,
     pub(super) limit_waits: CounterVec,
@@ -107,6 +108,10 @@ impl RunningMetrics {
             )?,
             latency_limit: float("alert_latency_seconds", "The latency beyond which the alert fires.")?,
             memory: float("resident_memory_bytes", "Memory that the process has in use; 0 where unknown.")?,
+            under_way: float(
+                "pass_under_way_since_timestamp_seconds",
+                "Since when the pass or look that is under way has been; 0 between them.",
+            )?,
             stores_down: make.floats(
                 "store_down_since_timestamp_seconds",
                 "Since when the store could not be read whole; 0 while it can.",
@@ -194,6 +199,14 @@ impl RunningMetrics {
         }
     }
 
+    /// A store could not be asked at all.
+    pub(super) fn down(&self, store: &StoreName) {
+        let since = self.stores_down.with_label_values(&[store.as_str()]);
+        if since.get() == 0.0 {
+            since.set(now());
+        }
+    }
+
     /// Another controller makes the passes, and tells what it finds.
     pub(super) fn stand_by(&self) {
         self.set_away(&|_| false);
@@ -222,6 +235,7 @@ impl RunningMetrics {
                 self.limit_waits.with_label_values(&[store.as_str()]).inc_by(seconds);
                 self.billed.with_label_values(&[store.as_str()]).inc_by(*billed_bytes);
             }
+            Event::UnderWay { is } => self.under_way.set(if *is { now() } else { 0.0 }),
             Event::LookedAt { alone, .. } => {
                 self.looks.with_label_values(&[if *alone { "alone" } else { "widened" }]).inc();
             }

@@ -94,9 +94,10 @@ impl Metrics {
         prune(&self.running.limit_waits, known);
         prune(&self.running.latency, known);
         {
-            let mut since = self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut since = self.since();
             since.drifting.retain(|(entity, store), _| spec.mapping(entity, store).is_some());
             since.readable.retain(|store, _| spec.stores.contains_key(store));
+            since.failed.retain(|store| spec.stores.contains_key(store));
         }
         self.spec_info.reset();
         self.start_at_zero(spec);
@@ -124,7 +125,7 @@ impl Metrics {
         }
         self.drift_ratio.reset();
         self.oldest_drift.reset();
-        self.since.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drifting.clear();
+        self.since().drifting.clear();
         self.running.stand_by();
     }
 }

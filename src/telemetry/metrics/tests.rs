@@ -1,8 +1,6 @@
 //! What Prometheus sees.
 #![allow(clippy::float_cmp)] // Gauges are set, not reckoned.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::diff::Standing;
 use crate::model::{Certificate, FieldName, RecordId, RecordKey, StateId};
@@ -164,13 +162,15 @@ fn a_store_is_in_step_only_when_it_was_read_whole_and_written() {
 fn writes_guards_and_rules_are_counted() {
     let metrics = Metrics::new(&fixture::spec()).unwrap();
     let (app, entity) = (store("app"), contacts());
+    let key = RecordKey::new(vec!["C1".to_owned()]);
     for result in [
         WriteResult::Applied,
         WriteResult::Skipped,
         WriteResult::Failed(ErrorKind::Invalid),
         WriteResult::Unknown,
     ] {
-        metrics.notice(&Event::Wrote { store: &app, entity: &entity, kind: ActionKind::Update, result });
+        let kind = ActionKind::Update;
+        metrics.notice(&Event::Wrote { store: &app, entity: &entity, key: &key, kind, result });
     }
     for result in RESULTS {
         let series = format!(
@@ -212,4 +212,31 @@ fn writes_guards_and_rules_are_counted() {
         value(&metrics, r#"trueup_validation_errors{entity="contacts",rule="enum",store="app"}"#),
         0.0
     );
+}
+
+#[test]
+fn a_store_that_keeps_passes_from_being_made_is_down_and_a_pass_under_way_is_told() {
+    let metrics = Metrics::new(&fixture::spec()).unwrap();
+    let app = store("app");
+    let down = "trueup_store_down_since_timestamp_seconds{store=\"app\"}";
+    let under_way = "trueup_pass_under_way_since_timestamp_seconds";
+    let failed = Event::StoreFailed { store: &app, kind: ErrorKind::Unavailable, message: "no answer" };
+    // What failed in a pass that was made is not what kept this one from being made.
+    for event in [failed, Event::PassStarted, Event::PassFailed { message: "the disk is full", seconds: 1.0 }]
+    {
+        metrics.notice(&event);
+    }
+    assert_eq!(value(&metrics, down), 0.0);
+    metrics.notice(&Event::UnderWay { is: true });
+    assert!(value(&metrics, under_way) > 0.0);
+    metrics.notice(&Event::PassStarted);
+    metrics.notice(&Event::StoreFailed { store: &app, kind: ErrorKind::Unavailable, message: "no answer" });
+    metrics.notice(&Event::PassFailed { message: "no answer", seconds: 1.0 });
+    metrics.notice(&Event::UnderWay { is: false });
+    let since = value(&metrics, down);
+    assert!(since > 0.0 && value(&metrics, under_way) == 0.0);
+    metrics.notice(&Event::PassFailed { message: "no answer", seconds: 1.0 });
+    assert_eq!(value(&metrics, down), since, "since it began");
+    metrics.notice(&Event::Planned { plan: &plan(0) });
+    assert_eq!(value(&metrics, down), 0.0);
 }
