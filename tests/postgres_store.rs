@@ -13,8 +13,8 @@ use harness::*;
 use server::{Database, database, shared};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use trueup::model::{
-    Cell, Column, ErrorKind, FieldType, Form, Json, Mapped, Mapping, Mark, Outcome, RecordKey, Shape,
-    StoreError, SyncMeta, SyncPlace, TableName, Timestamp, Value, WriteOp,
+    Cell, Column, ErrorKind, FieldType, Json, Mapped, Mapping, Mark, Outcome, RecordKey, Shape, StoreError,
+    SyncMeta, SyncPlace, TableName, Timestamp, Value, WriteOp,
 };
 use trueup::store::postgres::{PostgresOptions, PostgresStore};
 use trueup::store::{Changes, LazyRow, Store};
@@ -727,29 +727,6 @@ async fn schemas_are_named_and_made() {
     assert_eq!(text(&database, "SELECT count(*)::text FROM public.things").await, "0");
     let error = store.migrate(&steps).await.expect_err("there already");
     assert!(error.to_string().contains("El se"), "{error}");
-}
-
-#[tokio::test]
-async fn what_cannot_be_done_is_said_before_anything_is_contacted() {
-    let store = open("postgres://nobody@127.0.0.1:1/nowhere");
-    let table = |schema: &str, name: &str| {
-        let name = TableName { schema: Some(schema.into()), name: name.into() };
-        plain(name_and_count(), |mapping| mapping.shape = Shape::Table(name))
-    };
-    let wrong = [
-        plain(name_and_count(), |mapping| mapping.shape = Shape::Object("person".into())),
-        table("pg_catalog", "things"),
-        table("public", &"x".repeat(64)),
-        plain(name_and_count(), |mapping| mapping.sync = SyncPlace::Struct(Column::plain("meta"))),
-        plain(name_and_count(), |mapping| mapping.key[0].column = Column(vec!["a".into(), "b".into()])),
-        Words::new("things").form("name", FieldType::Json, Form::UnixSeconds).mapped(),
-    ];
-    for mapped in wrong {
-        let found = store.audit(std::slice::from_ref(&mapped));
-        assert_eq!(found.len(), 1, "{:?}: {found:?}", mapped.mapping);
-        assert!(found[0].hint.is_some());
-    }
-    assert!(store.audit(&[bare(), pairs(), table("public", "things")]).is_empty());
 }
 
 #[tokio::test]

@@ -324,6 +324,44 @@ fn every_mistake_is_named_with_its_place_and_a_way_out() {
     insta::assert_snapshot!("every_mistake", all);
 }
 
+#[test]
+fn what_a_kind_of_store_cannot_do_is_said() {
+    const OTHER: &str = "{sqlite: {path: other.db}}";
+    const POSTGRES: &str = "{postgres: {url: '${env:URL}'}}";
+    const BIGQUERY: &str = "{bigquery: {project: p, dataset: d}}";
+    const TWENTY: &str = "{twenty: {url: 'https://crm.example.com', api_key: '${env:KEY}'}}";
+    const TABLE: &str = "table: people\n      where";
+    const NAME: &str = "{name: label, age";
+    let long = "x".repeat(64);
+    let cases = [
+        (OTHER, TABLE, "table: sqlite_people\n      where", "are SQLite's own"),
+        (POSTGRES, TABLE, "table: pg_catalog.people\n      where", "are Postgres's own"),
+        (POSTGRES, NAME, &format!("{{name: {long}, age"), "names of at most 63 bytes"),
+        (POSTGRES, NAME, "{id: a.b, name: label, age", "cannot stand inside another column"),
+        (BIGQUERY, NAME, "{id: a.b, name: label, age", "cannot stand inside another column"),
+        (BIGQUERY, NAME, "{name: 'la`bel', age", "BigQuery has no name `la`bel`"),
+        (TWENTY, TABLE, "object: two_people\n      where", "Twenty has no name `two_people`"),
+        (TWENTY, NAME, "{name: a.b.c, age", "`a.b.c` leads too deep"),
+        (TWENTY, NAME, "{name: given_name, age", "Twenty has no name `given_name`"),
+        (
+            TWENTY,
+            TABLE,
+            "table: people\n      sync: {columns: same}\n      where",
+            "stands in one text field in Twenty",
+        ),
+    ];
+    for (store, from, to, told) in cases {
+        let mut text = edited(OTHER, store).replacen(from, to, 1);
+        if store == TWENTY {
+            text = text.replacen("table: people\n", "object: person\n", 1);
+        }
+        let found = diagnose(&text);
+        let found = found.iter().find(|found| found.message.contains(told));
+        let found = found.unwrap_or_else(|| panic!("{to}: {}", render_lines(&diagnose(&text))));
+        assert!(found.place.is_some() && found.hint.is_some(), "{found:?}");
+    }
+}
+
 /// What looks odd and is right.
 #[test]
 fn these_are_no_mistakes() {

@@ -322,30 +322,6 @@ async fn the_journal_of_somebody_elses_file_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said_before_anything_is_contacted() {
-    let theirs = Theirs::new("SELECT 1").await;
-    let store = theirs.open().await;
-    let wrong = [
-        bare(|mapping| mapping.shape = trueup::model::Shape::Object("person".into())),
-        bare(|mapping| {
-            let name = "things".to_owned();
-            mapping.shape =
-                trueup::model::Shape::Table(trueup::model::TableName { schema: Some("public".into()), name });
-        }),
-        bare(|mapping| mapping.sync = SyncPlace::Struct(Column::plain("meta"))),
-        bare(|mapping| mapping.key[0].column = Column(vec!["a".into(), "b".into()])),
-        bare(|mapping| mapping.fields.values_mut().for_each(|field| field.column = Column::plain("same"))),
-        Words::new("things").form("name", FieldType::Json, Form::UnixSeconds).mapped(),
-    ];
-    for mapped in wrong {
-        let found = store.audit(std::slice::from_ref(&mapped));
-        assert_eq!(found.len(), 1, "{:?}: {found:?}", mapped.mapping);
-        assert!(found[0].hint.is_some());
-    }
-    assert!(store.audit(&[bare(|_| {}), pairs()]).is_empty());
-}
-
-#[tokio::test]
 async fn a_delete_does_not_cascade_into_what_no_mapping_names() {
     let theirs = Theirs::new(
         "CREATE TABLE things (id TEXT PRIMARY KEY, name TEXT, count INTEGER);

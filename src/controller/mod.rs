@@ -506,12 +506,6 @@ impl Engine {
         self.spec.mapped_in(store).chain(system).collect()
     }
 
-    /// What the stores cannot do of what the manifests ask, said before anything is contacted.
-    pub fn audit(&self) -> Vec<crate::model::Diagnostic> {
-        let opened = self.stores.iter().filter_map(|(name, store)| Some((name, store.as_ref().ok()?)));
-        opened.flat_map(|(name, store)| store.audit(&self.mapped_in(name))).collect()
-    }
-
     /// The last pass that the state knows of; 0 before the first.
     ///
     /// # Errors

@@ -281,9 +281,9 @@ fn judge(
 ) -> Result<webhook::Said, WebhookResult> {
     let now = crate::apply::clock().micros() / 1_000_000;
     let checked = match kind {
-        WebhookKind::Generic => secret::signed(headers, body, secret, now, &site.taken),
+        WebhookKind::Generic => secret::GENERIC.check(headers, body, secret, now, &site.taken),
         WebhookKind::Supabase => secret::shared(headers, secret),
-        WebhookKind::Twenty => secret::twenty(headers, body, secret, now, &site.taken),
+        WebhookKind::Twenty => secret::TWENTY.check(headers, body, secret, now, &site.taken),
     };
     checked.map_err(|refused| match refused {
         secret::Refused::Forged => WebhookResult::Forged,

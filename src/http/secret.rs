@@ -85,33 +85,67 @@ impl Taken {
     }
 }
 
-/// Checks a generic webhook: `X-Trueup-Timestamp` is its time in seconds since 1970, `X-Trueup-Signature` is `sha256=` and the
-/// HMAC-SHA-256 of that text, a dot and the body, in hexadecimal.
-///
-/// # Errors
-/// Why it is refused.
-pub(super) fn signed(
-    headers: &HeaderMap,
-    body: &[u8],
-    secret: &str,
-    now_seconds: i64,
-    taken: &Taken,
-) -> Result<(), Refused> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(time), Some(signature)) = (text("x-trueup-timestamp"), text("x-trueup-signature")) else {
-        return Err(Refused::Forged);
-    };
-    let signature = signature.strip_prefix("sha256=").and_then(unhex).ok_or(Refused::Forged)?;
-    let mut mac = mac(secret)?;
-    mac.update(time.as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    mac.verify_slice(&signature).map_err(|_| Refused::Forged)?;
-    let sent: i64 = time.parse().map_err(|_| Refused::Forged)?;
-    if now_seconds.abs_diff(sent) > TOLERANCE_SECONDS.unsigned_abs() || !taken.is_new(signature) {
-        return Err(Refused::Replayed);
+/// How a sender signs a webhook: with the HMAC-SHA-256, in hexadecimal, of a time, a separator and the body.
+pub(super) struct Signing {
+    /// The header with the time.
+    time: &'static str,
+    /// How many of the time's units are a second.
+    per_second: i64,
+    /// The header with the signature.
+    signature: &'static str,
+    /// What stands before it there.
+    prefix: &'static str,
+    separator: &'static [u8],
+}
+
+/// Any sender's webhooks, as the README describes them.
+pub(super) const GENERIC: Signing = Signing {
+    time: "x-trueup-timestamp",
+    per_second: 1,
+    signature: "x-trueup-signature",
+    prefix: "sha256=",
+    separator: b".",
+};
+
+/// The webhooks of Twenty.
+pub(super) const TWENTY: Signing = Signing {
+    time: "x-twenty-webhook-timestamp",
+    per_second: 1000,
+    signature: "x-twenty-webhook-signature",
+    prefix: "",
+    separator: b":",
+};
+
+impl Signing {
+    /// Checks a webhook.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) fn check(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        secret: &str,
+        now_seconds: i64,
+        taken: &Taken,
+    ) -> Result<(), Refused> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let (Some(time), Some(signature)) = (text(self.time), text(self.signature)) else {
+            return Err(Refused::Forged);
+        };
+        let signature = signature.strip_prefix(self.prefix).and_then(unhex).ok_or(Refused::Forged)?;
+        let mut mac = mac(secret)?;
+        mac.update(time.as_bytes());
+        mac.update(self.separator);
+        mac.update(body);
+        mac.verify_slice(&signature).map_err(|_| Refused::Forged)?;
+        let sent: i64 = time.parse().map_err(|_| Refused::Forged)?;
+        let away = now_seconds.abs_diff(sent / self.per_second);
+        if away > TOLERANCE_SECONDS.unsigned_abs() || !taken.is_new(signature) {
+            return Err(Refused::Replayed);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Checks a webhook whose sender cannot sign: the secret itself is in `X-Trueup-Secret` or `Authorization: Bearer ...`.
@@ -122,37 +156,6 @@ pub(super) fn shared(headers: &HeaderMap, secret: &str) -> Result<(), Refused> {
     let shown = headers.get("x-trueup-secret").map(|value| same(value.as_bytes(), secret.as_bytes()));
     let known = !secret.is_empty() && (shown == Some(true) || bears(headers, secret));
     if known { Ok(()) } else { Err(Refused::Forged) }
-}
-
-/// Checks a webhook of Twenty: `X-Twenty-Webhook-Signature` is the HMAC-SHA-256 of the time in `X-Twenty-Webhook-Timestamp`
-/// (milliseconds), a colon and the body, in hexadecimal.
-///
-/// # Errors
-/// Why it is refused.
-pub(super) fn twenty(
-    headers: &HeaderMap,
-    body: &[u8],
-    secret: &str,
-    now_seconds: i64,
-    taken: &Taken,
-) -> Result<(), Refused> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(time), Some(signature)) =
-        (text("x-twenty-webhook-timestamp"), text("x-twenty-webhook-signature"))
-    else {
-        return Err(Refused::Forged);
-    };
-    let signature = unhex(signature).ok_or(Refused::Forged)?;
-    let mut mac = mac(secret)?;
-    mac.update(time.as_bytes());
-    mac.update(b":");
-    mac.update(body);
-    mac.verify_slice(&signature).map_err(|_| Refused::Forged)?;
-    let sent: i64 = time.parse().map_err(|_| Refused::Forged)?;
-    if now_seconds.abs_diff(sent / 1000) > TOLERANCE_SECONDS.unsigned_abs() || !taken.is_new(signature) {
-        return Err(Refused::Replayed);
-    }
-    Ok(())
 }
 
 fn mac(secret: &str) -> Result<Hmac<Sha256>, Refused> {
@@ -208,14 +211,14 @@ mod tests {
             ])
         };
         let taken = Taken::default();
-        assert_eq!(signed(&sent(NOW, "{}"), b"{}", "hush", NOW + 10, &taken), Ok(()));
-        assert_eq!(signed(&sent(NOW, "{}"), b"{}", "hush", NOW + 10, &taken), Err(Refused::Replayed));
-        assert_eq!(signed(&sent(NOW, "{}"), b"{ }", "hush", NOW, &taken), Err(Refused::Forged));
-        assert_eq!(signed(&sent(NOW + 1, "{}"), b"{}", "other", NOW, &taken), Err(Refused::Forged));
-        assert_eq!(signed(&sent(NOW - 301, "{}"), b"{}", "hush", NOW, &taken), Err(Refused::Replayed));
-        assert_eq!(signed(&sent(NOW + 301, "{}"), b"{}", "hush", NOW, &taken), Err(Refused::Replayed));
-        assert_eq!(signed(&HeaderMap::new(), b"{}", "hush", NOW, &taken), Err(Refused::Forged));
-        assert_eq!(signed(&sent(NOW + 2, "{}"), b"{}", "", NOW, &taken), Err(Refused::Forged));
+        assert_eq!(GENERIC.check(&sent(NOW, "{}"), b"{}", "hush", NOW + 10, &taken), Ok(()));
+        assert_eq!(GENERIC.check(&sent(NOW, "{}"), b"{}", "hush", NOW + 10, &taken), Err(Refused::Replayed));
+        assert_eq!(GENERIC.check(&sent(NOW, "{}"), b"{ }", "hush", NOW, &taken), Err(Refused::Forged));
+        assert_eq!(GENERIC.check(&sent(NOW + 1, "{}"), b"{}", "other", NOW, &taken), Err(Refused::Forged));
+        assert_eq!(GENERIC.check(&sent(NOW - 301, "{}"), b"{}", "hush", NOW, &taken), Err(Refused::Replayed));
+        assert_eq!(GENERIC.check(&sent(NOW + 301, "{}"), b"{}", "hush", NOW, &taken), Err(Refused::Replayed));
+        assert_eq!(GENERIC.check(&HeaderMap::new(), b"{}", "hush", NOW, &taken), Err(Refused::Forged));
+        assert_eq!(GENERIC.check(&sent(NOW + 2, "{}"), b"{}", "", NOW, &taken), Err(Refused::Forged));
     }
 
     #[test]
@@ -226,9 +229,9 @@ mod tests {
         let sent =
             headers(&[("x-twenty-webhook-timestamp", time), ("x-twenty-webhook-signature", signature)]);
         let taken = Taken::default();
-        assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Ok(()));
-        assert_eq!(twenty(&sent, body.as_bytes(), "hush", NOW, &taken), Err(Refused::Replayed));
-        assert_eq!(twenty(&sent, b"{}", "hush", NOW, &taken), Err(Refused::Forged));
+        assert_eq!(TWENTY.check(&sent, body.as_bytes(), "hush", NOW, &taken), Ok(()));
+        assert_eq!(TWENTY.check(&sent, body.as_bytes(), "hush", NOW, &taken), Err(Refused::Replayed));
+        assert_eq!(TWENTY.check(&sent, b"{}", "hush", NOW, &taken), Err(Refused::Forged));
         let signed = |secret: &str, time: i64, signature: Option<String>| {
             let signature = signature.unwrap_or_else(|| sign(secret, &format!("{time}:{body}")));
             headers(&[
@@ -236,7 +239,7 @@ mod tests {
                 ("x-twenty-webhook-signature", signature),
             ])
         };
-        let check = |sent: &HeaderMap, secret: &str| twenty(sent, body.as_bytes(), secret, NOW, &taken);
+        let check = |sent: &HeaderMap, secret: &str| TWENTY.check(sent, body.as_bytes(), secret, NOW, &taken);
         // Small letters and capitals are one signature.
         let capitals = sent["x-twenty-webhook-signature"].to_str().unwrap().to_uppercase();
         assert_eq!(check(&signed("hush", NOW * 1000 + 250, Some(capitals)), "hush"), Err(Refused::Replayed));

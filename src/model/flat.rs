@@ -19,9 +19,8 @@ pub type ByName<V> = Flat<FieldName, V>;
 /// Something for each of some stores.
 pub type ByStore<V> = Flat<StoreName, V>;
 
-/// A map whose entries stand one after the other, in the order of their keys. A record has a few dozen fields, and is copied, compared and
-/// thrown away as a whole: that takes one piece of memory here, and a tree's worth of them in a tree. It is a [`LiteMap`] that is
-/// written and shown as every other map.
+/// A map kept as one sorted list of entries. A record has a few dozen fields, and is copied, compared and dropped as a whole: that is one
+/// allocation here, and many in a tree. It is a [`LiteMap`] that serializes and prints like any other map.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Flat<K, V>(LiteMap<K, V>);
 

@@ -87,7 +87,7 @@ pub fn decode(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> Re
     }
 }
 
-/// Numbers of so many digits are read back as they were written; of longer ones it depends.
+/// Numbers of up to this many digits are surely read back as they were written; longer ones have to be tried.
 const SHORT_NUMERIC: usize = 300;
 
 /// What a value would be read back as after being written in this form.
@@ -221,7 +221,7 @@ fn from_native(native: &Native, ty: FieldType, form: Form, zone: &TimeZone) -> R
     read.ok_or_else(|| unreadable(named(native, ty), ty, form))
 }
 
-/// What is no value of a type, by name where it has one: a word that may be shown.
+/// A word for a value that is not of the wanted type, for messages: its class, or its name where it has one (`infinity`). Never the value.
 fn named(native: &Native, ty: FieldType) -> &'static str {
     const ENDLESS: [&str; 6] = ["infinity", "-infinity", "inf", "-inf", "nan", "-nan"];
     let Native::Text(text) = native else { return class_of(native) };
@@ -264,7 +264,7 @@ fn from_json_text(text: &str, ty: FieldType, zone: &TimeZone) -> Result<Value, F
     from_json(&json, ty, zone).ok_or_else(refused)
 }
 
-/// A JSON value as a value of a type. The JSON null is a JSON value of its own, and no value of every other type.
+/// A JSON value as a value of a type. JSON's null is a value of the type `json`, and stands for no value in every other type.
 fn from_json(json: &Json, ty: FieldType, zone: &TimeZone) -> Option<Value> {
     use serde_json::Value as J;
     if ty == FieldType::Json {
@@ -312,8 +312,8 @@ fn number_text(native: &Native) -> Option<&str> {
     text_of(native).map(str::trim).filter(|text| text.len() <= MAX_NUMBER_LENGTH)
 }
 
-/// The whole number of 64 bits that a text is. One number, one text: `007`, `+7` and `-0` are none, since they would come back
-/// as others; as keys they would be second keys of 7 and 0.
+/// The 64-bit integer that a text is. Each number has exactly one text: `007`, `+7` and `-0` are refused, since they would be read back
+/// as `7` and `0`, and as keys they would be second keys of the same record.
 pub fn canonical_integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let canonical = text == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));

@@ -24,11 +24,11 @@ fn check_name(text: &str) -> Result<(), BadName> {
     if begins && goes_on && text.len() <= 128 { Ok(()) } else { Err(BadName(text.to_owned())) }
 }
 
-/// Every name there is. Names are those of manifests: few, and in use for as long as the process lives. Each is kept once and for good, so
-/// that a copy costs nothing and two are the same when they are in the same place.
+/// All names, interned. They come from manifests, so there are few, and they are used for as long as the process lives. Each is stored
+/// once and never freed: a copy costs nothing, and two names are equal when their addresses are.
 static NAMES: RwLock<BTreeSet<Kept>> = RwLock::new(BTreeSet::new());
 
-/// A name among those: where it is, which is half as long as a text's place and length.
+/// An interned name: a pointer to its text, half the size of a `&str`.
 #[derive(Clone, Copy)]
 struct Kept(&'static &'static str);
 
@@ -96,7 +96,7 @@ macro_rules! name {
         pub struct $name(Kept);
 
         impl $name {
-            /// Takes a text as a name. It is kept for good: what anybody may have written somewhere is asked about with
+            /// Interns a text as a name. It is never freed: for texts that come from outside, such as a request, use
             /// [`Self::known`].
             ///
             /// # Errors
@@ -106,7 +106,7 @@ macro_rules! name {
                 Ok(Self(Kept::new(text.as_ref())))
             }
 
-            /// The name that a text is; none when no manifest has such a one.
+            /// The name of this text, if it has been interned; none when no manifest has such a name.
             pub fn known(text: &str) -> Option<Self> {
                 Kept::known(text).map(Self)
             }

@@ -434,7 +434,8 @@ impl Mapping {
         places.into_iter().flatten().any(|place| place.primary == Some(field))
     }
 
-    /// Whether what a row holds is a value, although it is written otherwise: an element is known by its value's normal form.
+    /// Whether what a row holds in a field is this value in another spelling. Only the value of an element may be: it is identified by its
+    /// normal form.
     pub fn means_the_same(&self, row: &Row, field: FieldId, held: &Value, value: &Value) -> bool {
         let Some(embedded) = self.embedded().filter(|embedded| embedded.value == field) else { return false };
         let kind = row.fields.get(&embedded.kind).and_then(Cell::value).and_then(Value::as_text);

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::ids::{RecordKey, StoreName};
 use super::observed::Mark;
 
-/// Rows that a stretch begins with. A delete is found by counting: in the stretch that is short, the keys are read.
+/// How many rows a stretch of keys has at first. Deletes are found by counting: where a stretch has too few rows, its keys are read.
 const ROWS_A_STRETCH: u64 = 1_000;
 
-/// Rows that a stretch may grow to before the entity is read whole again.
+/// How many rows a stretch may grow to before the entity is read whole, and divided anew.
 const LONGEST_STRETCH: u64 = 20_000;
 
 /// Where the stores of an entity stood. It is only ever a shortcut: without it everything is read.
@@ -93,7 +93,7 @@ impl Stretches {
         }
     }
 
-    /// Whether a stretch has grown so long that reading it would be no small matter.
+    /// Whether a stretch has grown too long to be read for one delete.
     pub fn are_worn(&self) -> bool {
         self.0.iter().any(|stretch| stretch.rows > LONGEST_STRETCH)
     }

@@ -60,8 +60,8 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Whether this speaks of the place where a mapping has the record, and not of another table, file or key that it had before. Where
-    /// nobody noted the place, it shows in the fields: what decides their meaning has the table and the key in it.
+    /// Whether this is about the place where the mapping keeps the record now, and not about a table, file or key column that it named
+    /// before. Where no place was noted, the fields' tags tell: they are hashes over table and key as well.
     pub fn is_of(&self, entity: &Entity, mapping: &Mapping) -> bool {
         let same_tag = |(id, mapped): (&FieldId, &FieldMapping)| {
             entity.named(&self.fields, *id).is_some_and(|field| field.tag == mapped.tag)

@@ -60,18 +60,18 @@ pub struct Row {
     pub unlinked: bool,
 }
 
-/// A row of a store with record ids of its own that cannot be told whole by the store alone: it carries no key, or a relation of it leads
-/// to a row whose key the store does not know. Whose row it is, is found out before anything is compared.
+/// A row that its store cannot describe completely, from a store with record ids of its own: the row carries no key, or a relation of it
+/// leads to a row whose key the store does not know. Which record it belongs to is settled before anything is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     /// The entity.
     pub entity: EntityName,
-    /// The row's id; of an element inside another entity's row the text of its [`ElementId`].
+    /// The row's id; for an element inside another entity's row, the text of its [`ElementId`].
     pub store_id: StoreRecordId,
     /// The key, where the row carries one.
     pub key: Option<RecordKey>,
-    /// The fields and parts of the key that are relations, and of an element the field that names the row it is in: the ids of the rows
-    /// they lead to. One that leads nowhere is not here. Their values need not be among the fields: they follow from this.
+    /// The ids of the rows that its relations lead to, by field or part of the key; an element's relation to the row that it is in is one
+    /// of them. Relations that lead nowhere are left out. Their values need not be among `fields`: they follow from these ids.
     pub relations: BTreeMap<FieldRef, StoreRecordId>,
     /// The fields as read.
     pub fields: Fields<Cell>,

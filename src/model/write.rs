@@ -173,8 +173,8 @@ pub struct Write {
     pub key: RecordKey,
     /// The store's own id of the row, where it is known.
     pub store_id: Option<StoreRecordId>,
-    /// Of a change in a store with record ids of its own: the row, found by its id, still carries no key. An update gives it the record's
-    /// (and the relations that are parts of it), with the rest of the update, or not at all.
+    /// Whether the row still carries no key, in a store with record ids of its own, where it was found by its id. The update then writes the
+    /// key too (and the relations that are parts of it), together with the rest or not at all.
     pub link: bool,
     /// What to do.
     pub op: WriteOp,
@@ -189,8 +189,8 @@ pub struct Batch {
     pub receipt: bool,
     /// The writes; no two of one key.
     pub writes: Vec<Write>,
-    /// Elements of the records that the batch makes. Their own writes follow: a store may make them at once and answer those writes with what
-    /// it was read back as holding then, or take no notice.
+    /// Elements of the records that this batch creates. Writes of their own follow. A store may create them along with the records, and
+    /// answer those later writes with what it read back then; or it may ignore this.
     pub along: Vec<Along>,
 }
 
@@ -210,9 +210,9 @@ pub struct Along {
 pub struct Falls {
     /// The batch's id.
     pub id: BatchId,
-    /// Where the entities live, those first whose records refer to others': they go first.
+    /// Where the entities live. Those that refer to others come first: their records are deleted first.
     pub mapped: Vec<Mapped>,
-    /// What goes together: a record, and before it what goes because it does.
+    /// What is deleted together: each time a record, after everything that is deleted because of it.
     pub falls: Vec<Fall>,
 }
 

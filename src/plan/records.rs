@@ -205,11 +205,6 @@ impl Records {
         self.sums.values().map(|sums| sums.noted).sum()
     }
 
-    /// Whether a record could not be read back, so that what was shown of the plan lacks it.
-    pub fn lost(&self) -> Option<&Lost> {
-        self.lost.get()
-    }
-
     /// All of them, written out.
     pub fn to_vec(&self) -> Vec<RecordPlan> {
         self.iter().map(|record| RecordPlan::clone(&record)).collect()

@@ -41,22 +41,6 @@ impl ConflictReason {
             Self::AlteredByStore => "altered_by_store",
         }
     }
-
-    /// The reason of a word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [
-            Self::HigherVersion,
-            Self::LaterTimestamp,
-            Self::ManualResolutionRequired,
-            Self::ChangeOverDelete,
-            Self::DeleteRestricted,
-            Self::FirstMeeting,
-            Self::BroughtForward,
-            Self::AlteredByStore,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
-    }
 }
 
 /// Where a conflict stands.

@@ -46,10 +46,3 @@ pub(super) fn end_word(end: IntentEnd) -> &'static str {
         IntentEnd::Unresolved => "unresolved",
     }
 }
-
-/// How an intent ended, from its word.
-pub(super) fn end_of(word: &str) -> Option<IntentEnd> {
-    [IntentEnd::Applied, IntentEnd::NotApplied, IntentEnd::Unresolved]
-        .into_iter()
-        .find(|end| end_word(*end) == word)
-}

@@ -1,8 +1,8 @@
 //! What a process knows of its lease on a state that others may take over.
 //!
-//! A lease has a term, which rises whenever the lease changes hands. A controller that was stopped for longer than its lease, and
-//! overtaken, finds another term there, and none of what it still remembers gets in. What it may have written to stores stands in the
-//! journal, which the one that overtook it has settled.
+//! A lease has a term, which rises whenever the lease changes hands. A controller that was suspended for longer than its lease lasts, and
+//! overtaken by another one, finds a different term there, and nothing that it still has in mind is let into the state. What it may have
+//! written to stores is in the journal, which the other controller has settled.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -104,12 +104,6 @@ impl MemoryStateData {
         self.memories.get(record)
     }
 
-    /// How many records of an entity are remembered.
-    pub fn count(&self, entity: &EntityName) -> u64 {
-        let all = self.memories.keys().filter(|id| id.entity == *entity).count();
-        u64::try_from(all).unwrap_or(u64::MAX)
-    }
-
     /// How many records were deleted since then.
     pub fn deletes_since(&self, since: Timestamp) -> RecentDeletes {
         let mut recent = RecentDeletes::new();
@@ -231,10 +225,6 @@ impl State for MemoryState {
             data.recall(&id).map(|memory| (key.clone(), memory.clone()))
         };
         Ok(keys.iter().filter_map(look).collect())
-    }
-
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        Ok(self.data().count(entity))
     }
 
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {

@@ -113,9 +113,6 @@ pub trait State: Send + Sync {
         Ok(memories.into_iter().map(|(key, memory)| (key, memory.places())).collect())
     }
 
-    /// How many records of an entity are remembered.
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError>;
-
     /// How many records were deleted since then. What is older than two days may be forgotten.
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError>;
 

@@ -191,21 +191,6 @@ impl PostgresState {
         rows.iter().map(|row| self.memory_of(row, &mut names)).collect()
     }
 
-    /// The intents that ended last, the latest first, at most `limit` of them. Some twenty thousand are kept.
-    pub async fn ended_intents(
-        &self,
-        limit: u32,
-    ) -> Result<Vec<(Intent, crate::model::IntentEnd)>, StateError> {
-        let query =
-            self.sql("SELECT body, ended FROM {journal} WHERE ended IS NOT NULL ORDER BY seq DESC LIMIT $1");
-        let rows = self.rows(query.bind(i64::from(limit))).await?;
-        let one = |row: &PgRow| {
-            let end = super::changes::end_of(self.column(row, 1)?).ok_or_else(|| self.unreadable())?;
-            Ok((self.intent_of(row)?, end))
-        };
-        rows.iter().map(one).collect()
-    }
-
     fn intent_of(&self, row: &PgRow) -> Result<Intent, StateError> {
         serde_json::from_slice(self.column(row, 0)?).map_err(|_| self.unreadable())
     }
@@ -357,13 +342,6 @@ impl State for PostgresState {
         let keys: Vec<Vec<u8>> = keys.iter().map(codec::key_to_bytes).collect();
         let query = self.sql(RECALL).bind(entity.name.as_str().to_owned()).bind(keys);
         Ok(self.memories(query).await?.into_iter().collect())
-    }
-
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        let query = self
-            .sql("SELECT count(*) FROM {shadows} WHERE entity = (SELECT id FROM {entities} WHERE name = $1)");
-        let row = self.row(query.bind(entity.as_str().to_owned())).await?;
-        Ok(u64::try_from(self.column::<i64>(&row, 0)?).unwrap_or(0))
     }
 
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {

@@ -419,19 +419,6 @@ impl State for SqliteState {
         self.look_up(entity, keys, codec::places).await
     }
 
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        let entity = entity.clone();
-        self.work(move |connection| {
-            let count: i64 = connection.query_row(
-                "SELECT count(*) FROM shadows WHERE entity = (SELECT id FROM entities WHERE name = ?)",
-                [entity.as_str()],
-                |row| row.get(0),
-            )?;
-            Ok(u64::try_from(count).unwrap_or(0))
-        })
-        .await
-    }
-
     async fn notes(&self, kind: &str) -> Result<BTreeMap<String, String>, StateError> {
         let kind = kind.to_owned();
         self.work(move |connection| {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, Except, FoundTable, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, Except, FoundTable, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
+    StoreError, StoreName,
 };
 
 use super::buckets::Touched;
@@ -261,10 +261,6 @@ impl Store for BigQueryStore {
         let bytes = self.rest.dry_run(&sql).await.map_err(|failure| self.told(&failure))?;
         // Emulators reckon nothing.
         Ok((bytes > 0).then(|| bytes.max(LEAST_BILLED)))
-    }
-
-    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {
-        migrate::audit(&self.name, mapped)
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

@@ -107,17 +107,17 @@ impl Buckets {
     }
 }
 
-/// What a store object wrote to since a table was last looked at. A table that holds again what it held at that look may do so because
-/// somebody put it back after that: such an edit must not pass for none.
+/// What this store object wrote since a table was last looked at. A row that holds what it held at that look may have been written by us
+/// and then put back by somebody else: that is an edit, and must not be overlooked.
 #[derive(Debug, Default)]
 pub(super) struct Touched(Mutex<BTreeMap<String, HashMap<u64, Trace>>>);
 
 /// What was done to the rows of a bucket.
 #[derive(Debug, Default)]
 struct Trace {
-    /// By how much that changed the sum, as far as it is known.
+    /// By how much our writes changed the bucket's sum, as far as that is known.
     by: u64,
-    /// Writes of which that is not known, or not yet.
+    /// How many writes there were whose effect on the sum is not known, or not yet.
     open: u64,
 }
 
@@ -126,7 +126,8 @@ impl Touched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the hashes of keys that are about to be written. All there may be room for is the bucket of each among the most there can be.
+    /// Takes note of keys, by their hashes, that are about to be written. To bound memory, only a key's bucket is kept: the one that it has
+    /// when there are as many buckets as there can be.
     pub(super) fn begin(&self, mapped: &Mapped, hashes: impl Iterator<Item = u64>) {
         let mut tables = self.tables();
         let traces = tables.entry(table_of(mapped)).or_default();
@@ -135,8 +136,8 @@ impl Touched {
         }
     }
 
-    /// Takes what became of writes that were begun: the hash of each one's key, and the hash of its row as it is now without that of the
-    /// row as it was.
+    /// Takes note of how writes ended: for each the hash of its key, and by how much it changed the sum (the new row's hash minus the old
+    /// one's).
     pub(super) fn end(&self, mapped: &Mapped, ended: impl Iterator<Item = (u64, u64)>) {
         let mut tables = self.tables();
         let Some(traces) = tables.get_mut(&table_of(mapped)) else { return };
@@ -148,17 +149,17 @@ impl Touched {
         }
     }
 
-    /// A table is about to be looked at: what it holds then is no news.
+    /// Forgets a table's writes: the table is about to be looked at, and what it holds then is taken note of anyway.
     pub(super) fn forget(&self, mapped: &Mapped) {
         self.tables().remove(&table_of(mapped));
     }
 
-    /// Brings what is known of a table up by what was written to it, and doubts it where that is not known.
+    /// Adds what was written to the sums of a table, and marks the buckets as doubtful in which the effect of a write is not known.
     pub(super) fn seal(&self, mapped: &Mapped, buckets: &mut Buckets) {
         let tables = self.tables();
         let count = buckets.len() as u64;
         for (hash, trace) in tables.get(&table_of(mapped)).into_iter().flatten() {
-            // As many buckets as there are divide the most there can be: both are powers of two.
+            // The number of buckets divides the greatest number of them, since both are powers of two.
             if let Some(bucket) = usize::try_from(hash % count).ok().and_then(|at| buckets.0.get_mut(at)) {
                 bucket.sum = bucket.sum.wrapping_add(trace.by);
                 bucket.doubted |= trace.open > 0;

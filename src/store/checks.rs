@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Batch, ErrorKind, FieldType, Fields, Form, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Value,
-    Write, WriteOp, canonical_integer,
+    Batch, ErrorKind, FieldType, Fields, Guard, Mapped, RecordKey, Row, StoreError, StoreName, Value, Write,
+    WriteOp, canonical_integer,
 };
 
 /// Whether a row still is what a guard says. A field that the row lacks (its column is gone) is not as it was read.
@@ -29,6 +29,15 @@ pub(super) fn came_to_nothing(store: &StoreName, title: &str, write: &Write) -> 
     StoreError::new(ErrorKind::Corrupt, store, message).hint(
         "a trigger or rule of the table does something else with the row, or a column of the key makes another key of it",
     )
+}
+
+/// Refuses to write where the manifest says not to.
+pub(super) fn may_write(store: &StoreName, read_only: bool) -> Result<(), StoreError> {
+    if !read_only {
+        return Ok(());
+    }
+    let refused = StoreError::new(ErrorKind::Unauthorised, store, "the store is only read, never written");
+    Err(refused.hint("the manifest says so: `read_only: true`"))
 }
 
 /// Refuses a write that no store may take, whatever it could do with it: a mistake in the plan, not in the data.
@@ -77,17 +86,4 @@ pub(super) fn letting_go(mapped: &Mapped, write: &Write) -> Option<Write> {
     let fields: Fields<Value> = unique.map(|field| (*field, Value::Null)).collect();
     let op = WriteOp::Update { fields, meta: None, updated: None, guard: guard.clone() };
     Some(Write { op, ..write.clone() })
-}
-
-/// Whether a field of this type can stand in a column in this form.
-pub(super) fn form_suits(ty: FieldType, form: Form) -> bool {
-    match form {
-        Form::Native | Form::Text | Form::JsonText => true,
-        Form::Int64 => matches!(
-            ty,
-            FieldType::String | FieldType::Int64 | FieldType::Float64 | FieldType::Numeric | FieldType::Bool
-        ),
-        Form::UnixSeconds | Form::UnixMillis | Form::UnixMicros => ty == FieldType::Timestamp,
-        crm => crm.crm_suits(ty),
-    }
 }

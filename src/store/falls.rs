@@ -12,7 +12,7 @@ pub(super) fn stays(outcomes: &BTreeMap<IntentId, Outcome>, write: &Write) -> bo
     outcomes.get(&write.intent).is_some_and(|outcome| !matches!(outcome, Outcome::Applied(_)))
 }
 
-/// The outcome of a write that was not sent because another one of its fall did not happen, or because the store gave up.
+/// The outcome of a write that was not sent, because another write of its fall did not happen or because the store gave up.
 pub(super) fn left(store: &StoreName, gave_up: Option<&StoreError>) -> Outcome {
     let error = gave_up.map(|error| StoreError { kind: ErrorKind::Unavailable, ..error.clone() });
     Outcome::Refused(error.unwrap_or_else(|| StoreError::new(ErrorKind::Conflict, store, STAYS)))
@@ -26,7 +26,7 @@ pub(super) fn failed(error: &StoreError) -> Outcome {
     }
 }
 
-/// What becomes of a fall of which one write did not happen, and none did for that.
+/// The outcomes of a fall in which one write did not happen, and therefore none did.
 pub(super) fn none_of(
     store: &StoreName,
     fall: &Fall,

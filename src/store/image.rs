@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 use super::inside::{get_path, inner_json, read_cell, set_path};
-use super::places::{FieldPlace, MetaPlace, Place};
+use super::places::{MetaPlace, Place, Places};
 use super::sync;
 
 /// A table that rows are put together for.
@@ -21,12 +21,7 @@ pub(super) struct Table<'a> {
     pub(super) mapped: &'a Mapped,
     /// The table's name for people.
     pub(super) title: &'a str,
-    pub(super) fields: &'a [FieldPlace],
-    pub(super) meta: &'a MetaPlace,
-    /// Parts of the metadata have a place in the mapping and none in the table.
-    pub(super) meta_missing: bool,
-    pub(super) created: Option<&'a Place>,
-    pub(super) updated: Option<&'a Place>,
+    pub(super) places: &'a Places,
 }
 
 impl Table<'_> {
@@ -181,26 +176,26 @@ impl<'a, R: Row> Image<'a, R> {
             WriteOp::Create { fields, meta, created, updated } => {
                 self.put_fields(fields)?;
                 self.put_meta(meta)?;
-                self.put_time(self.table.created, *created)?;
-                self.put_time(self.table.updated, *updated)
+                self.put_time(self.table.places.created.as_ref(), *created)?;
+                self.put_time(self.table.places.updated.as_ref(), *updated)
             }
             WriteOp::Update { fields, meta, updated, .. } => {
                 self.put_fields(fields)?;
                 if let Some(meta) = meta {
                     self.put_meta(meta)?;
                 }
-                self.put_time(self.table.updated, *updated)
+                self.put_time(self.table.places.updated.as_ref(), *updated)
             }
             WriteOp::Delete { .. } => Ok(()),
         }
     }
 
     /// Puts fields in.
-    pub(super) fn put_fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
-        let Table { mapped, fields: places, .. } = self.table;
+    fn put_fields(&mut self, fields: &Fields<Value>) -> Result<(), StoreError> {
+        let Table { mapped, places, .. } = self.table;
         for (id, value) in fields {
             let name = mapped.entity.fields.get(id.index()).map_or("?", |field| field.name.as_str());
-            let field = places.iter().find(|field| field.id == *id);
+            let field = places.fields.iter().find(|field| field.id == *id);
             let field = field.ok_or_else(|| self.table.lacks(&format!("has no column for `{name}`")))?;
             self.put(&field.place, Some(name), value, field.ty, field.form)?;
         }
@@ -208,11 +203,11 @@ impl<'a, R: Row> Image<'a, R> {
     }
 
     /// Puts sync metadata in. What else stands in its object stays.
-    pub(super) fn put_meta(&mut self, meta: &SyncMeta) -> Result<(), StoreError> {
-        if self.table.meta_missing && *meta != SyncMeta::default() {
+    fn put_meta(&mut self, meta: &SyncMeta) -> Result<(), StoreError> {
+        if self.table.places.meta_missing && *meta != SyncMeta::default() {
             return Err(self.table.lacks("lacks columns for the sync metadata"));
         }
-        match self.table.meta {
+        match &self.table.places.meta {
             MetaPlace::None => {}
             MetaPlace::Object(place) if place.path.is_empty() => {
                 sync::put_into(self.object(place.slot)?, meta);
@@ -238,11 +233,7 @@ impl<'a, R: Row> Image<'a, R> {
     }
 
     /// Puts a time in, where there is one and a place for it.
-    pub(super) fn put_time(
-        &mut self,
-        place: Option<&Place>,
-        time: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
+    fn put_time(&mut self, place: Option<&Place>, time: Option<Timestamp>) -> Result<(), StoreError> {
         let (Some(place), Some(time)) = (place, time) else { return Ok(()) };
         self.put(place, None, &Value::Time(time), FieldType::Timestamp, Form::Native)
     }

@@ -1,4 +1,4 @@
-//! Keys as a store that counts them by stretches compares them.
+//! Keys, counted and found by stretches: what a look at changes asks of a store.
 
 use crate::model::RecordKey;
 
@@ -12,6 +12,27 @@ pub(super) fn joined(key: &RecordKey) -> String {
             ended.collect()
         }
     }
+}
+
+/// How many keys there are before, between and after some bounds.
+pub(super) fn counts(keys: &[RecordKey], bounds: &[RecordKey]) -> Vec<u64> {
+    let mut counts = vec![0; bounds.len() + 1];
+    for key in keys {
+        if let Some(count) = counts.get_mut(bounds.partition_point(|bound| bound <= key)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// The keys from one (inclusive) to another (exclusive).
+pub(super) fn between(
+    keys: &[RecordKey],
+    from: Option<&RecordKey>,
+    to: Option<&RecordKey>,
+) -> Vec<RecordKey> {
+    let within = |key: &&RecordKey| from.is_none_or(|from| *key >= from) && to.is_none_or(|to| *key < to);
+    keys.iter().filter(within).cloned().collect()
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, Falls, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
-    StoreError, StoreName,
+    Batch, BatchId, Capabilities, Falls, IntentId, Mapped, Mark, Outcome, Presence, RecordKey, StoreError,
+    StoreName,
 };
 
-use super::{Changes, LazyRow, MigrationStep, Probe, SnapshotItem, SnapshotStream, Store};
+use super::{Changes, LazyRow, MigrationStep, Probe, SnapshotItem, SnapshotStream, Store, keys};
 
 mod db;
 mod elements;
@@ -80,11 +80,7 @@ impl Changes for MemoryChanges {
     }
 
     async fn counts(&mut self, bounds: &[RecordKey]) -> Result<Vec<u64>, StoreError> {
-        let mut counts = vec![0; bounds.len() + 1];
-        for key in &self.keys {
-            counts[bounds.partition_point(|bound| bound <= key)] += 1;
-        }
-        Ok(counts)
+        Ok(keys::counts(&self.keys, bounds))
     }
 
     async fn keys(
@@ -92,8 +88,7 @@ impl Changes for MemoryChanges {
         from: Option<&RecordKey>,
         to: Option<&RecordKey>,
     ) -> Result<Vec<RecordKey>, StoreError> {
-        let within = |key: &&RecordKey| from.is_none_or(|from| *key >= from) && to.is_none_or(|to| *key < to);
-        Ok(self.keys.iter().filter(within).cloned().collect())
+        Ok(keys::between(&self.keys, from, to))
     }
 }
 
@@ -105,10 +100,6 @@ impl Store for MemoryStore {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    fn audit(&self, _mapped: &[Mapped]) -> Vec<Diagnostic> {
-        Vec::new()
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

@@ -5,15 +5,14 @@
 //! what became of every single write.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Certificate, Diagnostic, Except, Falls, FoundTable, IntentId, Mapped, Mark,
-    Outcome, Presence, RecordKey, StoreError, StoreName, Stray, Write,
+    Batch, BatchId, Capabilities, Certificate, Except, Falls, FoundTable, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName, Stray, Write,
 };
 
 pub mod bigquery;
@@ -35,7 +34,7 @@ mod tables;
 pub mod twenty;
 
 pub use checks::guard_holds;
-use checks::{came_to_nothing, check_write, form_suits, letting_go, repeated_keys};
+use checks::{came_to_nothing, check_write, letting_go, may_write, repeated_keys};
 pub use rows::{LazyRow, RowDecoder};
 
 /// What a store says of itself when asked whether it is there.
@@ -128,9 +127,6 @@ pub trait Store: Send + Sync {
     async fn bill(&self, _mapped: &Mapped) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }
-
-    /// What of these mappings it cannot do. Pure: asked before anything is contacted.
-    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic>;
 
     /// Whether it is there, and which one it is.
     async fn probe(&self) -> Result<Probe, StoreError>;
@@ -231,6 +227,3 @@ pub trait Store: Send + Sync {
     /// Removes receipts that the state has taken note of.
     async fn forget_receipts(&self, batches: &[BatchId]) -> Result<(), StoreError>;
 }
-
-/// The stores of a spec, by name.
-pub type Stores = BTreeMap<StoreName, Arc<dyn Store>>;

@@ -1,14 +1,15 @@
 //! Where in a table's rows a mapping's parts stand, and what stands there: what SQL stores have in common, whatever their columns are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use crate::model::{
-    Cell, Column, ErrorKind, Except, FieldId, FieldType, Form, Mapped, Native, StoreError, StoreName,
-    SyncMeta, SyncPlace, Timestamp, Value, decode,
+    Cell, Column, ErrorKind, Except, FieldId, FieldType, Fields, Form, Mapped, Native, RecordKey, Row,
+    StoreError, StoreName, SyncMeta, SyncPlace, Timestamp, Value, decode,
 };
 
 use super::inside::{inner_native, native_json, unreadable};
@@ -23,13 +24,13 @@ pub(super) struct Place {
     pub(super) path: Vec<String>,
 }
 
-/// Where a field stands.
+/// Where a field stands, in whatever places a store has.
 #[derive(Debug, Clone)]
-pub(super) struct FieldPlace {
+pub(super) struct FieldPlace<P = Place> {
     pub(super) id: FieldId,
     pub(super) ty: FieldType,
     pub(super) form: Form,
-    pub(super) place: Place,
+    pub(super) place: P,
 }
 
 /// Where sync metadata stands.
@@ -52,74 +53,139 @@ impl MetaPlace {
             }
         }
     }
+
+    /// All places that it has.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        let (one, parts) = match self {
+            Self::None => (None, None),
+            Self::Object(place) => (Some(place), None),
+            Self::Parts(places) => (None, Some(places)),
+        };
+        one.into_iter().chain(parts.into_iter().flatten().flatten())
+    }
 }
 
-/// Places the mapped fields; those whose column is gone are left out.
-pub(super) fn place_fields(
-    mapped: &Mapped,
-    mut place: impl FnMut(&Column) -> Option<Place>,
-) -> Vec<FieldPlace> {
-    let known = |id: FieldId| mapped.entity.fields.get(id.index());
-    let fields = mapped.mapping.fields.iter().filter_map(|(id, field)| {
-        let (ty, place) = (known(*id)?.ty, place(&field.column)?);
-        Some(FieldPlace { id: *id, ty, form: field.form, place })
-    });
-    fields.collect()
+/// Where everything mapped but the key stands in a table's rows.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// The mapped fields; those whose column is gone are left out.
+    pub(super) fields: Vec<FieldPlace>,
+    pub(super) meta: MetaPlace,
+    /// Parts of the metadata have a place in the mapping and none in the table.
+    pub(super) meta_missing: bool,
+    pub(super) created: Option<Place>,
+    pub(super) updated: Option<Place>,
+    /// The slots of fields and sync metadata. All of them, where such a one is part of the key as well.
+    pub(super) compared: Range<usize>,
 }
 
-/// ` WHERE …` for what is read of a table when some rows are left out, by the text in a slot; nothing where the field has no column.
-pub(super) fn condition(
-    except: Option<Except>,
-    fields: &[FieldPlace],
-    text: impl FnOnce(usize) -> String,
-) -> String {
-    let Some(except) = except else { return String::new() };
-    let Some(field) = fields.iter().find(|field| field.id == except.field) else { return String::new() };
-    format!(" WHERE coalesce({}, '') NOT IN ('{}')", text(field.place.slot), except.words.join("', '"))
+impl Places {
+    /// Looks for a mapping's fields, its metadata and its times, in this order.
+    pub(super) fn of(mapped: &Mapped, columns: &mut impl Lookup) -> Self {
+        let mapping = &mapped.mapping;
+        let known = |id: FieldId| mapped.entity.fields.get(id.index());
+        let fields = mapping.fields.iter().filter_map(|(id, field)| {
+            let (ty, place) = (known(*id)?.ty, columns.place(&field.column)?);
+            Some(FieldPlace { id: *id, ty, form: field.form, place })
+        });
+        let fields: Vec<FieldPlace> = fields.collect();
+        let (meta, meta_missing) = columns.place_meta(&mapping.sync);
+        let slots = || fields.iter().map(|field| &field.place).chain(meta.places()).map(|place| place.slot);
+        // Slots are numbered as they are looked for: those of the key come before, and those of the times after.
+        let compared = slots().min().unwrap_or(0)..slots().max().map_or(0, |last| last + 1);
+        let mut time = |column: &Option<Column>| column.as_ref().and_then(|column| columns.place(column));
+        let (created, updated) = (time(&mapping.created), time(&mapping.updated));
+        Self { fields, meta, meta_missing, created, updated, compared }
+    }
+
+    /// ` WHERE …` for what is read of a table when some rows are left out, by the text in a slot; nothing where the field has no column.
+    pub(super) fn condition(&self, except: Option<Except>, text: impl FnOnce(usize) -> String) -> String {
+        let Some(except) = except else { return String::new() };
+        let field = self.fields.iter().find(|field| field.id == except.field);
+        let Some(field) = field else { return String::new() };
+        format!(" WHERE coalesce({}, '') NOT IN ('{}')", text(field.place.slot), except.words.join("', '"))
+    }
+
+    /// What fields and sync metadata that stand in these places mean: of two tables of which the same is said, equal bytes mean the same.
+    pub(super) fn meaning(&self, mapped: &Mapped) -> String {
+        let mut text = String::new();
+        for field in &self.fields {
+            let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
+            let FieldPlace { ty, form, place: Place { slot, path }, .. } = field;
+            // Writing to a text cannot fail.
+            let _ = write!(text, "; {name} {} {} {slot} {path:?}", ty.as_str(), form.as_str());
+        }
+        let kept = match &mapped.mapping.sync {
+            SyncPlace::Columns { .. } => "columns",
+            SyncPlace::None => "none",
+            _ => "object",
+        };
+        let _ = write!(text, "; {kept} {:?}; {:?}", self.meta, mapped.mapping.timezone);
+        text
+    }
 }
 
-/// Places sync metadata, and says whether a part of it has a place in the mapping and none in the table.
-pub(super) fn place_meta(
-    place_of: &SyncPlace,
-    mut place: impl FnMut(&Column) -> Option<Place>,
-) -> (MetaPlace, bool) {
-    match place_of {
+/// The columns of a table, in which those that a mapping names are looked for.
+pub(super) trait Lookup {
+    /// Finds a column and reads it with the others; notes it as missing if it is not there.
+    fn place(&mut self, column: &Column) -> Option<Place>;
+
+    /// Finds the columns of sync metadata, and says whether a part of it has a place in the mapping and none in the table.
+    fn place_meta(&mut self, sync: &SyncPlace) -> (MetaPlace, bool) {
+        place_meta(self, sync)
+    }
+
+    /// The same of sync metadata that has a column, or a path, for each part.
+    fn place_parts(&mut self, columns: &[Option<Column>; 6]) -> (MetaPlace, bool) {
+        let places = columns.each_ref().map(|column| self.place(column.as_ref()?));
+        let missing = places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some());
+        (MetaPlace::Parts(places), missing)
+    }
+}
+
+/// Finds the columns of sync metadata, whatever kinds of columns there are.
+pub(super) fn place_meta(columns: &mut (impl Lookup + ?Sized), sync: &SyncPlace) -> (MetaPlace, bool) {
+    match sync {
         SyncPlace::None => (MetaPlace::None, false),
         SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) => {
-            place(column).map_or((MetaPlace::None, true), |place| (MetaPlace::Object(place), false))
+            columns.place(column).map_or((MetaPlace::None, true), |place| (MetaPlace::Object(place), false))
         }
-        columns @ SyncPlace::Columns { .. } => {
-            place_parts(&columns.columns().map(Option::<&Column>::cloned), place)
+        each @ SyncPlace::Columns { .. } => {
+            columns.place_parts(&each.columns().map(Option::<&Column>::cloned))
         }
     }
 }
 
-/// Places sync metadata that has a column, or a path, for each part.
-pub(super) fn place_parts(
-    columns: &[Option<Column>; 6],
-    mut place: impl FnMut(&Column) -> Option<Place>,
-) -> (MetaPlace, bool) {
-    let places = columns.each_ref().map(|column| place(column.as_ref()?));
-    let missing = places.iter().zip(columns).any(|(place, column)| place.is_none() && column.is_some());
-    (MetaPlace::Parts(places), missing)
+/// The columns of a table that are known by their position in it; what a column's path names inside it is JSON.
+pub(super) struct Positions<F> {
+    position: F,
+    slots: Vec<usize>,
+    missing: BTreeSet<String>,
 }
 
-/// What fields and sync metadata that stand in these places mean: of two tables of which the same is said, equal bytes mean the same.
-pub(super) fn meaning(mapped: &Mapped, fields: &[FieldPlace], meta: &MetaPlace) -> String {
-    let mut text = String::new();
-    for field in fields {
-        let name = mapped.entity.fields.get(field.id.index()).map_or("", |field| field.name.as_str());
-        let FieldPlace { ty, form, place: Place { slot, path }, .. } = field;
-        // Writing to a text cannot fail.
-        let _ = write!(text, "; {name} {} {} {slot} {path:?}", ty.as_str(), form.as_str());
+impl<F: Fn(&str) -> Option<usize>> Positions<F> {
+    pub(super) fn new(position: F) -> Self {
+        Self { position, slots: Vec::new(), missing: BTreeSet::new() }
     }
-    let kept = match &mapped.mapping.sync {
-        SyncPlace::Columns { .. } => "columns",
-        SyncPlace::None => "none",
-        _ => "object",
-    };
-    let _ = write!(text, "; {kept} {meta:?}; {:?}", mapped.mapping.timezone);
-    text
+
+    /// The positions of the columns that are read, each once, and the names of those that are missing.
+    pub(super) fn done(self) -> (Vec<usize>, Vec<String>) {
+        (self.slots, self.missing.into_iter().collect())
+    }
+}
+
+impl<F: Fn(&str) -> Option<usize>> Lookup for Positions<F> {
+    fn place(&mut self, column: &Column) -> Option<Place> {
+        let Some(position) = (self.position)(column.head()) else {
+            self.missing.insert(column.head().to_owned());
+            return None;
+        };
+        let slot = self.slots.iter().position(|known| *known == position).unwrap_or_else(|| {
+            self.slots.push(position);
+            self.slots.len() - 1
+        });
+        Some(Place { slot, path: column.0.iter().skip(1).cloned().collect() })
+    }
 }
 
 /// What is said of a table that lacks a column of the key.
@@ -182,7 +248,7 @@ impl<C: Columns> Inner<C> {
     }
 
     /// A time, where there is one that can be read.
-    pub(super) fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
+    fn time(&mut self, place: Option<&Place>, zone: &TimeZone) -> Option<Timestamp> {
         let native = self.native(place?, FieldType::Timestamp, Form::Native).ok()?;
         match decode(&native, FieldType::Timestamp, Form::Native, zone) {
             Ok(Value::Time(time)) => Some(time),
@@ -190,8 +256,30 @@ impl<C: Columns> Inner<C> {
         }
     }
 
+    /// The times of creation and of the last update.
+    pub(super) fn times(
+        &mut self,
+        places: &Places,
+        zone: &TimeZone,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
+        (self.time(places.created.as_ref(), zone), self.time(places.updated.as_ref(), zone))
+    }
+
+    /// The whole row, whose fields are read already.
+    pub(super) fn row(
+        mut self,
+        places: &Places,
+        zone: &TimeZone,
+        key: RecordKey,
+        fields: Fields<Cell>,
+    ) -> Row {
+        let (created, updated) = self.times(places, zone);
+        let meta = self.meta(&places.meta, zone);
+        Row { key, store_id: None, fields, meta, created, updated, unlinked: false }
+    }
+
     /// The sync metadata; what cannot be read of it is not there.
-    pub(super) fn meta(&mut self, meta: &MetaPlace, zone: &TimeZone) -> SyncMeta {
+    fn meta(&mut self, meta: &MetaPlace, zone: &TimeZone) -> SyncMeta {
         match meta {
             MetaPlace::None => SyncMeta::default(),
             MetaPlace::Object(place) => match self.at(place) {

@@ -16,8 +16,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark,
-    Outcome, Presence, RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName,
 };
 
 use super::tables::no_table;
@@ -219,10 +219,6 @@ impl Store for PostgresStore {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {
-        migrate::audit(&self.name, mapped)
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

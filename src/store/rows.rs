@@ -12,15 +12,15 @@ use crate::model::{FieldId, RecordKey, Row, Timestamp};
 
 /// Makes values of a row's bytes.
 pub trait RowDecoder: Send + Sync {
-    /// What the compared bytes of a row mean: two rows whose decoders give equal texts here, and whose compared bytes are equal, hold
-    /// equal values in all mapped fields and equal sync metadata. It names everything that decides that: kinds and encodings of
-    /// the columns, forms, zones.
+    /// What the compared bytes of a row mean. Two rows whose decoders give equal texts here, and whose compared bytes are equal, hold
+    /// equal values in all mapped fields and equal sync metadata. So the text names everything that decides the meaning: kinds and
+    /// encodings of the columns, forms, zones.
     fn class(&self) -> &str;
 
     /// The row.
     fn decode(&self, key: &RecordKey, bytes: &[u8]) -> Row;
 
-    /// The row with these fields, and with all others that might hold no value of theirs.
+    /// The row with the wanted fields; of the others it may leave out those that can surely be read as a value of their type.
     fn decode_some(&self, key: &RecordKey, bytes: &[u8], _wanted: &dyn Fn(FieldId) -> bool) -> Row {
         self.decode(key, bytes)
     }
@@ -88,7 +88,7 @@ impl LazyRow {
         }
     }
 
-    /// The row with these fields, and with all others that might hold no value of theirs.
+    /// The row with the wanted fields; of the others, those may be missing that can surely be read as a value of their type.
     pub fn row_with(&self, wanted: impl Fn(FieldId) -> bool) -> Row {
         match &self.content {
             Content::Row(row) => (**row).clone(),
@@ -96,7 +96,7 @@ impl LazyRow {
         }
     }
 
-    /// The row, where `same` is already decoded from a row that this one surely equals.
+    /// The row, made from `same`: a decoded row that this one is known to be equal to. Only the times are read.
     pub fn row_like(&self, same: &Row) -> Row {
         match &self.content {
             Content::Row(row) => (**row).clone(),

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark,
-    Outcome, Presence, RecordKey, StoreError, StoreName, Unknown,
+    Batch, BatchId, Capabilities, ErrorKind, Except, Falls, FoundTable, IntentId, Mapped, Mark, Outcome,
+    Presence, RecordKey, StoreError, StoreName, Unknown,
 };
 
 use super::buckets::Touched;
@@ -189,10 +189,6 @@ impl Store for SqliteStore {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
-    }
-
-    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {
-        migrate::audit(&self.name, mapped)
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

@@ -1,12 +1,11 @@
 //! Tables as mappings need them, whatever the types of their columns are called.
 
-use std::collections::BTreeSet;
-
 use crate::model::{
     Column, ErrorKind, FieldType, Form, Mapped, SYNC_PARTS, Shape, StoreError, StoreName, SyncPlace,
+    TableName,
 };
 
-use super::{MigrationStep, form_suits};
+use super::MigrationStep;
 
 /// What columns are called and made with in a kind of store.
 pub(super) struct Dialect {
@@ -64,37 +63,19 @@ impl Dialect {
         }
         wanted
     }
+}
 
-    /// All names that a mapping takes to be there, or makes.
-    pub(super) fn names(&self, mapped: &Mapped) -> impl Iterator<Item = String> {
-        let table = match &mapped.mapping.shape {
-            Shape::Table(table) => table.schema.iter().cloned().chain([table.name.clone()]).collect(),
-            Shape::Object(name) => vec![name.clone()],
-            Shape::Embedded(embedded) => vec![embedded.parent.to_string()],
-        };
-        let keys: Vec<String> = mapped.mapping.key.iter().map(|part| part.column.head().to_owned()).collect();
-        table.into_iter().chain(keys).chain(self.wanted_columns(mapped).into_iter().map(|(name, _)| name))
-    }
-
-    /// Complains, in a message and a hint, of fields that no table can hold as they are mapped.
-    pub(super) fn audit_fields(&self, mapped: &Mapped, complain: &mut impl FnMut(&str, &str)) {
-        let mut taken: BTreeSet<String> = BTreeSet::new();
-        for (id, field) in &mapped.mapping.fields {
-            let Some(known) = mapped.entity.fields.get(id.index()) else { continue };
-            if !form_suits(known.ty, field.form) {
-                let message = format!(
-                    "the {} `{}` cannot stand in the form `{}`",
-                    known.ty.as_str(),
-                    known.name,
-                    field.form.as_str()
-                );
-                complain(&message, "leave the form out, or use `text`");
-            }
-            let column = field.column.to_string();
-            if !taken.insert(if self.tells_case { column } else { column.to_ascii_lowercase() }) {
-                let message = format!("two fields stand in the column `{}`", field.column);
-                complain(&message, "give each field a column of its own");
-            }
+/// The table that an entity is mapped to, in a kind of store that has tables only.
+pub(super) fn table_of<'a>(
+    store: &StoreName,
+    kind: &str,
+    mapped: &'a Mapped,
+) -> Result<&'a TableName, StoreError> {
+    match &mapped.mapping.shape {
+        Shape::Table(table) => Ok(table),
+        Shape::Object(_) | Shape::Embedded(_) => {
+            let message = format!("`{}` is mapped to an object: {kind} has tables only", mapped.name());
+            Err(StoreError::new(ErrorKind::Unsupported, store, message))
         }
     }
 }
@@ -107,6 +88,13 @@ pub(super) fn no_table(store: &StoreName, system: bool, title: &str) -> StoreErr
         "check the mapping's `table`, or run `trueup migrate` to add it"
     };
     StoreError::new(ErrorKind::NotFound, store, format!("there is no table `{title}`")).hint(hint)
+}
+
+/// What is said of a view, or of what else can only be read.
+pub(super) fn only_read(store: &StoreName, title: &str) -> StoreError {
+    let message = format!("`{title}` is no table, and cannot be written");
+    StoreError::new(ErrorKind::Unsupported, store, message)
+        .hint("map the table behind it, or set `read_only: true`")
 }
 
 /// Refuses a table that is there without a column of the key: a key's columns come with their table, for they cannot be added to rows

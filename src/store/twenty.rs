@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::model::{
-    Batch, BatchId, Capabilities, Diagnostic, ErrorKind, IntentId, Mapped, Mark, Outcome, Presence,
-    RecordKey, StoreError, StoreName,
+    Batch, BatchId, Capabilities, ErrorKind, IntentId, Mapped, Mark, Outcome, Presence, RecordKey,
+    StoreError, StoreName,
 };
 
 use super::{Changes, MigrationStep, Probe, SnapshotStream, Store, Usage};
@@ -228,10 +228,6 @@ impl Store for TwentyStore {
         let (calls, waited_ms) =
             (spent.calls.load(Ordering::Relaxed), spent.waited_ms.load(Ordering::Relaxed));
         Some(Usage { calls, waited_ms, billed_bytes: 0 })
-    }
-
-    fn audit(&self, mapped: &[Mapped]) -> Vec<Diagnostic> {
-        migrate::audit(&self.name, mapped)
     }
 
     async fn probe(&self) -> Result<Probe, StoreError> {

@@ -14,7 +14,6 @@ pub(crate) async fn migration_is_idempotent<H: Harness>() {
     store.migrate(&steps).await.expect("migrated");
     assert_eq!(store.plan_migration(&all).await.expect("planned"), [], "nothing is missing any more");
     store.migrate(&[]).await.expect("nothing to do");
-    assert!(store.audit(&all).is_empty());
 }
 
 pub(crate) async fn migration_adds_columns_and_keeps_rows<H: Harness>() {

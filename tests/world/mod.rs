@@ -641,7 +641,7 @@ impl World {
             rebuild: opened.rebuild,
             rebuilding: BTreeSet::new(),
             first_loads: (self.spec.entities.iter().map(|entity| entity.name.clone()))
-                .filter(|name| self.state.count(name) == 0)
+                .filter(|name| self.state.page(name, None, 1).is_empty())
                 .collect(),
             allow: self.allow.clone(),
             targets: self.targets.clone(),

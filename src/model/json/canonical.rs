@@ -1,12 +1,12 @@
-//! JSON text straight into its canonical text, without making values of it: every row that is read and remembered has some.
+//! JSON text turned directly into canonical text, without building values: nearly every row that is read and remembered has some.
 
-/// Deeper texts take the long way, which has limits of its own.
+/// Texts nested more deeply are parsed into values instead, which has limits of its own.
 const DEEPEST: usize = 100;
-/// So do longer numbers.
+/// So are texts with longer numbers.
 const LONGEST_NUMBER: usize = 300;
 
-/// The canonical text of JSON text; none where that takes the long way: what is no JSON, what has exponents, names that come twice or with
-/// escapes, and whatever else is rare.
+/// The canonical text of a JSON text; none where it has to be parsed into values: what is no JSON, and what is rare, such as exponents
+/// and names that stand twice or have escapes.
 pub(super) fn canonical_text(text: &str) -> Option<String> {
     let mut pen = Pen { text, at: 0, out: String::with_capacity(text.len()) };
     pen.value(0)?;
@@ -21,7 +21,7 @@ struct Pen<'t> {
     out: String,
 }
 
-/// Where a member of an object stands in what was written: its name between the quotes, and all of it.
+/// Where a member of an object stands in the output: its name (between the quotes), and the whole of it.
 struct Member {
     name: std::ops::Range<usize>,
     whole: std::ops::Range<usize>,

@@ -220,11 +220,6 @@ impl Applying {
         Arc::clone(&self.plan)
     }
 
-    /// The report so far.
-    pub fn report(&self) -> &Report {
-        &self.report
-    }
-
     /// Takes an event of a lane and says what to do next; nothing when it is done, or while others are still awaited.
     pub fn step(&mut self, lane: Lane, event: Event) -> Vec<(Lane, Effect)> {
         if !self.turn_to(lane) {

@@ -125,12 +125,7 @@ fn phones(field: &Field, parts: &Map<String, Value>) -> Result<Vec<Cell>, Refusa
 }
 
 fn additional(name: &str, value: &Value) -> Result<Vec<Value>, Refusal> {
-    let items = match value {
-        Value::Null => return Ok(Vec::new()),
-        Value::Array(items) => items,
-        _ => return Err(Refusal::bad(format!("Invalid value for {name}: a list is wanted"))),
-    };
-    items
+    items(name, value)?
         .iter()
         .map(|item| {
             let [number, country, calling_code] =
@@ -140,6 +135,15 @@ fn additional(name: &str, value: &Value) -> Result<Vec<Value>, Refusal> {
             Ok(json!({"number": number, "countryCode": country, "callingCode": calling_code}))
         })
         .collect()
+}
+
+/// The entries of a list; null is an empty one.
+fn items<'a>(name: &str, value: &'a Value) -> Result<&'a [Value], Refusal> {
+    match value {
+        Value::Null => Ok(&[]),
+        Value::Array(items) => Ok(items),
+        _ => Err(Refusal::bad(format!("Invalid value for {name}: a list is wanted"))),
+    }
 }
 
 /// The texts of an entry of a list; those that are absent or null are empty.
@@ -170,12 +174,7 @@ fn link(name: &str, value: &Value) -> Result<Sql, Refusal> {
 }
 
 fn links(name: &str, value: &Value) -> Result<Vec<Value>, Refusal> {
-    let items = match value {
-        Value::Null => return Ok(Vec::new()),
-        Value::Array(items) => items,
-        _ => return Err(Refusal::bad(format!("Invalid value for {name}: a list is wanted"))),
-    };
-    items
+    items(name, value)?
         .iter()
         .map(|item| {
             let [given, label] = entry(name, item, ["url", "label"])?;

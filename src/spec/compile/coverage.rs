@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::mapping::Mappings;
 use super::store::Stores;
-use super::{Doc, Docs};
+use super::{Doc, Docs, audit};
 use crate::model::{
     Diagnostic, Diagnostics, Entity, FieldId, Granularity, Mapping, Place, SYNC_PARTS, SYSTEM_TABLES, Shape,
     StoreName, SyncPlace, TableName,
@@ -29,6 +29,9 @@ pub(super) fn check(
             let Some(checker) = Checker::new(docs, entity, mapping) else { continue };
             checker.whole_groups(out);
             checker.columns(stores, mappings, out);
+            if let Some(spec) = stores.specs.get(&mapping.store) {
+                audit::check(&checker, &spec.kind, mappings, out);
+            }
         }
         if let Some(canonical) = &stores.canonical {
             canonical_place(docs, entity, canonical, mappings, out);
@@ -43,10 +46,11 @@ fn mapping_doc<'a>(docs: &'a Docs, entity: &str, store: &str) -> Option<&'a Doc<
     docs.mappings.iter().find(|doc| doc.body.entity == entity && doc.body.stores.get(store).is_some())
 }
 
-struct Checker<'a> {
+/// What one mapping is checked with.
+pub(super) struct Checker<'a> {
     doc: &'a Doc<MappingBody>,
-    entity: &'a Entity,
-    mapping: &'a Mapping,
+    pub(super) entity: &'a Entity,
+    pub(super) mapping: &'a Mapping,
 }
 
 impl<'a> Checker<'a> {
@@ -56,7 +60,8 @@ impl<'a> Checker<'a> {
         Some(Self { doc, entity, mapping })
     }
 
-    fn place(&self, steps: &[&str]) -> Place {
+    /// Where the manifest says something about the mapping.
+    pub(super) fn place(&self, steps: &[&str]) -> Place {
         let embed = ["embed", self.entity.name.as_str()];
         let steps = if self.mapping.embedded().is_some() { &embed } else { steps };
         let path: Vec<&str> =
@@ -127,7 +132,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The columns that hold other entities' records.
-    fn embedded_columns(&self, mappings: &Mappings) -> Vec<(String, Vec<String>, Vec<String>)> {
+    pub(super) fn embedded_columns(&self, mappings: &Mappings) -> Vec<(String, Vec<String>, Vec<String>)> {
         let mut all = Vec::new();
         for mapping in mappings.values().filter_map(|stores| stores.get(&self.mapping.store)) {
             let Some(embedded) = mapping.embedded().filter(|embedded| embedded.parent == self.entity.name)
@@ -144,7 +149,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Everything that has a column: what it is, where the manifest says so, and the column.
-    fn all_columns(&self) -> Vec<(String, Vec<String>, Vec<String>)> {
+    pub(super) fn all_columns(&self) -> Vec<(String, Vec<String>, Vec<String>)> {
         let mut all = Vec::new();
         let steps = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<String>>();
         for (part, mapped) in self.entity.key.iter().zip(&self.mapping.key) {

@@ -1,6 +1,6 @@
-//! What is written of a shadow, whether it is at hand as values or as bytes that were read.
+//! What is written of a shadow, whether it is at hand as decoded values or still as the bytes that were read.
 //!
-//! A value has one text, so it does not matter which of the two they are: equal ones are told apart by neither.
+//! A value has exactly one encoding, so both compare alike: what is equal as values is equal as bytes.
 
 use crate::model::{Cell, FieldShadow, Shadow, StoreName, Timestamp, Value};
 

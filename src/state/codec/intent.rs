@@ -111,18 +111,18 @@ const RECEIPT: u8 = 1;
 const META_AFTER: u8 = 1 << 1;
 /// The batch is that of the intent before.
 const SAME_BATCH: u8 = 1 << 2;
-/// The shadows that follow are those of several intents of one record; then come the stores of this one's.
+/// The shadows that follow are shared by several intents of one record; after them stands which stores' shadows are this intent's.
 const SHARED: u8 = 1 << 3;
-/// The record, and the shadows that these stores' are among, are those of the intent before.
+/// The record and the shared shadows are those of the intent before; only the list of stores follows.
 const SAME_RECORD: u8 = 1 << 4;
 
-/// Instead of a value: the one that the shadow to come holds. No kind of value has this number.
+/// Stands in place of a value: it is the one that the shadow to come holds. No kind of value has this number.
 const OF_SHADOW: u8 = 12;
 
 /// The shadows to come of some intents of one record.
 type Shared<'i> = BTreeMap<&'i StoreName, &'i Arc<Shadow>>;
 
-/// How many of some intents are of one record and have shadows that do not speak against each other, and these.
+/// How many intents, from the first on, are of one record and have shadows that do not contradict each other; and those shadows.
 fn together<I: Borrow<Intent>>(intents: &[I]) -> (usize, Shared<'_>) {
     let mut shared = Shared::new();
     let mut count = 0;
@@ -252,7 +252,8 @@ fn take_store(input: &mut Reader<'_>, dictionary: &Dictionary) -> Result<StoreNa
     StoreName::new(dictionary.name(input.length()?)?).map_err(|_| BadRecord)
 }
 
-/// Fields with their values. Those of the shadow to come are named by their place in it, and nearly always hold what it holds.
+/// Writes fields with their values. A field that the shadow to come has as well is named by its place there, and nearly always has the same
+/// value, which then is not written again.
 fn put_fields(out: &mut Vec<u8>, fields: &ByName<Value>, shadow: Option<&Shadow>) {
     put_varint(out, fields.len() as u64);
     // Both are in the order of names.

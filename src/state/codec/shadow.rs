@@ -273,7 +273,7 @@ impl<'a> Raw<'a> {
         StoreName::new(dictionary.name(self.store)?).map_err(|_| BadRecord)
     }
 
-    /// The shadow, its values made of their bytes, or taken from the base where they are the very same ones.
+    /// The shadow with its values decoded, or shared with the base's where they are the same.
     pub(super) fn shadow(
         &self,
         base: Option<(&Raw<'a>, &Shadow)>,

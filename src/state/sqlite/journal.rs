@@ -67,7 +67,7 @@ pub(super) fn change(
         .try_for_each(|seq| remove(connection, seq))
 }
 
-/// Puts intents at the journal's end. Its numbers count intents, so that they tell how many are kept.
+/// Puts a pack of intents at the journal's end. The numbers of packs count intents, so that they tell how many intents are kept.
 pub(super) fn insert(connection: &Connection, heads: &[Head], body: &[u8]) -> Result<(), Failure> {
     let count = i64::try_from(heads.len()).unwrap_or(i64::MAX);
     let open = heads.iter().filter(|head| head.is_open()).count();
@@ -82,7 +82,7 @@ pub(super) fn insert(connection: &Connection, heads: &[Head], body: &[u8]) -> Re
     Ok(())
 }
 
-/// Changes how open intents stand. Packs without an open intent whose images are of no use are gone.
+/// Changes how open intents stand. Removes packs that have no open intent left, nor a before-image worth keeping.
 fn restate(connection: &Connection, mut change: impl FnMut(&mut Head) -> bool) -> Result<(), Failure> {
     for (seq, mut heads) in heads_where(connection, "open > 0", usize::MAX)? {
         let mut changed = false;

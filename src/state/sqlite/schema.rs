@@ -14,7 +14,7 @@ const APPLICATION_ID: i64 = 0x7472_7570;
 /// The format that this program reads and writes.
 const FORMAT: i64 = 2;
 
-/// The one before: a row of JSON for every intent. Memories were the same, none of them squeezed.
+/// The format before it: the journal had one row of JSON for each intent. Memories were encoded as now, but never compressed.
 const JSON_JOURNAL: i64 = 1;
 
 /// What to do about a file that is no good.
@@ -44,7 +44,7 @@ const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (kind TEXT NOT NULL, key T
 const TERMS: &str =
     "CREATE TABLE IF NOT EXISTS terms (one INTEGER PRIMARY KEY CHECK (one = 1), term INTEGER NOT NULL)";
 
-/// Intents by pack. What is rewritten at each end stands apart from what is not; packs with open intents are few.
+/// Intents in packs. What changes as intents end (the heads) is kept apart from what does not (the bodies); few packs have open intents.
 const JOURNAL: [&str; 3] = [
     "CREATE TABLE journal (seq INTEGER PRIMARY KEY, open INTEGER NOT NULL, heads BLOB NOT NULL)",
     "CREATE TABLE journal_bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL)",

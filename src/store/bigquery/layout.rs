@@ -1,12 +1,13 @@
 //! How a table stands to a mapping: which columns are read and written, and where in them fields and metadata stand.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 
-use crate::model::{Column, ErrorKind, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{Column, Mapped, StoreError, StoreName, SyncPlace};
 
-pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
-use super::super::places::{no_key_column, place_fields, place_meta, place_parts};
+use super::super::places::{Lookup, no_key_column, place_meta};
+pub(super) use super::super::places::{MetaPlace, Place, Places};
 use super::super::sync;
+use super::super::tables::table_of;
 use super::schema::{Kind, Node, TableInfo};
 use super::sql::{column, quoted, text_of};
 
@@ -32,21 +33,15 @@ pub(super) struct Layout {
     pub(super) info: TableInfo,
     /// The key's columns.
     pub(super) key: Vec<Slot>,
-    /// What is read besides the key; first the slots of [`Layout::compared`].
+    /// What is read besides the key; first the slots of [`Places::compared`].
     pub(super) slots: Vec<Slot>,
-    /// The slots of fields and sync metadata.
-    pub(super) compared: Range<usize>,
-    pub(super) fields: Vec<FieldPlace>,
-    pub(super) meta: MetaPlace,
-    /// Parts of the metadata that have a place in the mapping and none in the table.
-    pub(super) meta_missing: bool,
-    pub(super) created: Option<Place>,
-    pub(super) updated: Option<Place>,
+    pub(super) places: Places,
+    /// Mapped columns that the table lacks.
     pub(super) missing: Vec<String>,
 }
 
 /// Names of the table that an entity's mapping names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(super) struct TableNames {
     pub(super) project: String,
     pub(super) dataset: String,
@@ -62,19 +57,13 @@ impl TableNames {
         dataset: &str,
         mapped: &Mapped,
     ) -> Result<Self, StoreError> {
-        match &mapped.mapping.shape {
-            Shape::Table(table) => Ok(Self {
-                project: project.to_owned(),
-                dataset: table.schema.clone().unwrap_or_else(|| dataset.to_owned()),
-                table: table.name.clone(),
-                title: table.to_string(),
-            }),
-            Shape::Object(_) | Shape::Embedded(_) => Err(StoreError::new(
-                ErrorKind::Unsupported,
-                store,
-                format!("`{}` is mapped to an object: BigQuery has tables only", mapped.name()),
-            )),
-        }
+        let table = table_of(store, "BigQuery", mapped)?;
+        Ok(Self {
+            project: project.to_owned(),
+            dataset: table.schema.clone().unwrap_or_else(|| dataset.to_owned()),
+            table: table.name.clone(),
+            title: table.to_string(),
+        })
     }
 
     /// As SQL has it.
@@ -99,83 +88,18 @@ impl Layout {
         info: TableInfo,
         mapped: &Mapped,
     ) -> Result<Self, StoreError> {
-        let mut layout = Self {
-            names,
-            info,
-            key: Vec::new(),
-            slots: Vec::new(),
-            compared: 0..0,
-            fields: Vec::new(),
-            meta: MetaPlace::None,
-            meta_missing: false,
-            created: None,
-            updated: None,
-            missing: Vec::new(),
-        };
-        layout.place_all(store, mapped)?;
-        layout.missing.sort();
-        layout.missing.dedup();
-        Ok(layout)
-    }
-
-    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
-        let mapping = &mapped.mapping;
-        for part in &mapping.key {
-            let found = Node::find(&self.info.columns, part.column.head());
+        let key = mapped.mapping.key.iter().map(|part| {
+            let found = Node::find(&info.columns, part.column.head());
             let node = found
                 .filter(|node| !node.repeated && node.kind != Kind::Record)
-                .ok_or_else(|| no_key_column(store, &self.names.title, &part.column))?;
-            self.key.push(Slot { path: vec![node.name.clone()], node: node.clone() });
-        }
-        self.fields = place_fields(mapped, |column| self.place(column));
-        (self.meta, self.meta_missing) = self.place_meta(&mapping.sync);
-        self.compared = 0..self.slots.len();
-        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
-        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
-        Ok(())
-    }
-
-    /// Metadata in a STRUCT has a path for each part.
-    fn place_meta(&mut self, sync: &SyncPlace) -> (MetaPlace, bool) {
-        if let SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) = sync {
-            let head = Node::find(&self.info.columns, column.head());
-            if head.is_some_and(|node| node.kind == Kind::Record) {
-                let parts = sync::PARTS.map(|part| {
-                    let mut path = column.0.clone();
-                    path.push(part.to_owned());
-                    Some(Column(path))
-                });
-                return place_parts(&parts, |column| self.place(column));
-            }
-        }
-        place_meta(sync, |column| self.place(column))
-    }
-
-    /// Finds a column, or a field in one, and reads it with the others; notes it as missing if it is not there.
-    fn place(&mut self, column: &Column) -> Option<Place> {
-        let mut names = column.0.iter();
-        let mut node = names.next().and_then(|name| Node::find(&self.info.columns, name));
-        let mut path: Vec<String> = node.iter().map(|node| node.name.clone()).collect();
-        let mut rest = Vec::new();
-        for name in names {
-            let Some(outer) = node else { break };
-            if outer.kind == Kind::Record && !outer.repeated {
-                node = Node::find(&outer.fields, name);
-                path.extend(node.map(|node| node.name.clone()));
-            } else {
-                rest.push(name.clone());
-            }
-        }
-        let Some(node) = node else {
-            self.missing.push(column.to_string());
-            return None;
-        };
-        let known = self.slots.iter().position(|slot| slot.path == path);
-        let slot = known.unwrap_or_else(|| {
-            self.slots.push(Slot { path, node: node.clone() });
-            self.slots.len() - 1
+                .ok_or_else(|| no_key_column(store, &names.title, &part.column))?;
+            Ok(Slot { path: vec![node.name.clone()], node: node.clone() })
         });
-        Some(Place { slot, path: rest })
+        let key = key.collect::<Result<_, StoreError>>()?;
+        let mut nodes = Nodes { columns: &info.columns, slots: Vec::new(), missing: BTreeSet::new() };
+        let places = Places::of(mapped, &mut nodes);
+        let Nodes { slots, missing, .. } = nodes;
+        Ok(Self { names, info, key, slots, places, missing: missing.into_iter().collect() })
     }
 
     /// The column of a slot.
@@ -198,6 +122,58 @@ impl Layout {
             .map(|(at, slot)| format!("{} = {}", column(&slot.path), key_value(slot, &format!("S.k{at}"))))
             .collect();
         terms.join(" AND ")
+    }
+}
+
+/// The columns of a table, in which those that a mapping names are looked for.
+struct Nodes<'a> {
+    columns: &'a [Node],
+    slots: Vec<Slot>,
+    missing: BTreeSet<String>,
+}
+
+impl Lookup for Nodes<'_> {
+    /// A path leads into the fields of a STRUCT, and from what is none into the JSON in it.
+    fn place(&mut self, column: &Column) -> Option<Place> {
+        let mut names = column.0.iter();
+        let mut node = names.next().and_then(|name| Node::find(self.columns, name));
+        let mut path: Vec<String> = node.iter().map(|node| node.name.clone()).collect();
+        let mut rest = Vec::new();
+        for name in names {
+            let Some(outer) = node else { break };
+            if outer.kind == Kind::Record && !outer.repeated {
+                node = Node::find(&outer.fields, name);
+                path.extend(node.map(|node| node.name.clone()));
+            } else {
+                rest.push(name.clone());
+            }
+        }
+        let Some(node) = node else {
+            self.missing.insert(column.to_string());
+            return None;
+        };
+        let known = self.slots.iter().position(|slot| slot.path == path);
+        let slot = known.unwrap_or_else(|| {
+            self.slots.push(Slot { path, node: node.clone() });
+            self.slots.len() - 1
+        });
+        Some(Place { slot, path: rest })
+    }
+
+    /// Metadata in a STRUCT has a path for each part.
+    fn place_meta(&mut self, sync: &SyncPlace) -> (MetaPlace, bool) {
+        if let SyncPlace::Struct(column) | SyncPlace::Json(column) | SyncPlace::JsonText(column) = sync {
+            let head = Node::find(self.columns, column.head());
+            if head.is_some_and(|node| node.kind == Kind::Record) {
+                let parts = sync::PARTS.map(|part| {
+                    let mut path = column.0.clone();
+                    path.push(part.to_owned());
+                    Some(Column(path))
+                });
+                return self.place_parts(&parts);
+            }
+        }
+        place_meta(self, sync)
     }
 }
 

@@ -46,12 +46,12 @@ impl Remembered {
 
 /// What is read of a table, hashed.
 fn read_of(layout: &Layout, mapped: &Mapped) -> String {
-    let fields = layout.fields.iter().map(|field| (field.id, field.form, &field.place));
+    let fields = layout.places.fields.iter().map(|field| (field.id, field.form, &field.place));
     fingerprint(&format!(
         "{} {:?} {:?} {:?}",
         layout.select_list(),
         fields.collect::<Vec<_>>(),
-        layout.meta,
+        layout.places.meta,
         mapped.mapping.timezone
     ))
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::model::{Diagnostic, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{ErrorKind, FieldType, Form, Mapped, StoreError, StoreName, SyncPlace};
 
-use super::super::tables::{Dialect, has_key, not_added};
+use super::super::tables::{Dialect, has_key, not_added, table_of};
 use super::super::{MigrationStep, sync};
 use super::BigQueryStore;
 use super::layout::TableNames;
 use super::receipts::RECEIPTS;
-use super::schema::{Kind, Node, TableInfo};
+use super::schema::{Kind, Node};
 use super::sql::quoted;
 
 /// The longest name of a column.
@@ -50,10 +50,6 @@ impl Made {
 impl BigQueryStore {
     pub(super) async fn missing(&self, mapped: &[Mapped]) -> Result<Vec<MigrationStep>, StoreError> {
         let mut steps = Vec::new();
-        let mut infos: BTreeMap<TableNames, Option<TableInfo>> = BTreeMap::new();
-        // Columns that an earlier step of this plan adds, by table: two entities may share one.
-        let mut planned: BTreeSet<(TableNames, String)> = BTreeSet::new();
-        let mut created: BTreeSet<TableNames> = BTreeSet::new();
         let mut datasets: BTreeSet<String> = BTreeSet::new();
         for one in mapped {
             let names = self.names(one)?;
@@ -61,37 +57,23 @@ impl BigQueryStore {
             if datasets.insert(names.dataset.clone()) {
                 steps.extend(self.missing_dataset(&names.dataset).await?);
             }
-            if !infos.contains_key(&names) {
-                infos.insert(names.clone(), self.table_info(&names).await?);
-            }
-            let info = infos.get(&names).and_then(Option::as_ref);
             let wanted = wanted_columns(one);
-            if info.is_none() && created.insert(names.clone()) {
+            let Some(info) = self.table_info(&names).await? else {
                 steps.push(create_table(&names, one, &wanted));
-                let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
-                let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
-                planned.extend(all.map(|name| (names.clone(), name.to_lowercase())));
                 continue;
-            }
-            if let Some(info) = info {
-                let is_there = |column: &str| Node::find(&info.columns, column).is_some();
-                has_key(&self.name, one, &names.title, is_there)?;
-            }
+            };
+            let found = |column: &str| Node::find(&info.columns, column);
+            has_key(&self.name, one, &names.title, |column| found(column).is_some())?;
             for (name, made) in wanted {
-                let there = info.and_then(|info| Node::find(&info.columns, &name));
-                if let Some(node) = there {
+                if let Some(node) = found(&name) {
                     has_fields(&self.name, &names.title, node, &made)?;
-                } else if planned.insert((names.clone(), name.to_lowercase())) {
-                    steps.push(MigrationStep {
-                        adds: format!("column `{}.{name}`", names.title),
-                        statement: format!(
-                            "ALTER TABLE {} ADD COLUMN {} {}",
-                            names.sql(),
-                            quoted(&name),
-                            made.sql()
-                        ),
-                    });
+                    continue;
                 }
+                let (table, column) = (names.sql(), quoted(&name));
+                steps.push(MigrationStep {
+                    adds: format!("column `{}.{name}`", names.title),
+                    statement: format!("ALTER TABLE {table} ADD COLUMN {column} {}", made.sql()),
+                });
             }
         }
         if mapped.iter().any(|one| one.entity.system) {
@@ -148,10 +130,7 @@ pub(in crate::store) fn script(
     let mut statements = vec![format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(dataset))];
     for one in mapped {
         check_names(store, one)?;
-        let Shape::Table(table) = &one.mapping.shape else {
-            let message = format!("`{}` has no table there", one.name());
-            return Err(StoreError::new(ErrorKind::Unsupported, store, message));
-        };
+        let table = table_of(store, "BigQuery", one)?;
         let within = table.schema.as_deref().unwrap_or(dataset);
         let name = format!("{}.{}", quoted(within), quoted(&table.name));
         statements.push(create_statement("CREATE TABLE IF NOT EXISTS", &name, one, &[]));
@@ -256,52 +235,19 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
 
 /// Names that the service takes: what else stands in one would be a statement's business.
 fn check_names(store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
-    match bad_name(mapped) {
-        Some(name) => {
-            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
-            Err(StoreError::new(ErrorKind::Invalid, store, message).hint(NAMES_HINT))
-        }
-        None => Ok(()),
-    }
-}
-
-const NAMES_HINT: &str = "use letters, digits and `_`";
-
-fn bad_name(mapped: &Mapped) -> Option<String> {
-    let cannot_be = |name: &String| {
-        name.is_empty()
-            || name.len() > LONGEST_NAME
-            || !name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
+    let taken = |name: &&str| {
+        !name.is_empty()
+            && name.len() <= LONGEST_NAME
+            && name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-'))
     };
-    DIALECT.names(mapped).find(cannot_be)
-}
-
-/// What of these mappings BigQuery cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: &str, hint: &str| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        if !matches!(one.mapping.shape, Shape::Table(_)) {
-            complain("BigQuery has tables, no objects", "write `table:` instead of `object:`");
-        }
-        if one.mapping.triggers {
-            complain("BigQuery has no triggers", "leave `triggers` out");
-        }
-        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
-            complain("a key cannot stand inside a STRUCT or JSON column", "give the key a column of its own");
-        }
-        let is_key = |ty| matches!(ty, FieldType::String | FieldType::Int64);
-        if one.entity.key.iter().any(|part| !is_key(part.ty)) {
-            complain("a key's column is STRING or INT64", "use a key of another type");
-        }
-        DIALECT.audit_fields(one, &mut complain);
-        if let Some(name) = bad_name(one) {
-            let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
-            complain(&message, NAMES_HINT);
-        }
-    }
-    found
+    let table = table_of(store, "BigQuery", mapped)?;
+    let table = table.schema.as_deref().into_iter().chain([table.name.as_str()]);
+    let keys = mapped.mapping.key.iter().map(|part| part.column.head());
+    let wanted = DIALECT.wanted_columns(mapped);
+    let columns = wanted.iter().map(|(name, _)| name.as_str());
+    let Some(name) = table.chain(keys).chain(columns).find(|name| !taken(name)) else {
+        return Ok(());
+    };
+    let message = format!("BigQuery has no table or column of the name `{}`", name.escape_debug());
+    Err(StoreError::new(ErrorKind::Invalid, store, message).hint("use letters, digits and `_`"))
 }

@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 
 use crate::model::{Certificate, ErrorKind, Except, Mapped, Mark, RecordKey, StoreError};
 
-use super::super::places::condition;
 use super::super::{LazyRow, SnapshotItem, SnapshotStream};
 use super::error::Failure;
 use super::layout::{Layout, Slot};
@@ -134,7 +133,7 @@ impl BigQueryStore {
             "SELECT {} FROM {} AS T{}",
             layout.select_list(),
             layout.names.sql(),
-            condition(Some(except), &layout.fields, text)
+            layout.places.condition(Some(except), text)
         );
         let pages =
             self.query_seen(&layout, &sql, Vec::new()).await.map_err(|failure| self.told(&failure))?;

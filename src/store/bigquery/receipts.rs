@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::{BatchId, IntentId, StoreError, hex};
 
+use super::super::tables::no_table;
 use super::BigQueryStore;
 use super::error::Failure;
 use super::kind::normal;
@@ -139,13 +140,7 @@ impl BigQueryStore {
             .change_again(&self.receipts_lane(), &sql, vec![structs("rows", &fields, vec![row])])
             .await;
         done.map(drop).map_err(|failure| {
-            if failure.is_not_found() {
-                let message = format!("there is no table `{RECEIPTS}`");
-                StoreError::new(crate::model::ErrorKind::NotFound, &self.name, message)
-                    .hint("run `trueup migrate` to add it")
-            } else {
-                self.told(&failure)
-            }
+            if failure.is_not_found() { no_table(&self.name, true, RECEIPTS) } else { self.told(&failure) }
         })
     }
 

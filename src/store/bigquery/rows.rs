@@ -9,10 +9,10 @@ use serde_json::Value as Json;
 
 use crate::model::{FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner, meaning};
+use super::super::places::{Columns, Inner};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::native;
-use super::layout::{Layout, Place};
+use super::layout::Layout;
 use super::schema::Kind;
 
 /// A row's columns, none for each that is NULL.
@@ -76,7 +76,7 @@ impl Decoder {
     pub(super) fn lazy(self: &Arc<Self>, key: RecordKey, bytes: Bytes) -> LazyRow {
         let keys = self.layout.key.len();
         let (mut from, mut to) = (0, 0);
-        for (at, column) in columns(&bytes).enumerate().take(keys + self.layout.compared.end) {
+        for (at, column) in columns(&bytes).enumerate().take(keys + self.layout.places.compared.end) {
             to = column.map_or(to + 4, |column| column.end);
             if at < keys {
                 from = to;
@@ -102,19 +102,17 @@ impl RowDecoder for Decoder {
     fn times(&self, _key: &RecordKey, bytes: &[u8]) -> (Option<Timestamp>, Option<Timestamp>) {
         let values = self.values(bytes);
         let zone = &self.mapped.mapping.timezone;
-        let mut inner = Inner::new(Texts { layout: &self.layout, values: &values });
-        let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
-        (time(&self.layout.created), time(&self.layout.updated))
+        Inner::new(Texts { layout: &self.layout, values: &values }).times(&self.layout.places, zone)
     }
 }
 
 /// What the compared bytes of a row mean.
 fn class(layout: &Layout, mapped: &Mapped) -> String {
     let mut text = String::from("bigquery 2");
-    for slot in layout.slots.get(layout.compared.clone()).unwrap_or(&[]) {
+    for slot in layout.slots.get(layout.places.compared.clone()).unwrap_or(&[]) {
         let _ = write!(text, "; {:?} {}", slot.node.kind, slot.node.repeated);
     }
-    text + &meaning(mapped, &layout.fields, &layout.meta)
+    text + &layout.places.meaning(mapped)
 }
 
 /// The columns of a row.
@@ -155,10 +153,7 @@ impl Layout {
     pub(super) fn read_row(&self, mapped: &Mapped, key: RecordKey, values: &[Option<&str>]) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner::new(Texts { layout: self, values });
-        let fields = self.fields.iter().map(|field| (field.id, inner.cell(field, zone))).collect();
-        let created = inner.time(self.created.as_ref(), zone);
-        let updated = inner.time(self.updated.as_ref(), zone);
-        let meta = inner.meta(&self.meta, zone);
-        Row { key, store_id: None, fields, meta, created, updated, unlinked: false }
+        let fields = self.places.fields.iter().map(|field| (field.id, inner.cell(field, zone))).collect();
+        inner.row(&self.places, zone, key, fields)
     }
 }

@@ -10,7 +10,8 @@ use crate::model::{
     Batch, BatchId, ErrorKind, Guard, IntentId, Mapped, Outcome, RecordKey, StoreError, Write, WriteOp,
 };
 
-use super::super::{check_write, guard_holds, repeated_keys};
+use super::super::tables::only_read;
+use super::super::{check_write, guard_holds, may_write, repeated_keys};
 use super::BigQueryStore;
 use super::error::Failure;
 use super::find::Found;
@@ -71,16 +72,10 @@ impl BigQueryStore {
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        if self.read_only {
-            let refused =
-                StoreError::new(ErrorKind::Unauthorised, &self.name, "the store is only read, never written");
-            return Err(refused.hint("the manifest says so: `read_only: true`"));
-        }
+        may_write(&self.name, self.read_only)?;
         let layout = self.layout(mapped).await?;
         if !layout.info.writable {
-            let message = format!("`{}` is no table, and cannot be written", layout.names.title);
-            let refused = StoreError::new(ErrorKind::Unsupported, &self.name, message);
-            return Err(refused.hint("map the table behind it, or set `read_only: true`"));
+            return Err(only_read(&self.name, &layout.names.title));
         }
         let keys: BTreeSet<&RecordKey> = batch.writes.iter().map(|write| &write.key).collect();
         let found = self.find(&layout, mapped, &keys).await.map_err(|failure| self.told(&failure))?;
@@ -146,23 +141,10 @@ impl<'a> Work<'a> {
         }
         let image = |current: &[Option<String>]| -> Result<(Columns, Vec<usize>), StoreError> {
             let mut image = Image::new(&store.name, mapped, layout, current);
-            match &write.op {
-                WriteOp::Create { fields, meta, created, updated } => {
-                    image.check_key(&write.key)?;
-                    image.put_fields(fields)?;
-                    image.put_meta(meta)?;
-                    image.put_time(layout.created.as_ref(), *created)?;
-                    image.put_time(layout.updated.as_ref(), *updated)?;
-                }
-                WriteOp::Update { fields, meta, updated, .. } => {
-                    image.put_fields(fields)?;
-                    if let Some(meta) = meta {
-                        image.put_meta(meta)?;
-                    }
-                    image.put_time(layout.updated.as_ref(), *updated)?;
-                }
-                WriteOp::Delete { .. } => {}
+            if matches!(write.op, WriteOp::Create { .. }) {
+                image.check_key(&write.key)?;
             }
+            image.put_all(&write.op)?;
             image.columns()
         };
         match (&write.op, there.first()) {
@@ -190,7 +172,7 @@ impl<'a> Work<'a> {
 
     /// Every write is guarded by version, time and origin.
     fn guard_meta(&mut self) {
-        match &self.layout.meta {
+        match &self.layout.places.meta {
             MetaPlace::None => {}
             MetaPlace::Object(place) => {
                 self.guarded.insert(place.slot);
@@ -202,7 +184,7 @@ impl<'a> Work<'a> {
     }
 
     fn guard_fields(&mut self, guard: &Guard) {
-        for field in self.layout.fields.iter().filter(|field| guard.fields.contains_key(&field.id)) {
+        for field in self.layout.places.fields.iter().filter(|field| guard.fields.contains_key(&field.id)) {
             self.guarded.insert(field.place.slot);
         }
     }

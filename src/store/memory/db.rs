@@ -125,11 +125,6 @@ impl MemoryDb {
         self.tables.get_mut(&table_name(mapped))
     }
 
-    /// Takes a table away.
-    pub fn drop_table(&mut self, mapped: &Mapped) {
-        self.tables.remove(&table_name(mapped));
-    }
-
     /// Puts a row, as another application does; the table is made if it is not there.
     pub fn put(&mut self, mapped: &Mapped, key: &RecordKey, mut row: MemoryRow) {
         if self.gives_ids && row.store_id.is_none() {

@@ -93,9 +93,10 @@ fn newer(then: &MarkData, now: &MarkData) -> Option<Newer> {
     Some(if then.snapshot == now.snapshot { Newer::Nothing } else { Newer::From(xmin) })
 }
 
-/// A condition that rows made by a transaction fulfil if its number is not below `first`, except for those of our own.
+/// A condition for the rows that were made by transactions from `first` on, but for our own ones.
 async fn condition(session: &mut Session, first: u64, own: &[u64]) -> Result<String, sqlx::Error> {
-    // Both ages count from one number, which stays the same in a transaction. Rows from before there were numbers are older than all.
+    // Ages are compared, since numbers wrap around. Both count back from one number, which stays the same within a transaction; frozen rows are
+    // older than all others.
     let query = session.query(&format!("SELECT pg_catalog.age('{}'::xid)", in_rows(first)));
     let age: i32 = session.one(query).await?.try_get(0)?;
     let mut sql = format!("pg_catalog.age(t.xmin) <= {age}");

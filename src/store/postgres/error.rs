@@ -34,7 +34,8 @@ pub(crate) fn store_error(store: &StoreName, error: &sqlx::Error) -> StoreError 
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             new(ErrorKind::Unavailable, "the connection to the server was closed")
         }
-        // No answer to the first question, read as one: whatever took the connection (a balancer, for one) has no server behind it.
+        // The connection was closed instead of answering, which sqlx reads as an answer: whatever accepted it (a load balancer, say) has no
+        // server behind it.
         sqlx::Error::Protocol(text) if text.contains("SSLRequest: 0x00") => {
             new(ErrorKind::Unavailable, "the connection was closed before the server said anything")
                 .hint(REACH_HINT)
@@ -59,7 +60,7 @@ fn no_secure_connection(store: &StoreName) -> StoreError {
 
 /// What an address looks like.
 pub(super) const URL_HINT: &str = "write `postgres://user@host:5432/database?sslmode=require`";
-/// What the standard library says of a name that cannot be looked up, in a kind of error that has no name.
+/// How the standard library words that a host name cannot be looked up: there is no stable error kind for it.
 const NO_SUCH_HOST: &str = "failed to lookup address information";
 const REACH_HINT: &str =
     "check that the server runs, its host and port in the store's `url`, and the network";
@@ -96,7 +97,7 @@ pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
     }
 }
 
-/// Whether two transactions stood in each other's way, so that the same once more is worth a try.
+/// Whether two transactions were in each other's way (a deadlock or a serialization failure), so that trying again may succeed.
 pub(super) fn gave_way(error: &sqlx::Error) -> bool {
     matches!(code(error), Some("40001" | "40P01"))
 }

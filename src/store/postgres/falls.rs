@@ -1,11 +1,12 @@
-//! Deletes that go together: what refers to a record, and then the record. One transaction for all, in which each fall happens whole or not at
-//! all; where the server refuses some, they are tried again in halves, down to the one that it is about.
+//! Deletes that go together (a fall): what refers to a record, and then the record itself. All falls are in one transaction, and each of them
+//! happens as a whole or not at all. When the server refuses some, they are tried again in halves, down to the fall that it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Fall, Falls, IntentId, Outcome, RecordKey, StoreError};
 
 use super::super::falls::none_of;
+use super::super::may_write;
 use super::PostgresStore;
 use super::error::{self, delete_error};
 use super::layout::Layout;
@@ -22,7 +23,7 @@ impl PostgresStore {
         &self,
         falls: &Falls,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.may_write()?;
+        may_write(&self.name, self.read_only)?;
         let mut tries = Tries::new();
         loop {
             match self.attempt_falls(falls, tries.held).await {

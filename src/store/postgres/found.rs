@@ -9,8 +9,8 @@ use super::session::Session;
 
 /// The tables of a schema, but for those that extensions brought.
 pub(super) async fn tables(session: &mut Session, schema: &str) -> Result<Vec<FoundTable>, sqlx::Error> {
-    // A domain is taken for what it is made of. Numbers of columns become places in the key by looking them up in its index. A key may be
-    // given where the database counts it up otherwise. What refers to anything but a key refers to no record.
+    // A domain counts as its base type. A column's place in the primary key is looked up in the key's index. An identity column that is part of
+    // the key counts as writable, since its value can be given. A foreign key that refers to anything but a primary key is left out.
     let sql = "SELECT c.relname::text, a.attname::text, b.oid::int8, \
         a.attnotnull OR COALESCE(d.typnotnull, false), a.attgenerated <> '' OR (a.attidentity = 'a' AND NOT EXISTS \
             (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey::int2[]))), \

@@ -53,16 +53,7 @@ impl<'a> Image<'a> {
         layout: &'a Layout,
         slots: &'a [Option<&'a [u8]>],
     ) -> Self {
-        let table = Table {
-            store,
-            mapped,
-            title: &layout.title,
-            fields: &layout.fields,
-            meta: &layout.meta,
-            meta_missing: layout.meta_missing,
-            created: layout.created.as_ref(),
-            updated: layout.updated.as_ref(),
-        };
+        let table = Table { store, mapped, title: &layout.title, places: &layout.places };
         Self::of(table, Row { mapped, layout, slots })
     }
 

@@ -99,7 +99,7 @@ impl Kind {
         decode(&native, ty, form, zone).map_or_else(|error| unreadable(&native, error.0), Cell::Value)
     }
 
-    /// The value where nothing has to be tried: what [`Kind::native`] and [`decode`] make of it, sooner.
+    /// A shortcut for the common kinds: the same value that [`Kind::native`] and [`decode`] would yield; none: take these.
     fn at_once(self, bytes: &[u8], ty: FieldType, form: Form, zone: &TimeZone) -> Option<Value> {
         let plain = matches!(form, Form::Native | Form::Text);
         match (self, ty) {
@@ -139,7 +139,7 @@ impl Kind {
                 }
                 Self::Bool => truth(bytes).map(|flag| Native::Text(flag.to_string())),
                 Self::Int2 | Self::Int4 | Self::Int8 => self.integer(bytes).map(Native::Integer),
-                // The shortest text that is this number, as everybody else shows it: not what lies between two of its kind.
+                // By way of its shortest text, as everybody else shows it: `0.1`, and not the 64-bit 0.10000000149011612.
                 Self::Float4 => bytes.try_into().ok().map(f32::from_be_bytes).map(|number| {
                     Native::Real(number.to_string().parse().unwrap_or_else(|_| f64::from(number)))
                 }),
@@ -255,7 +255,7 @@ fn has_nul(json: &str) -> bool {
     serde_json::from_str(json).is_ok_and(|json| within(&json))
 }
 
-/// A date or time whose year is none of our era, as Postgres has it: the year before 1 is 1 BC.
+/// A date or time as Postgres writes it: one before the year 1 with `BC`, where the year before 1 is 1 BC.
 fn era(text: &str) -> Cow<'_, str> {
     let negative = text.starts_with('-');
     let digits = text.trim_start_matches('-');

@@ -1,16 +1,12 @@
 //! What a table has, and where in its rows a mapping's parts stand.
 
-use std::ops::Range;
-
 use sqlx::Row as _;
 
-use crate::model::{
-    Column, ErrorKind, FieldType, Form, Mapped, Shape, StoreError, StoreName, WriteOp, fingerprint,
-};
+use crate::model::{ErrorKind, FieldType, Form, Mapped, StoreError, StoreName, WriteOp, fingerprint};
 
-pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
-use super::super::places::{no_key_column, place_fields, place_meta};
-use super::super::tables::no_table;
+pub(super) use super::super::places::{MetaPlace, Place, Places};
+use super::super::places::{Positions, no_key_column};
+use super::super::tables::{no_table, table_of};
 use super::error::store_error;
 use super::kind::Kind;
 use super::session::{Session, quoted};
@@ -25,11 +21,11 @@ pub(super) struct ColumnInfo {
     pub(super) base: String,
     /// The database computes it: it is read, never written.
     pub(super) generated: bool,
-    /// The database counts it up: a new row is given one as its key all the same, where that is asked for, and nothing is changed.
+    /// `GENERATED ALWAYS AS IDENTITY`: it is never updated. As the key of a new row it is written all the same, by overriding it.
     pub(super) identity: bool,
-    /// Its type has a length or precision that what is written is fitted to.
+    /// Its type has a length or precision, to which the database fits what is written.
     pub(super) fitted: bool,
-    /// What its text depends on besides the row: an enum's labels. None: on what cannot be told.
+    /// What its text depends on besides the row, such as an enum's labels; empty: on nothing. None: on something that we cannot observe.
     pub(super) depends: Option<String>,
 }
 
@@ -68,12 +64,13 @@ pub(super) struct TableInfo {
     /// A table, and not a view.
     pub(super) writable: bool,
     pub(super) columns: Vec<ColumnInfo>,
-    /// Sets of columns, by number, of which no two rows have the same values. A table's own say nothing of rows in those that inherit.
+    /// Sets of columns, by number, in which no two rows are equal. Empty where other tables inherit from this one: its unique indexes say
+    /// nothing about their rows.
     unique: Vec<Vec<i16>>,
-    /// No write to a row can lead to another write to the table, or to another row than was given (by a trigger or rule of somebody's, of
-    /// the table or of one that its rows stand in), but for deletes.
+    /// No insert or update can change other rows of the table, or write anything else than was given: neither the table nor a partition or
+    /// child of it has a trigger or rule that is not ours, is a foreign table, or is referred to by a key that acts on updates.
     pub(super) quiet: bool,
-    /// No delete of a row can.
+    /// No delete can change other rows: none of them is referred to by a key that acts on deletes.
     pub(super) quiet_deletes: bool,
     /// The transaction's snapshot.
     pub(super) snapshot: String,
@@ -101,21 +98,15 @@ pub(super) struct Layout {
     pub(super) info: TableInfo,
     /// The key's columns, by their place in the table.
     pub(super) key: Vec<usize>,
-    /// The other columns that are read, by their place in the table; first those of [`Layout::compared`].
+    /// The other columns that are read, by their place in the table; first those of [`Places::compared`].
     pub(super) slots: Vec<usize>,
-    /// The slots of fields and sync metadata.
-    pub(super) compared: Range<usize>,
-    pub(super) fields: Vec<FieldPlace>,
-    pub(super) meta: MetaPlace,
-    /// Parts of the metadata that have a column in the mapping and none in the table.
-    pub(super) meta_missing: bool,
-    pub(super) created: Option<Place>,
-    pub(super) updated: Option<Place>,
+    pub(super) places: Places,
+    /// Mapped columns that the table lacks.
     pub(super) missing: Vec<String>,
 }
 
 /// Names of the table that an entity's mapping names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone)]
 pub(super) struct TableNames {
     pub(super) schema: String,
     pub(super) name: String,
@@ -127,24 +118,13 @@ pub(super) struct TableNames {
 
 impl TableNames {
     pub(super) fn of(store: &StoreName, schema: &str, mapped: &Mapped) -> Result<Self, StoreError> {
-        match &mapped.mapping.shape {
-            Shape::Table(table) => Ok(Self {
-                schema: table.schema.clone().unwrap_or_else(|| schema.to_owned()),
-                name: table.name.clone(),
-                title: table.to_string(),
-                system: mapped.entity.system,
-            }),
-            Shape::Object(object) => Err(StoreError::new(
-                ErrorKind::Unsupported,
-                store,
-                format!("`{object}` is an object: Postgres has tables only"),
-            )),
-            Shape::Embedded(embedded) => Err(StoreError::new(
-                ErrorKind::Unsupported,
-                store,
-                format!("`{}` stands inside `{}`: Postgres has tables only", mapped.name(), embedded.parent),
-            )),
-        }
+        let table = table_of(store, "Postgres", mapped)?;
+        Ok(Self {
+            schema: table.schema.clone().unwrap_or_else(|| schema.to_owned()),
+            name: table.name.clone(),
+            title: table.to_string(),
+            system: mapped.entity.system,
+        })
     }
 
     /// As SQL has it.
@@ -267,52 +247,15 @@ impl Layout {
         let info = table_info(session, names).await.map_err(|error| store_error(store, &error))?;
         let info = info.ok_or_else(|| no_table(store, names.system, &names.title))?;
         check_server(store, info.standby, &info.encoding)?;
-        let mut layout = Self {
-            table: names.sql(),
-            title: names.title.clone(),
-            info,
-            key: Vec::new(),
-            slots: Vec::new(),
-            compared: 0..0,
-            fields: Vec::new(),
-            meta: MetaPlace::None,
-            meta_missing: false,
-            created: None,
-            updated: None,
-            missing: Vec::new(),
-        };
-        layout.place_all(store, mapped)?;
-        layout.missing.sort();
-        layout.missing.dedup();
-        Ok(layout)
-    }
-
-    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
-        let mapping = &mapped.mapping;
-        for part in &mapping.key {
-            let position = self.info.position(part.column.head());
-            let position = position.ok_or_else(|| no_key_column(store, &self.title, &part.column))?;
-            self.key.push(position);
-        }
-        self.fields = place_fields(mapped, |column| self.place(column));
-        (self.meta, self.meta_missing) = place_meta(&mapping.sync, |column| self.place(column));
-        self.compared = 0..self.slots.len();
-        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
-        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
-        Ok(())
-    }
-
-    /// Finds a column and reads it with the others; notes it as missing if it is not there.
-    fn place(&mut self, column: &Column) -> Option<Place> {
-        let Some(position) = self.info.position(column.head()) else {
-            self.missing.push(column.head().to_owned());
-            return None;
-        };
-        let slot = self.slots.iter().position(|known| *known == position).unwrap_or_else(|| {
-            self.slots.push(position);
-            self.slots.len() - 1
+        let key = mapped.mapping.key.iter().map(|part| {
+            let position = info.position(part.column.head());
+            position.ok_or_else(|| no_key_column(store, &names.title, &part.column))
         });
-        Some(Place { slot, path: column.0.iter().skip(1).cloned().collect() })
+        let key = key.collect::<Result<_, _>>()?;
+        let mut columns = Positions::new(|name| info.position(name));
+        let places = Places::of(mapped, &mut columns);
+        let (slots, missing) = columns.done();
+        Ok(Self { table: names.sql(), title: names.title.clone(), info, key, slots, places, missing })
     }
 
     /// The column of a slot.
@@ -376,7 +319,7 @@ impl Layout {
         let keeps = |place: &Place, ty: FieldType| {
             place.path.is_empty() && self.column(place.slot).is_some_and(|column| column.keeps(ty))
         };
-        let keeps_meta = match &self.meta {
+        let keeps_meta = match &self.places.meta {
             MetaPlace::None => true,
             MetaPlace::Object(place) => keeps(place, FieldType::Json),
             MetaPlace::Parts([version, time, origin, ..]) => {
@@ -386,7 +329,7 @@ impl Layout {
             }
         };
         // A new row may be given a time by the table itself.
-        let keeps_time = match (&self.updated, updated) {
+        let keeps_time = match (&self.places.updated, updated) {
             (None, _) => true,
             (Some(place), Some(_)) => keeps(place, FieldType::Timestamp),
             (Some(_), None) => !new,
@@ -394,7 +337,7 @@ impl Layout {
         self.info.quiet
             && keeps_meta
             && keeps_time
-            && self.fields.iter().all(|field| {
+            && self.places.fields.iter().all(|field| {
                 let written = fields.contains_key(&field.id);
                 !written || (field.form == Form::Native && keeps(&field.place, field.ty))
             })

@@ -1,8 +1,8 @@
-//! Marks: what a server and a table were when they were read, so that later only what is newer has to be.
+//! Marks: where a server and a table stood when they were read, so that later only what is newer has to be read.
 //!
-//! Every version of a row carries the number of the transaction that made it. What is visible now and was not in an earlier snapshot
-//! was made by a transaction that the snapshot did not see the end of, and those have numbers from its `xmin` on: numbers ascend, and
-//! a part of a transaction has a higher one than the whole.
+//! Every version of a row carries the number of the transaction that made it (its `xmin`). A row that is visible now, and was not in an
+//! earlier snapshot, was made by a transaction that had not ended in that snapshot. Such transactions have numbers from the snapshot's own
+//! `xmin` on: numbers ascend, and a subtransaction has a higher one than the transaction that it is part of.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -19,9 +19,9 @@ use super::PostgresStore;
 use super::rows::Decoder;
 use super::session::Session;
 
-/// Own transactions that are remembered a table. Of more the oldest are looked at again, which does no harm.
+/// How many of our own transactions are remembered for each table. Rows of older ones are looked at again, which does no harm.
 const OWN_REMEMBERED: usize = 10_000;
-/// Transactions after which numbers begin to be told apart badly: half of what `age` counts.
+/// How many transactions ago a mark may be. Numbers wrap around, and `age` tells twice as many apart.
 pub(super) const FURTHEST: u64 = 1 << 30;
 /// The first number that a transaction of a running server can have.
 const FIRST_NORMAL: u32 = 3;
@@ -66,7 +66,7 @@ impl MarkData {
 
 const FORM: u8 = 1;
 
-/// The bounds of a snapshot: from which transaction on some, and from which on all are invisible.
+/// The bounds of a snapshot: the first transaction that may be invisible in it, and the one from which on all are.
 pub(super) fn bounds(snapshot: &str) -> Option<(u64, u64)> {
     let mut parts = snapshot.split(':');
     let (xmin, xmax) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -119,7 +119,8 @@ impl Own {
         own.drain(..surplus);
     }
 
-    /// Notes that a table is looked at. Forgets all if this is another server, or the same put back: numbers there may be anybody's.
+    /// Notes that a table is looked at. On another server, or on this one restored from a backup, the numbers that we remember as our own may
+    /// be other people's: all of them are forgotten.
     fn look(&self, server: &str, table: i64, (xmin, xmax): (u64, u64)) {
         let mut noted = self.noted();
         if (noted.server != server && !noted.server.is_empty()) || xmax < noted.xmax {
@@ -130,8 +131,8 @@ impl Own {
         noted.tables.entry(table).or_default().seen_before = xmin;
     }
 
-    /// Whether the last look saw the row that a transaction made, or the row is our own. Who writes such a row over hides nothing; a row
-    /// that came after the look has in it what somebody else did, and is to be looked at even with our own change on top.
+    /// Whether a row, by the transaction that made it, was seen by the last look or is our own. Such a row may be overwritten and the new
+    /// version passed over by the next look. A row that somebody wrote after the last look may not: their edit would be overlooked under ours.
     pub(super) fn knows(&self, table: i64, writer: u32) -> bool {
         let noted = self.noted();
         let Some(known) = noted.tables.get(&table) else { return false };
@@ -157,7 +158,7 @@ impl Own {
 }
 
 impl PostgresStore {
-    /// Where a table stands in the transaction's snapshot; none where that says nothing of later.
+    /// Where a table stands in the transaction's snapshot; none where nothing can be concluded from it later.
     pub(super) async fn mark_data(
         &self,
         session: &mut Session,

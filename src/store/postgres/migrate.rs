@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 
-use crate::model::{Diagnostic, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{FieldType, Form, Mapped, StoreError, StoreName};
 
 use super::super::MigrationStep;
 use super::super::tables::{Dialect, has_key, not_added};
@@ -16,9 +16,6 @@ use super::triggers;
 
 /// The receipts that batches to the canonical store leave.
 const RECEIPTS: &str = "trueup_receipts";
-/// The longest name in bytes. Longer ones are cut by the server without a word.
-const LONGEST_NAME: usize = 63;
-
 const DIALECT: Dialect = Dialect {
     tells_case: true,
     column: column_type,
@@ -53,37 +50,20 @@ impl PostgresStore {
                 });
             }
         };
-        // Columns that an earlier step of this plan adds, by table: two entities may share one.
-        let mut planned: BTreeSet<(TableNames, String)> = BTreeSet::new();
-        let mut created: BTreeSet<TableNames> = BTreeSet::new();
         for one in mapped {
             let names = self.names(one)?;
-            let info = table_info(&mut session, &names).await.map_err(failed)?;
             let wanted = DIALECT.wanted_columns(one);
-            if info.is_none() && created.insert(names.clone()) {
+            let Some(info) = table_info(&mut session, &names).await.map_err(failed)? else {
                 need_schema(&names.schema, &mut steps);
                 steps.push(create_table("CREATE TABLE", &names, one, &wanted));
-                let keys = one.mapping.key.iter().map(|part| part.column.head().to_owned());
-                let all = wanted.into_iter().map(|(name, _)| name).chain(keys);
-                planned.extend(all.map(|name| (names.clone(), name)));
                 continue;
-            }
-            if let Some(info) = &info {
-                has_key(&self.name, one, &names.title, |column| info.position(column).is_some())?;
-            }
-            for (name, declared) in wanted {
-                let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
-                if !there && planned.insert((names.clone(), name.clone())) {
-                    steps.push(MigrationStep {
-                        adds: format!("column `{}.{name}`", names.title),
-                        statement: format!(
-                            "ALTER TABLE {} ADD COLUMN {} {declared}",
-                            names.sql(),
-                            quoted(&name)
-                        ),
-                    });
-                }
-            }
+            };
+            has_key(&self.name, one, &names.title, |column| info.position(column).is_some())?;
+            let missing = wanted.into_iter().filter(|(name, _)| info.position(name).is_none());
+            steps.extend(missing.map(|(name, declared)| MigrationStep {
+                adds: format!("column `{}.{name}`", names.title),
+                statement: format!("ALTER TABLE {} ADD COLUMN {} {declared}", names.sql(), quoted(&name)),
+            }));
         }
         // After the columns that they name.
         for one in mapped.iter().filter(|one| one.mapping.triggers) {
@@ -208,41 +188,4 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         // Texts, JSON as text, and a CRM's own forms.
         _ => "text",
     }
-}
-
-/// What of these mappings Postgres cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: &str, hint: &str| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        match &one.mapping.shape {
-            Shape::Object(_) | Shape::Embedded(_) => {
-                complain("Postgres has tables, no objects", "write `table:` instead of `object:`");
-            }
-            Shape::Table(table) => {
-                let schema = table.schema.as_deref().unwrap_or("");
-                if schema.starts_with("pg_") || schema == "information_schema" {
-                    complain("the tables of this schema are Postgres's own", "use another schema");
-                }
-            }
-        }
-        if matches!(one.mapping.sync, SyncPlace::Struct(_)) {
-            complain("Postgres has no structs", "keep the sync metadata in `json:` or in `columns:`");
-        }
-        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
-            complain("a key cannot stand inside a JSON column", "give the key a column of its own");
-        }
-        DIALECT.audit_fields(one, &mut complain);
-        let cannot_be = |name: String| name.is_empty() || name.contains('\0') || name.len() > LONGEST_NAME;
-        if DIALECT.names(one).any(cannot_be) {
-            let message = format!(
-                "a schema, table or column has a name that Postgres cannot have (at most {LONGEST_NAME} bytes)"
-            );
-            complain(&message, "use another name");
-        }
-    }
-    found
 }

@@ -15,7 +15,6 @@ use crate::model::{
     canonical_integer,
 };
 
-use super::super::places::condition;
 use super::super::{LazyRow, SnapshotItem, SnapshotStream, guard_holds};
 use super::PostgresStore;
 use super::error::store_error;
@@ -272,7 +271,7 @@ impl Reader {
 impl Layout {
     /// What the rows that are read have in common.
     fn condition(&self, except: Option<Except>) -> String {
-        condition(except, &self.fields, |slot| {
+        self.places.condition(except, |slot| {
             format!("t.{}::text", quoted(self.column(slot).map_or("", |column| &column.name)))
         })
     }

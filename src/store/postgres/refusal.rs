@@ -1,4 +1,5 @@
-//! Which of the fields of a write that the server refused it may be about: of a value that does not fit, it names the kind alone.
+//! Which fields a refused write may have been refused for: when a value does not fit its column, the server says only what kind of value it
+//! was, and not in which column.
 
 use crate::model::{ErrorKind, Mapped, StoreError};
 
@@ -29,7 +30,7 @@ pub(super) fn told(
         return told;
     }
     let keys = layout.key.iter().zip(&mapped.entity.key).map(|(at, part)| (at, part.name.as_str()));
-    let fields = layout.fields.iter().filter_map(|field| {
+    let fields = layout.places.fields.iter().filter_map(|field| {
         Some((layout.slots.get(field.place.slot)?, mapped.entity.field(field.id).name.as_str()))
     });
     let written = keys.chain(fields).filter(|(at, _)| {

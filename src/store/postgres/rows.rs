@@ -9,10 +9,10 @@ use serde_json::Value as Json;
 
 use crate::model::{FieldId, FieldType, Form, Mapped, Native, RecordKey, Row, Timestamp, canonical_integer};
 
-use super::super::places::{Columns, Inner, meaning};
+use super::super::places::{Columns, Inner};
 use super::super::{LazyRow, RowDecoder};
 use super::kind::Kind;
-use super::layout::{Layout, Place};
+use super::layout::Layout;
 
 /// What a stream of rows begins with.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
@@ -137,7 +137,7 @@ impl Decoder {
         let mut parts = Vec::with_capacity(keys);
         // NULL differs from an empty text by its length, so the lengths are compared as well.
         let (mut from, mut to) = (2, 2);
-        for (at, field) in fields(&bytes).enumerate().take(keys + self.layout.compared.end) {
+        for (at, field) in fields(&bytes).enumerate().take(keys + self.layout.places.compared.end) {
             to = field.as_ref().map_or(to + 4, |field| field.end);
             if at < keys {
                 parts.push(std::str::from_utf8(bytes.get(field?)?).ok()?.to_owned());
@@ -168,23 +168,21 @@ impl RowDecoder for Decoder {
         let values: Values<'_> =
             fields(bytes).skip(self.layout.key.len()).map(|field| bytes.get(field?)).collect();
         let zone = &self.mapped.mapping.timezone;
-        let mut inner = Inner::new(Sent { layout: &self.layout, values: &values });
-        let mut time = |place: &Option<Place>| inner.time(place.as_ref(), zone);
-        (time(&self.layout.created), time(&self.layout.updated))
+        Inner::new(Sent { layout: &self.layout, values: &values }).times(&self.layout.places, zone)
     }
 }
 
 /// What the compared bytes of a row mean.
 fn class(layout: &Layout, mapped: &Mapped) -> String {
     let mut text = String::from("postgres 1");
-    for slot in layout.compared.clone() {
+    for slot in layout.places.compared.clone() {
         let Some(column) = layout.column(slot) else { continue };
         let _ = match column.kind {
             Kind::Cast => write!(text, "; {}", column.base),
             kind => write!(text, "; {kind:?}"),
         };
     }
-    text + &meaning(mapped, &layout.fields, &layout.meta)
+    text + &layout.places.meaning(mapped)
 }
 
 /// The columns of a row.
@@ -237,8 +235,8 @@ impl Layout {
     ) -> Row {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner::new(Sent { layout: self, values });
-        let mut cells = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
+        let mut cells = Vec::with_capacity(self.places.fields.len());
+        for field in &self.places.fields {
             let cell = if field.place.path.is_empty() {
                 let bytes = values.get(field.place.slot).copied().flatten();
                 if !wanted(field.id) && self.kind(field.place.slot).surely_reads(bytes, field.ty, field.form)
@@ -251,18 +249,7 @@ impl Layout {
             };
             cells.push((field.id, cell));
         }
-        let created = inner.time(self.created.as_ref(), zone);
-        let updated = inner.time(self.updated.as_ref(), zone);
-        let meta = inner.meta(&self.meta, zone);
-        Row {
-            key,
-            store_id: None,
-            fields: cells.into_iter().collect(),
-            meta,
-            created,
-            updated,
-            unlinked: false,
-        }
+        inner.row(&self.places, zone, key, cells.into_iter().collect())
     }
 }
 

@@ -19,14 +19,14 @@ pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 const CONNECTIONS: u32 = 8;
 /// How long to wait for a connection that is free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
-/// After how long it is asked why there is none: the pool itself tries again and again and says no reason.
+/// How long to wait for the pool before we connect ourselves, to learn what is wrong: the pool tries again and again, and gives no reason.
 const SOON: Duration = Duration::from_millis(500);
 /// How long to wait for a server that does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Settings of every transaction. Row-level security is an error instead of hiding rows; texts of values do not depend on how the
-/// server is set up; what applications `RAISE NOTICE` does not reach the log; and looking for a batch's keys costs as much as there
-/// are keys, where a plan made for so many would rather read the whole table.
+/// Settings of every transaction. Row-level security is an error instead of hiding rows; the texts of values do not depend on how the
+/// server is set up; what applications `RAISE NOTICE` does not reach the log. A generic plan looks a batch's keys up by index; one made for so
+/// many keys would read the whole table.
 const SETTINGS: &str = "SET LOCAL client_min_messages = error; SET LOCAL row_security = off; \
     SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC'; \
     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL lock_timeout = '10s'; \
@@ -36,8 +36,8 @@ const SETTINGS: &str = "SET LOCAL client_min_messages = error; SET LOCAL row_sec
 /// A transaction that sees the database as of one moment. Reading a table takes as long as it takes.
 pub(super) const READ: &str =
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
-/// A transaction that writes, unless whoever runs the database has set that transactions only read. Triggers that tell trueup of edits know
-/// its own writes by the setting.
+/// A transaction that writes. `READ WRITE` is left out: where the administrator made transactions read-only by default, they stay so. The
+/// setting tells our triggers that the writes are trueup's own.
 pub(super) const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL trueup.writer = 'trueup'";
 
 /// The way to a server.

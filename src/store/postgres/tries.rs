@@ -1,7 +1,7 @@
-//! Rows that other transactions hold, and transactions of ours that are begun again on account of others.
+//! Rows that other transactions have locked, and transactions of ours that are begun again because of others.
 //!
-//! Whoever waits for a row holds those that it has already, and others wait for these: so it is not waited for long. After that the batch is
-//! tried once more without the rows that are held, which are told, each by its key.
+//! While we wait for a locked row we hold the locks that we have already, and others wait for those: so we do not wait for long. After that the
+//! batch is tried once more without the locked rows, and each of these is reported by its key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,15 +16,16 @@ use super::session::Session;
 /// What is done about rows that another transaction holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
-    /// They are waited for, not longer than others can be made to wait as well.
+    /// They are waited for, but not longer than others can be made to wait for us.
     WaitedFor,
     /// They are left out.
     LeftOut,
 }
 
 impl Held {
-    /// Sets how long is waited: at first longer than an application's transaction takes and shorter than its users notice. The next time what
-    /// is waited for shows only while it is written (another one is making the same row), and then each time that it is looked for in halves.
+    /// Sets how long to wait for a lock. At first: longer than an application's transaction takes, and shorter than its users notice. The second
+    /// time locked rows have been left out, so the only wait is for somebody who is inserting the same row; and it comes again in every step
+    /// of the search by halves, so it has to be short.
     fn patience(self) -> &'static str {
         match self {
             Self::WaitedFor => "SET LOCAL lock_timeout = '1s'",
@@ -32,7 +33,7 @@ impl Held {
         }
     }
 
-    /// How often writes that wait in vain are looked for among those of a batch, one of which takes some ten times.
+    /// How many steps may be spent on searching a batch by halves for writes that wait in vain; finding one takes about ten.
     pub(super) fn searches(self) -> usize {
         match self {
             Self::WaitedFor => 0,

@@ -1,8 +1,8 @@
-//! Triggers that say of other applications' edits what those do not say themselves: that the version rose, when, and where.
+//! Triggers that keep the sync metadata for applications that do not: on an edit they raise the version, and note when and where it was made.
 //!
-//! trueup's own transactions are known by a setting that ends with them. Whatever goes wrong in a trigger, the application's write
-//! goes through as it would without one. Names begin with `trueup_`, by which reading tells them from triggers of others, which
-//! might do anything.
+//! trueup's own transactions carry a setting by which the trigger knows them; it ends with the transaction. Whatever goes wrong in a
+//! trigger, the application's write goes through as it would without one. Names begin with `trueup_`, which tells these triggers from
+//! other people's, which might do anything.
 
 use sqlx::Row as _;
 
@@ -21,8 +21,8 @@ const LONGEST_NAME: usize = 63;
 /// The present time as text, in UTC.
 const NOW_TEXT: &str = "to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
-/// The trigger of a mapping, if the table does not have it, or has it as it once was. `declared` are the columns as migration makes
-/// those that are not there.
+/// The trigger of a mapping, if the table lacks it or has an older form of it. `declared` are the columns as migration adds them: those that
+/// are not there yet have these types.
 pub(super) async fn missing(
     session: &mut Session,
     mapped: &Mapped,
@@ -34,8 +34,8 @@ pub(super) async fn missing(
     step(session, names, &name(mapped), ("BEFORE INSERT OR UPDATE", &body)).await
 }
 
-/// The trigger that says of every change which record it is about, if the table does not have it. It is heard by whoever listens, and
-/// lost otherwise.
+/// The trigger that notifies listeners of every change, naming the record, if the table lacks it. A notification that nobody listens to is
+/// lost.
 pub(super) async fn missing_notice(
     session: &mut Session,
     mapped: &Mapped,

@@ -12,7 +12,8 @@ use crate::model::{
     Batch, BatchId, ErrorKind, IntentId, Mapped, Outcome, RecordKey, StoreError, Write, WriteOp,
 };
 
-use super::super::{came_to_nothing, check_write, repeated_keys};
+use super::super::tables::only_read;
+use super::super::{came_to_nothing, check_write, may_write, repeated_keys};
 use super::PostgresStore;
 use super::error::{self, store_error};
 use super::image::{Columns, Image};
@@ -46,7 +47,7 @@ impl PostgresStore {
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        self.may_write()?;
+        may_write(&self.name, self.read_only)?;
         let mut tries = Tries::new();
         loop {
             match self.attempt(mapped, batch, tries.held).await {
@@ -54,14 +55,6 @@ impl PostgresStore {
                 done => return done.map_err(|failed| failed.told),
             }
         }
-    }
-
-    pub(super) fn may_write(&self) -> Result<(), StoreError> {
-        if !self.read_only {
-            return Ok(());
-        }
-        let refused = self.refusal(ErrorKind::Unauthorised, "the store is only read, never written");
-        Err(refused.hint("the manifest says so: `read_only: true`"))
     }
 
     async fn attempt(
@@ -145,9 +138,7 @@ impl PostgresStore {
         if layout.info.writable {
             return Ok(layout);
         }
-        let message = format!("`{}` is no table, and cannot be written", layout.title);
-        let refused = self.refusal(ErrorKind::Unsupported, message);
-        Err(refused.hint("map the table behind it, or set `read_only: true`"))
+        Err(only_read(&self.name, &layout.title))
     }
 
     /// A transaction that writes a table, and the table's layout.
@@ -160,8 +151,8 @@ impl PostgresStore {
             if !creates || layout.has_unique_key() || mode != "ROW EXCLUSIVE" {
                 return Ok((session, layout));
             }
-            // Nothing but a lock keeps two from making one record; it is taken first of all, for two that had the weaker one already
-            // would wait for each other.
+            // Without a unique key only a lock keeps two controllers from creating one record twice. It is taken before anything else: two
+            // that both held the weaker lock already would wait for each other for ever.
             session.end("ROLLBACK").await.map_err(|error| self.failed(&error))?;
             mode = "SHARE ROW EXCLUSIVE";
         }
@@ -279,7 +270,8 @@ pub(super) struct Work<'a> {
     outcomes: BTreeMap<IntentId, Outcome>,
     /// The rows that were really written.
     written: BTreeSet<RecordKey>,
-    /// Those of them that surely are as they were given, and that another one stands for, written together with them.
+    /// Those of them that need not be read back: they surely are as they were given, and another row of the same statement is read back for
+    /// all of them.
     assured: BTreeSet<RecordKey>,
     /// How often those may still be looked for that wait for another transaction.
     searches: usize,
@@ -499,8 +491,8 @@ impl Work<'_> {
         columns.map(|column| (quoted(&column.name), column.base.clone())).collect()
     }
 
-    /// Puts the rows as they now stand into the outcomes of writes that happened, unless they surely are as given, and tells the transactions that wrote them as far
-    /// as nobody else can have had a hand in that.
+    /// Puts the rows as they now stand into the outcomes of the writes that happened, unless they surely are as given. Answers the transactions
+    /// that wrote them, as far as nobody else can have had a hand in that.
     async fn read_back(&mut self, batch: &Batch) -> Result<BTreeSet<u64>, sqlx::Error> {
         let happened = |write: &&Write| matches!(self.outcomes.get(&write.intent), Some(Outcome::Applied(_)));
         let (deletes, written): (Vec<&Write>, Vec<&Write>) = batch

@@ -25,7 +25,7 @@ struct MarkData {
 
 const FORM: u8 = 1;
 
-/// The file is near: many small buckets cost nothing but the size of the mark, a megabyte at most.
+/// The file is local, so that small buckets cost nothing but the size of the mark: a megabyte at most.
 pub(super) const SIZES: Sizes = Sizes { rows_a_bucket: 16, most: 65_536 };
 
 /// What tells a key's bucket.
@@ -63,7 +63,7 @@ pub(super) fn parse(mark: &Mark, decoder: &Decoder) -> Option<Buckets> {
     ours.then(|| Buckets::parse(&data.sums)).flatten()
 }
 
-/// A mark brought up by what was written since the table was looked at, saying nothing where it is not known what that left.
+/// A mark brought up to date with what we wrote since the table was looked at. It says nothing about rows where the effect of that is unknown.
 pub(super) fn seal(mark: Mark, touched: &Touched, mapped: &Mapped) -> Mark {
     let Ok(mut data) = serde_json::from_str::<MarkData>(&mark.0) else { return mark };
     let Some(mut buckets) = Buckets::parse(&data.sums) else { return mark };

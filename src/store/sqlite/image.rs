@@ -54,11 +54,7 @@ impl<'a> Image<'a> {
             store: &task.store.name,
             mapped: task.mapped,
             title: &layout.title,
-            fields: &layout.fields,
-            meta: &layout.meta,
-            meta_missing: layout.meta_missing,
-            created: layout.created.as_ref(),
-            updated: layout.updated.as_ref(),
+            places: &layout.places,
         };
         Self::of(table, Row { layout, slots })
     }

@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::model::{Column, ErrorKind, Mapped, Native, Shape, StoreError, StoreName};
+use crate::model::{Mapped, Native, StoreError, StoreName};
 
-pub(super) use super::super::places::{FieldPlace, MetaPlace, Place};
-use super::super::places::{no_key_column, place_fields, place_meta};
-use super::super::tables::no_table;
+pub(super) use super::super::places::{FieldPlace, Place, Places};
+use super::super::places::{Lookup as _, Positions, no_key_column};
+use super::super::tables::{self, no_table};
 use super::error::store_error;
 use super::native::quoted;
 
@@ -118,30 +118,15 @@ pub(super) struct Layout {
     /// The columns that are read, by their place in the table; each once.
     pub(super) slots: Vec<usize>,
     pub(super) key: Vec<Place>,
-    pub(super) fields: Vec<FieldPlace>,
-    pub(super) meta: MetaPlace,
-    /// Parts of the metadata that have a column in the mapping and none in the table.
-    pub(super) meta_missing: bool,
-    pub(super) created: Option<Place>,
-    pub(super) updated: Option<Place>,
+    pub(super) places: Places,
+    /// Mapped columns that the table lacks.
     pub(super) missing: Vec<String>,
 }
 
 /// The table that an entity's mapping names, as SQL has it and for people.
 pub(super) fn table_of(store: &StoreName, mapped: &Mapped) -> Result<(String, String), StoreError> {
-    match &mapped.mapping.shape {
-        Shape::Table(table) => Ok((format!("main.{}", quoted(&table.name)), table.name.clone())),
-        Shape::Object(object) => Err(StoreError::new(
-            ErrorKind::Unsupported,
-            store,
-            format!("`{object}` is an object: SQLite has tables only"),
-        )),
-        Shape::Embedded(embedded) => Err(StoreError::new(
-            ErrorKind::Unsupported,
-            store,
-            format!("`{}` stands inside `{}`: SQLite has tables only", mapped.name(), embedded.parent),
-        )),
-    }
+    let name = &tables::table_of(store, "SQLite", mapped)?.name;
+    Ok((format!("main.{}", quoted(name)), name.clone()))
 }
 
 /// A table as it is; none if it is not there.
@@ -211,50 +196,14 @@ impl Layout {
         let (table, title) = table_of(store, mapped)?;
         let info = table_info(connection, &title).map_err(|error| store_error(store, &error))?;
         let info = info.ok_or_else(|| no_table(store, mapped.entity.system, &title))?;
-        let mut layout = Self {
-            table,
-            title,
-            info,
-            slots: Vec::new(),
-            key: Vec::new(),
-            fields: Vec::new(),
-            meta: MetaPlace::None,
-            meta_missing: false,
-            created: None,
-            updated: None,
-            missing: Vec::new(),
-        };
-        layout.place_all(store, mapped)?;
-        layout.missing.sort();
-        layout.missing.dedup();
-        Ok(layout)
-    }
-
-    fn place_all(&mut self, store: &StoreName, mapped: &Mapped) -> Result<(), StoreError> {
-        let mapping = &mapped.mapping;
-        for part in &mapping.key {
-            let place = self.place(&part.column);
-            let place = place.ok_or_else(|| no_key_column(store, &self.title, &part.column))?;
-            self.key.push(place);
-        }
-        self.fields = place_fields(mapped, |column| self.place(column));
-        (self.meta, self.meta_missing) = place_meta(&mapping.sync, |column| self.place(column));
-        self.created = mapping.created.as_ref().and_then(|column| self.place(column));
-        self.updated = mapping.updated.as_ref().and_then(|column| self.place(column));
-        Ok(())
-    }
-
-    /// Finds a column and reads it with the others; notes it as missing if it is not there.
-    fn place(&mut self, column: &Column) -> Option<Place> {
-        let Some(position) = self.info.position(column.head()) else {
-            self.missing.push(column.head().to_owned());
-            return None;
-        };
-        let slot = self.slots.iter().position(|known| *known == position).unwrap_or_else(|| {
-            self.slots.push(position);
-            self.slots.len() - 1
+        let mut columns = Positions::new(|name| info.position(name));
+        let key = mapped.mapping.key.iter().map(|part| {
+            columns.place(&part.column).ok_or_else(|| no_key_column(store, &title, &part.column))
         });
-        Some(Place { slot, path: column.0.iter().skip(1).cloned().collect() })
+        let key: Vec<Place> = key.collect::<Result<_, _>>()?;
+        let places = Places::of(mapped, &mut columns);
+        let (slots, missing) = columns.done();
+        Ok(Self { table, title, info, slots, key, places, missing })
     }
 
     /// The column of a slot.

@@ -1,10 +1,8 @@
 //! Tables and columns that mappings need. They are added; nothing is ever dropped or rewritten.
 
-use std::collections::BTreeSet;
-
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::model::{Diagnostic, FieldType, Form, Mapped, Shape, StoreError, StoreName, SyncPlace};
+use crate::model::{FieldType, Form, Mapped, StoreError, StoreName};
 
 use super::super::MigrationStep;
 use super::super::tables::{Dialect, has_key, not_added};
@@ -36,31 +34,19 @@ impl SqliteStore {
         // One transaction: all tables as they are at one time.
         let transaction = connection.transaction().map_err(failed)?;
         let mut steps = Vec::new();
-        // Columns that an earlier step of this plan adds, by table: two entities may share one.
-        let mut planned: BTreeSet<(String, String)> = BTreeSet::new();
-        let mut created: BTreeSet<String> = BTreeSet::new();
         for one in mapped {
             let (table, title) = table_of(&self.name, one)?;
-            let info = table_info(&transaction, &title).map_err(failed)?;
             let wanted = DIALECT.wanted_columns(one);
-            if info.is_none() && created.insert(title.to_ascii_lowercase()) {
+            let Some(info) = table_info(&transaction, &title).map_err(failed)? else {
                 steps.push(create_table("CREATE TABLE", &table, &title, one, &wanted));
-                planned.extend(wanted.iter().map(|(name, _)| place(&title, name)));
-                planned.extend(one.mapping.key.iter().map(|part| place(&title, part.column.head())));
                 continue;
-            }
-            if let Some(info) = &info {
-                has_key(&self.name, one, &title, |column| info.position(column).is_some())?;
-            }
-            for (name, declared) in wanted {
-                let there = info.as_ref().is_some_and(|info| info.position(&name).is_some());
-                if !there && planned.insert(place(&title, &name)) {
-                    steps.push(MigrationStep {
-                        adds: format!("column `{title}.{name}`"),
-                        statement: format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(&name)),
-                    });
-                }
-            }
+            };
+            has_key(&self.name, one, &title, |column| info.position(column).is_some())?;
+            let missing = wanted.into_iter().filter(|(name, _)| info.position(name).is_none());
+            steps.extend(missing.map(|(name, declared)| MigrationStep {
+                adds: format!("column `{title}.{name}`"),
+                statement: format!("ALTER TABLE {table} ADD COLUMN {} {declared}", quoted(&name)),
+            }));
         }
         // After the columns that they name.
         for one in mapped.iter().filter(|one| one.mapping.triggers) {
@@ -93,10 +79,6 @@ impl SqliteStore {
         }
         transaction.commit().map_err(failed)
     }
-}
-
-fn place(table: &str, column: &str) -> (String, String) {
-    (table.to_ascii_lowercase(), column.to_ascii_lowercase())
 }
 
 /// Statements that give an empty file the tables of these mappings, and any file those that it lacks. `SQLite` cannot be told to add a
@@ -147,39 +129,4 @@ fn column_type(ty: FieldType, form: Form) -> &'static str {
         (Form::Native, FieldType::Float64) => "REAL",
         _ => "TEXT",
     }
-}
-
-/// What of these mappings `SQLite` cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: &str, hint: &str| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        match &one.mapping.shape {
-            Shape::Object(_) | Shape::Embedded(_) => {
-                complain("SQLite has tables, no objects", "write `table:` instead of `object:`");
-            }
-            Shape::Table(table) => {
-                if table.schema.as_deref().is_some_and(|schema| schema != "main") {
-                    complain("an SQLite file has no schemas", "name the table alone");
-                }
-                if table.name.to_ascii_lowercase().starts_with("sqlite_") {
-                    complain("names beginning with `sqlite_` are SQLite's own", "use another table");
-                }
-            }
-        }
-        if matches!(one.mapping.sync, SyncPlace::Struct(_)) {
-            complain("SQLite has no structs", "keep the sync metadata in `json:` or in `columns:`");
-        }
-        if one.mapping.key.iter().any(|part| part.column.0.len() != 1) {
-            complain("a key cannot stand inside a JSON column", "give the key a column of its own");
-        }
-        DIALECT.audit_fields(one, &mut complain);
-        if DIALECT.names(one).any(|name| name.is_empty() || name.contains('\0')) {
-            complain("a table or column has a name that SQLite cannot have", "use another name");
-        }
-    }
-    found
 }

@@ -15,15 +15,15 @@ type Open = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Inner>);
 
-/// Which file stands at a path, as the file system tells files apart; none: no file, or it does not tell.
+/// The identity of the file at a path, as the file system tells files apart (device and inode); none: no file, or it does not tell.
 type FileId = Option<(u64, u64)>;
 
-/// What is done when another file stands in the place of the one that connections are to. What is written to that one would be lost.
+/// What to do when the file that connections are open to was replaced by another one at its path: writes to the old one would be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replaced {
-    /// The other one is opened.
+    /// The new file is opened.
     Follow,
-    /// Nothing more is done: what is known of the first one is not true of another.
+    /// Every further request fails: what is known of the old file is not true of the new one.
     Refuse,
 }
 

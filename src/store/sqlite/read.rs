@@ -94,7 +94,7 @@ impl Layout {
         let zone = &mapped.mapping.timezone;
         let mut inner = Inner::new(Natives(natives));
         let mut fields = Fields::new();
-        for field in self.fields.iter().filter(|field| wanted(field)) {
+        for field in self.places.fields.iter().filter(|field| wanted(field)) {
             let cell = if let Some(known) = known(field) {
                 known
             } else if field.place.path.is_empty() {
@@ -104,17 +104,7 @@ impl Layout {
             };
             fields.insert(field.id, cell);
         }
-        let created = inner.time(self.created.as_ref(), zone);
-        let updated = inner.time(self.updated.as_ref(), zone);
-        Row {
-            key,
-            store_id: None,
-            fields,
-            meta: inner.meta(&self.meta, zone),
-            created,
-            updated,
-            unlinked: false,
-        }
+        inner.row(&self.places, zone, key, fields)
     }
 
     /// The columns that are read, out of a row of a query whose first columns they are.

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::{Certificate, ErrorKind, Except, Mapped, Native, RecordKey, Row, StoreError, StoreName};
 
 use super::super::buckets::Buckets;
-use super::super::places::condition;
+use super::super::places::MetaPlace;
 use super::super::{LazyRow, RowDecoder, SnapshotItem, SnapshotStream};
 use super::SqliteStore;
 use super::digest;
 use super::error::{pool_error, store_error};
-use super::layout::{Layout, MetaPlace, Place};
+use super::layout::{Layout, Place, Places};
 use super::native::native;
 
 /// Rows a piece of a snapshot: enough that the channel costs nothing, few enough that nothing piles up.
@@ -231,31 +231,19 @@ pub(super) struct Decoder {
     pub(super) layout: Layout,
     pub(super) mapped: Mapped,
     class: String,
-    /// The slots of fields and metadata. All of them, where such a one is part of the key as well.
-    compared: Range<usize>,
 }
 
 impl Decoder {
     pub(super) fn new(layout: Layout, mapped: Mapped) -> Self {
-        let places = || {
-            let meta: Vec<&Place> = match &layout.meta {
-                MetaPlace::None => Vec::new(),
-                MetaPlace::Object(place) => vec![place],
-                MetaPlace::Parts(places) => places.iter().flatten().collect(),
-            };
-            layout.fields.iter().map(|field| &field.place).chain(meta)
-        };
-        let slots = || places().map(|place| place.slot);
-        // A layout numbers the columns of the key first and those of the times last, unless they hold fields as well.
-        let compared = slots().min().unwrap_or(0)..slots().max().map_or(0, |last| last + 1);
+        let Places { fields, meta, compared, .. } = &layout.places;
         let mut class = String::from("sqlite");
-        for field in &layout.fields {
+        for field in fields {
             let Place { slot, path } = &field.place;
             let slot = slot - compared.start;
             let _ = write!(class, "/{} {:?} {:?} {slot} {path:?}", field.id.0, field.ty, field.form);
         }
         let place = |place: &Place| format!("{} {:?}", place.slot - compared.start, place.path);
-        let meta = match &layout.meta {
+        let meta = match meta {
             MetaPlace::None => "none".to_owned(),
             MetaPlace::Object(object) => format!("object {}", place(object)),
             MetaPlace::Parts(parts) => {
@@ -264,7 +252,7 @@ impl Decoder {
         };
         let zone = &mapped.mapping.timezone;
         let _ = write!(class, "/{meta}/{zone:?}");
-        Self { layout, mapped, class, compared }
+        Self { layout, mapped, class }
     }
 
     /// What the bytes of a row mean, those that are not compared included.
@@ -284,11 +272,11 @@ impl Decoder {
         let begin = out.len();
         let mut compared = 0..0;
         for slot in 0..self.layout.slots.len() {
-            if slot == self.compared.start {
+            if slot == self.layout.places.compared.start {
                 compared.start = out.len() - begin;
             }
             put(out, row.get_ref(slot)?);
-            if slot + 1 == self.compared.end {
+            if slot + 1 == self.layout.places.compared.end {
                 compared.end = out.len() - begin;
             }
         }
@@ -299,7 +287,7 @@ impl Decoder {
 impl Layout {
     /// What the rows that are read have in common.
     fn condition(&self, except: Option<Except>) -> String {
-        condition(except, &self.fields, |slot| self.qualified(slot))
+        self.places.condition(except, |slot| self.qualified(slot))
     }
 }
 

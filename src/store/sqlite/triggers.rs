@@ -1,8 +1,8 @@
-//! Triggers that say of other applications' edits what those do not say themselves: that the version rose, when, and where.
+//! Triggers that keep the sync metadata for applications that do not: on an edit they raise the version, and note when and where it was made.
 //!
-//! trueup's own writes are spared. It marks them with a number that only its connection sees: the last row number that it
-//! inserted anywhere, which `last_insert_rowid()` tells, is one that it put into a temporary table just before. Nothing of it is
-//! in the file, so nothing of it is left by a crash. A new row of trueup's carries its version and needs no mark.
+//! They pass over trueup's own writes, which are marked by something that only its connection sees: just before them it inserts a certain
+//! row number into a temporary table, so that `last_insert_rowid()` is that number. Nothing of this is in the file, so a crash leaves
+//! nothing behind. A new row of trueup's carries its version and needs no mark.
 
 use rusqlite::{Connection, OptionalExtension as _};
 

@@ -221,9 +221,9 @@ pub(super) struct Sent<'w> {
     texts: BTreeMap<(bool, Vec<usize>), String>,
     /// Writes that happened and have still to be read back.
     pub(super) unsure: Vec<&'w Write>,
-    /// What rows hash to now, without what they hashed to before, where a table that changes nothing of what is put into it tells.
+    /// By how much writes changed the hashes of their rows. Known only where the table stores exactly what it is given.
     differences: BTreeMap<&'w RecordKey, u64>,
-    /// The table has triggers that tell of edits, which these writes are not.
+    /// The table has our triggers, which must not take these writes for edits.
     pub(super) triggers: bool,
 }
 
@@ -443,9 +443,10 @@ impl<'a> Task<'a> {
             FieldType::Timestamp => field.form == Form::Native && utc,
             ty => comes_back(ty, field.form),
         };
-        layout.meta.is_whole()
-            && (layout.updated.is_none() || utc)
+        layout.places.meta.is_whole()
+            && (layout.places.updated.is_none() || utc)
             && layout
+                .places
                 .fields
                 .iter()
                 .all(|field| !fields.contains_key(&field.id) || (field.place.path.is_empty() && keeps(field)))

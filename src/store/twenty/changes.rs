@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::model::{Certificate, Mapped, Mark, RecordKey, StoreError, Timestamp, fingerprint};
 
-use super::super::{Changes, LazyRow};
+use super::super::{Changes, LazyRow, keys};
 use super::TwentyStore;
 use super::layout::{Layout, Place, UPDATED_AT};
 use super::rows::{Read, read};
@@ -204,14 +204,7 @@ impl Changes for Look {
     }
 
     async fn counts(&mut self, bounds: &[RecordKey]) -> Result<Vec<u64>, StoreError> {
-        let keys = self.all().await?;
-        let mut counts = vec![0; bounds.len() + 1];
-        for key in keys {
-            if let Some(count) = counts.get_mut(bounds.partition_point(|bound| bound <= key)) {
-                *count += 1;
-            }
-        }
-        Ok(counts)
+        Ok(keys::counts(self.all().await?, bounds))
     }
 
     async fn keys(
@@ -219,7 +212,6 @@ impl Changes for Look {
         from: Option<&RecordKey>,
         to: Option<&RecordKey>,
     ) -> Result<Vec<RecordKey>, StoreError> {
-        let within = |key: &&RecordKey| from.is_none_or(|from| *key >= from) && to.is_none_or(|to| *key < to);
-        Ok(self.all().await?.iter().filter(within).cloned().collect())
+        Ok(keys::between(self.all().await?, from, to))
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Column, Embedded, EntityName, ErrorKind, FieldId, FieldType, Form, Mapped, Mapping, Shape, StoreError,
-    StoreName, SyncPlace,
+    Column, Embedded, EntityName, ErrorKind, FieldId, Mapped, Mapping, Shape, StoreError, StoreName,
+    SyncPlace,
 };
 
+use super::super::places;
 use super::objects::{Attribute, Object, Objects, parts, unique_part};
 
 /// The columns that the server itself keeps and that are never written as times of an update: incremental reads live by it.
@@ -49,13 +50,7 @@ pub(super) enum Place {
 }
 
 /// Where a field's value stands.
-#[derive(Debug, Clone)]
-pub(super) struct FieldPlace {
-    pub(super) id: FieldId,
-    pub(super) ty: FieldType,
-    pub(super) form: Form,
-    pub(super) place: Place,
-}
+pub(super) type FieldPlace = places::FieldPlace<Place>;
 
 /// An entity whose records stand inside this one's.
 #[derive(Debug, Clone)]

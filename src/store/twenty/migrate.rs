@@ -6,11 +6,10 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::model::{
-    Check, Column, Diagnostic, EntityName, ErrorKind, Field, FieldType, Form, Mapped, Shape, StoreError,
-    StoreName, SyncPlace,
+    Check, Column, EntityName, ErrorKind, Field, FieldType, Form, Mapped, Shape, StoreError, SyncPlace,
 };
 
-use super::super::{MigrationStep, form_suits};
+use super::super::MigrationStep;
 use super::TwentyStore;
 use super::labels::{COLOURS, camel, icon, label, plural};
 use super::layout::object_name;
@@ -340,97 +339,15 @@ fn field_type(ty: FieldType, form: Form, column: &Column) -> &'static str {
     }
 }
 
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(|c| c.is_ascii_alphanumeric())
-}
-
-/// What of these mappings Twenty cannot do.
-pub(super) fn audit(store: &StoreName, mapped: &[Mapped]) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for one in mapped {
-        let whose = format!("store `{store}`, entity `{}`", one.name());
-        let mut complain = |message: String, hint: String| {
-            found.push(Diagnostic::error(format!("{whose}: {message}")).hint(hint));
-        };
-        let mapping = &one.mapping;
-        match &mapping.shape {
-            Shape::Table(_) => {
-                complain(
-                    "Twenty has objects, no tables".into(),
-                    "write `object:` instead of `table:`".into(),
-                );
-                continue;
-            }
-            Shape::Object(name) if !is_name(name) => {
-                complain(format!("`{name}` is no name of an object"), format!("write `{}`", camel(name)));
-            }
-            _ => {}
-        }
-        for wanted in wanted(one) {
-            let name = wanted.column.head();
-            if !is_name(name) {
-                complain(
-                    format!(
-                        "`{name}` is no name of a field: they are letters and digits, beginning with a small letter"
-                    ),
-                    format!("write `{}`", camel(name)),
-                );
-            }
-            if wanted.column.0.len() > 2 {
-                complain(
-                    format!("`{}` leads too deep", wanted.column),
-                    "fields have parts, and those have none".into(),
-                );
-            }
-        }
-        if !matches!(mapping.sync, SyncPlace::None | SyncPlace::JsonText(_)) {
-            complain(
-                "sync metadata can only stand in one text field".into(),
-                "write `sync: {json-text: syncMetadata}`".into(),
-            );
-        }
-        for (id, place) in &mapping.fields {
-            let Some(field) = one.entity.fields.get(id.index()) else { continue };
-            if !form_suits(field.ty, place.form) {
-                complain(
-                    format!(
-                        "`{}` is {}, and cannot stand as {}",
-                        field.name,
-                        field.ty.as_str(),
-                        place.form.as_str()
-                    ),
-                    "leave `form` out".into(),
-                );
-            }
-        }
-        if one.entity.system {
-            complain(
-                "Twenty has no place for trueup's own records".into(),
-                "another store has to be canonical".into(),
-            );
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::objects::{Attribute, selection};
-    use super::*;
 
     #[test]
     fn every_type_of_field_that_is_made_can_be_asked_for() {
         for ty in ["TEXT", "NUMBER", "EMAILS", "PHONES", "LINKS", "ARRAY", "RAW_JSON", "SELECT"] {
             let attribute = Attribute { ty: ty.into(), unique: false, options: Vec::new(), join: None };
             assert!(selection("field", &attribute).is_some_and(|text| text.starts_with("field")), "{ty}");
-        }
-    }
-
-    #[test]
-    fn names_are_as_the_server_takes_them() {
-        assert!(is_name("contactId") && is_name("a1"));
-        for bad in ["contact_id", "ContactId", "1a", "", "a b", "né"] {
-            assert!(!is_name(bad), "{bad}");
         }
     }
 }

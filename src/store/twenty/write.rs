@@ -18,7 +18,7 @@ use crate::model::{
     WriteOp, representable,
 };
 
-use super::super::{check_write, guard_holds, repeated_keys};
+use super::super::{check_write, guard_holds, may_write, repeated_keys};
 use super::TwentyStore;
 use super::create::too_much;
 use super::error::Failure;
@@ -54,11 +54,7 @@ impl TwentyStore {
         mapped: &Mapped,
         batch: &Batch,
     ) -> Result<BTreeMap<IntentId, Outcome>, StoreError> {
-        if self.read_only {
-            let refused =
-                StoreError::new(ErrorKind::Unauthorised, &self.name, "the store is only read, never written");
-            return Err(refused.hint("the manifest says so: `read_only: true`"));
-        }
+        may_write(&self.name, self.read_only)?;
         if mapped.mapping.embedded().is_some() {
             return self.apply_elements(mapped, batch).await;
         }
