@@ -66,9 +66,6 @@ impl<W: Watch> State for Watched<W> {
     ) -> Result<BTreeMap<RecordKey, Memory>, StateError> {
         self.inner.recall(entity, keys).await
     }
-    async fn count(&self, entity: &EntityName) -> Result<u64, StateError> {
-        State::count(&self.inner, entity).await
-    }
     async fn deletes_since(&self, since: Timestamp) -> Result<RecentDeletes, StateError> {
         // A question that each look asks, and nothing else.
         self.watch.look().await;
