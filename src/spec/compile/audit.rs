@@ -73,6 +73,11 @@ fn column_refused(kind: &StoreKind, column: &Column) -> Option<Diagnostic> {
     name_refused(kind, column.head())
 }
 
+/// Whether a store can have something of this name.
+pub(in crate::spec) fn takes(kind: &StoreKind, name: &str) -> bool {
+    name_refused(kind, name).is_none()
+}
+
 /// Why a store has nothing of this name.
 fn name_refused(kind: &StoreKind, name: &str) -> Option<Diagnostic> {
     let is_small_letter = |first: char| first.is_ascii_lowercase();

@@ -1,7 +1,7 @@
 //! From texts to a [`Spec`], a stage a file: documents are gathered and read, then stores, entities, the links between
 //! entities, mappings, and what must hold across all of them. No stage stops at its first mistake.
 
-mod audit;
+pub(super) mod audit;
 mod controller;
 mod coverage;
 mod entity;

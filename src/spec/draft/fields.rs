@@ -115,7 +115,7 @@ pub(super) fn drafted<'a>(spec: &Spec, group: &'a Group<'a>) -> Drafted<'a> {
             });
             let Some((_, columns)) = lines.get_mut(line) else { continue };
             // What the store computes is nobody's to write, and of two names that differ in spelling alone one is left out.
-            if !column.can_be_mapped() || columns.contains_key(store) {
+            if !column.can_be_mapped(spec, store) || columns.contains_key(store) {
                 left.entry(*store).or_insert_with(Vec::new).push(column);
             } else {
                 columns.insert(*store, column);
@@ -184,9 +184,9 @@ pub(super) fn drafted<'a>(spec: &Spec, group: &'a Group<'a>) -> Drafted<'a> {
 }
 
 /// Whether a table has a column that can be a field.
-pub(super) fn has_fields(table: &FoundTable) -> bool {
+pub(super) fn has_fields(spec: &Spec, store: &StoreName, table: &FoundTable) -> bool {
     let (_, taken) = sync_of(table);
-    table.columns.iter().any(|column| column.can_be_mapped() && !taken.contains(&column.title()))
+    table.columns.iter().any(|column| column.can_be_mapped(spec, store) && !taken.contains(&column.title()))
 }
 
 /// What the key's columns are known by: as the first table that declares a key has it, else what looks most like one.

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{FoundColumn, FoundTable, SYSTEM_TABLES, Shape, StoreName};
 
 use super::Spec;
+use super::compile::audit::takes;
 use fields::Drafted;
 
 /// What was found in each store; none where a store has no such account.
@@ -108,23 +109,24 @@ fn unmapped<'a>(spec: &Spec, store: &StoreName, tables: Option<&'a [FoundTable]>
         .filter(|table| !mapped.contains(&table.name.to_lowercase()))
         .filter(|table| !SYSTEM_TABLES.iter().any(|own| table.name.eq_ignore_ascii_case(own)))
         // In a manifest a dot parts a table's schema from its name.
-        .filter(|table| can_be_named(&table.name) && !table.name.contains('.'))
-        .filter(|table| fields::has_fields(table))
+        .filter(|table| can_be_named(spec, store, &table.name) && !table.name.contains('.'))
+        .filter(|table| fields::has_fields(spec, store, table))
         .collect()
 }
 
-/// Whether a manifest can name it: `${` would begin a reference there.
-fn can_be_named(name: &str) -> bool {
+/// Whether a manifest can name it: `${` would begin a reference there, and there are names that no store of the kind is given.
+fn can_be_named(spec: &Spec, store: &StoreName, name: &str) -> bool {
     let plain = !name.chars().any(char::is_control) && !name.contains("${");
-    plain && !name.trim().is_empty() && name.chars().count() <= 300
+    let taken = spec.stores.get(store).is_none_or(|store| takes(&store.kind, name));
+    plain && taken && !name.trim().is_empty() && name.chars().count() <= 300
 }
 
 impl FoundColumn {
     /// Whether a manifest can name it, and a field can be written there.
-    fn can_be_mapped(&self) -> bool {
+    fn can_be_mapped(&self, spec: &Spec, store: &StoreName) -> bool {
         // A dot in a path parts the names in it.
         let plain = self.path.len() == 1 || self.path.iter().all(|name| !name.contains('.'));
-        !self.computed && plain && self.path.iter().all(|name| can_be_named(name))
+        !self.computed && plain && self.path.iter().all(|name| can_be_named(spec, store, name))
     }
 }
 
@@ -183,11 +185,11 @@ fn singular(name: &str) -> String {
     }
 }
 
-/// What a table or column may be called in manifests: small letters, digits and `_`.
+/// What a table or column may be called in manifests, and in any store: small letters, digits and `_`, and not too many.
 fn name_of(text: &str) -> String {
     let mut name = String::new();
     let mut before = '_';
-    for char in text.chars().take(100) {
+    for char in text.chars().take(50) {
         if char.is_ascii_alphanumeric() {
             if char.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
                 name.push('_');
