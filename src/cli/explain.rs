@@ -20,14 +20,14 @@ pub(super) async fn explain(session: &Session<'_>, args: &ExplainArgs) -> Result
     let record = record(spec, &args.record)?;
     let explained = engine.explain(&record).await?;
     let exit = if explained.unreadable.is_empty() { Exit::Ok } else { Exit::Incomplete };
-    if session.ui.json {
-        session.ui.json_page(&to_json(spec, &explained));
-        return Ok(exit);
-    }
     let Explained { explanation, unreadable, conflicts, deleted, pauses, errors } = &explained;
     if explanation.is_nowhere() && deleted.is_none() && conflicts.is_empty() {
         let message = format!("no store has {}, and nothing is known of it", clean(&record.to_string()));
         return Err(Failure::new(message));
+    }
+    if session.ui.json {
+        session.ui.json_page(&to_json(spec, &explained));
+        return Ok(exit);
     }
     let mut text = explanation_page(explanation, &session.ui.render_options(Some(spec)));
     for error in unreadable.values() {

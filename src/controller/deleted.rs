@@ -34,14 +34,7 @@ impl Engine {
         &self,
         records: &[RecordId],
     ) -> Result<(Vec<Deleted>, Vec<Deleted>), EngineError> {
-        let keys: Vec<RecordKey> = records.iter().map(Ledger::tombstone_key).collect();
-        let mut found: BTreeMap<RecordId, Deleted> = BTreeMap::new();
-        for keys in keys.chunks(AT_ONCE) {
-            for presence in self.canonical_store()?.read(&self.ledger.tombstones, keys).await?.values() {
-                let deleted = presence.row().and_then(|row| self.ledger.deleted_of(row));
-                found.extend(deleted.map(|deleted| (deleted.record.clone(), deleted)));
-            }
-        }
+        let found = self.kept_of(records).await?;
         if let Some(unknown) = records.iter().find(|record| !found.contains_key(record)) {
             return Err(EngineError::new(format!("nothing is kept of a deleted {unknown}"))
                 .hint("`trueup deleted list` shows what is"));
@@ -117,6 +110,22 @@ impl Engine {
                 updated: mapped.mapping.updated.is_some().then_some(now),
             },
         })
+    }
+
+    /// What is kept of these records, where they were deleted once.
+    pub(super) async fn kept_of(
+        &self,
+        records: &[RecordId],
+    ) -> Result<BTreeMap<RecordId, Deleted>, EngineError> {
+        let keys: Vec<RecordKey> = records.iter().map(Ledger::tombstone_key).collect();
+        let mut found: BTreeMap<RecordId, Deleted> = BTreeMap::new();
+        for keys in keys.chunks(AT_ONCE) {
+            for presence in self.canonical_store()?.read(&self.ledger.tombstones, keys).await?.values() {
+                let deleted = presence.row().and_then(|row| self.ledger.deleted_of(row));
+                found.extend(deleted.map(|deleted| (deleted.record.clone(), deleted)));
+            }
+        }
+        Ok(found)
     }
 
     async fn tombstones(

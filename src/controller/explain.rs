@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::apply::Sight;
 use crate::model::{RecordId, StoreError, StoreName};
 use crate::plan::Explanation;
-use crate::reconcile::{Deleted, Ledger};
+use crate::reconcile::Deleted;
 use crate::resolve::Conflict;
 use crate::telemetry::Silent;
 
@@ -29,7 +29,7 @@ pub struct Explained {
 }
 
 impl Engine {
-    /// Explains a record: at most one row of it is read in each store, and nothing is written. What other records may add to the rules is
+    /// Explains a record: at most one row of it is read in each store, and of trueup's own tables what is on record; nothing is written. What other records may add to the rules is
     /// not looked at; what they added in the last pass is among the errors.
     ///
     /// # Errors
@@ -60,16 +60,9 @@ impl Engine {
             explanation,
             unreadable,
             conflicts,
-            deleted: self.tombstone(record).await?,
+            deleted: self.kept_of(std::slice::from_ref(record)).await?.remove(record),
             pauses,
             errors,
         })
-    }
-
-    async fn tombstone(&self, record: &RecordId) -> Result<Option<Deleted>, EngineError> {
-        let keys = [Ledger::tombstone_key(record)];
-        let found = self.canonical_store()?.read(&self.ledger.tombstones, &keys).await?;
-        let mut rows = found.values().filter_map(|presence| presence.row());
-        Ok(rows.find_map(|row| self.ledger.deleted_of(row)))
     }
 }
