@@ -11,7 +11,7 @@ use trueup::plan::{GuardName, Hold, NoticeKind, Orders, Place, Plan, Target};
 use trueup::state::memory::MemoryStateData;
 use trueup::store::memory::{Hook, MemoryRow};
 use world::edits::{Edits, STORES};
-use world::{Died, Stamp, World, entity, field, key, store, three_stores};
+use world::{Stamp, World, entity, field, key, store, three_stores};
 
 const THINGS: [&str; 3] = ["1", "2", "3"];
 const KIDS: [&str; 2] = ["k1", "k2"];
@@ -308,29 +308,9 @@ impl Run {
                     }
                 }
             }
-            Op::Rest => self.rest("with what is the matter").map(drop)?,
+            Op::Rest => self.world.rest("with what is the matter")?,
         }
         Ok(())
-    }
-
-    /// Passes until one writes nothing.
-    fn rest(&mut self, when: &str) -> Result<(), String> {
-        // Faults that strike once are used up.
-        for _ in 0..12 {
-            let before = self.world.writes();
-            self.world.tick();
-            match self.world.pass() {
-                Ok(report) if self.world.writes() == before && report.pass.is_none() => return Ok(()),
-                Ok(_) | Err(Died::Killed) => {}
-                Err(Died::Failed(message)) => {
-                    if when == "in the end" {
-                        return Err(format!("failed: {message}"));
-                    }
-                }
-            }
-        }
-        let plan = self.world.plan();
-        Err(format!("no rest {when}: {:#?}", plan.records.to_vec()))
     }
 
     /// Somebody edits a field just before the next batch reaches its store.
@@ -361,7 +341,7 @@ impl Run {
         }
         self.edits.replaced.extend(self.edits.races.lock().unwrap().drain(..));
         self.world.orders = Orders::default();
-        self.rest("in the end")?;
+        self.world.rest("in the end")?;
         let plan = self.world.plan();
         if plan.guards.is_empty() { self.agree(&plan) } else { Ok(()) }
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use trueup::plan::{GuardName, NoticeKind};
 use trueup::state::memory::MemoryStateData;
 use world::edits::{Edits, STORES};
-use world::{Died, Stamp, World, entity, key, spec, three_stores};
+use world::{Stamp, World, entity, key, spec, three_stores};
 
 const THINGS: [&str; 2] = ["1", "2"];
 
@@ -296,36 +296,20 @@ impl Run {
                 }
                 self.set(says);
             }
-            Op::Rest => self.rest("on the way")?,
-        }
-        Ok(())
-    }
-
-    fn rest(&mut self, when: &str) -> Result<(), String> {
-        for _ in 0..12 {
-            let before = self.world.writes();
-            self.world.tick();
-            match self.world.pass() {
-                Ok(report) if self.world.writes() == before && report.pass.is_none() => return Ok(()),
-                Ok(_) | Err(Died::Killed) => {}
-                Err(Died::Failed(message)) => {
-                    if when == "in the end" {
-                        return Err(format!("failed: {message}"));
-                    }
-                }
+            Op::Rest => {
+                self.world.rest("on the way").map_err(|why| format!("{why} under {:?}", self.says))?;
             }
         }
-        let plan = self.world.plan();
-        Err(format!("no rest {when}: {:#?} under {:?}", plan.records.to_vec(), self.says))
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), String> {
         for at in STORES {
             self.world.reach(at, true);
         }
-        self.rest("before the end")?;
+        self.world.rest("before the end").map_err(|why| format!("{why} under {:?}", self.says))?;
         self.set(WHOLE);
-        self.rest("in the end")?;
+        self.world.rest("in the end").map_err(|why| format!("{why} under {:?}", self.says))?;
         let plan = self.world.plan();
         if !plan.guards.is_empty() {
             return Ok(());
